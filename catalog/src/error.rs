@@ -1,0 +1,81 @@
+//! The catalog's one error. HTTP mapping lives in `iceberg/error.rs` and `nessie/error.rs`.
+
+/// What went wrong, by what a caller branches on.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// No such tenant, reference, commit, key, namespace, table or view; the first part says which.
+    #[error("{what} '{name}' does not exist{hint}")]
+    NotFound {
+        /// Which sort of thing.
+        what: Missing,
+        /// Its name.
+        name: String,
+        /// What to do, starting with a separator, or empty.
+        hint: String,
+    },
+    /// Exists already.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// A commit's or merge's conflicts: nothing changed.
+    #[error("{message}")]
+    Conflict {
+        /// What conflicts and what to do.
+        message: String,
+        /// By key.
+        conflicts: Vec<crate::version::KeyConflict>,
+    },
+    /// The reference is not where the caller expected it.
+    #[error("{0}")]
+    ReferenceConflict(String),
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// A namespace that is not empty.
+    #[error("{0}")]
+    NotEmpty(String),
+    /// The caller may not.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The database or storage can't be reached; nothing was done.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Whether a commit landed isn't known.
+    #[error("{0}")]
+    Unknown(String),
+    /// A bug, or a broken database; the log says more.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// What was not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Tenant.
+    Tenant,
+    /// Branch or tag.
+    Reference,
+    /// Commit.
+    Commit,
+    /// Content key.
+    Content,
+    /// Namespace.
+    Namespace,
+    /// Table.
+    Table,
+    /// View.
+    View,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tenant => "tenant",
+            Self::Reference => "reference",
+            Self::Commit => "commit",
+            Self::Content => "key",
+            Self::Namespace => "namespace",
+            Self::Table => "table",
+            Self::View => "view",
+        })
+    }
+}

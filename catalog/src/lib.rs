@@ -1,0 +1,20 @@
+//! The versioned catalog: one repository of references, commits and content per tenant, spoken to as Iceberg REST and as
+//! Nessie REST v2, with Firn's own endpoints for tenants and leases beside them.
+//!
+//! Layers, each knowing only those before it: `store` (rows and objects in SQLite or PostgreSQL), `version` (commits, trees,
+//! references, merges), then side by side `iceberg` (with `metadata` and `storage`), `nessie` and `management`.
+
+mod config;
+mod error;
+mod iceberg;
+mod management;
+mod metadata;
+mod nessie;
+mod server;
+mod storage;
+pub mod store;
+pub mod version;
+
+pub use config::CatalogConfig;
+pub use error::CatalogError;
+pub use server::Catalog;

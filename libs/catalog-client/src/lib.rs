@@ -1,0 +1,13 @@
+//! Wire types and client of the catalog's HTTP APIs. The server uses the same types, so the two can't drift apart.
+//!
+//! Iceberg REST is reached under `/iceberg`, Nessie REST v2 under `/nessie/{tenant}/api/v2`, Firn's own endpoints under `/v1`.
+
+mod client;
+mod error;
+pub mod iceberg;
+pub mod nessie;
+mod tenants;
+
+pub use client::{CatalogClient, StaticToken, TenantClient, TokenSource};
+pub use error::{ClientError, ClientErrorKind};
+pub use tenants::{Lease, LeaseRequest, Tenant, TenantCreate};

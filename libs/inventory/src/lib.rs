@@ -1,0 +1,15 @@
+//! The inventory record: schema, validation and table names. No I/O.
+//!
+//! The native format is one JSON object per record whose keys are the fields of [`Inventory`]. Fields are only ever added,
+//! always optional, and never renamed, retyped or reused: CHANGELOG-SCHEMA.md says what came when.
+
+mod arrow_batch;
+mod decode;
+mod json_schema;
+mod record;
+pub mod tables;
+
+pub use arrow_batch::{BronzeBuilder, LogPosition, QuarantineBuilder, bronze_schema, quarantine_schema};
+pub use decode::{Decoded, Rejection, RejectionKind, decode};
+pub use json_schema::json_schema;
+pub use record::{FieldClass, Inventory, SCHEMA_VERSION, Software, field_class};

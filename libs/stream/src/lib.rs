@@ -1,0 +1,17 @@
+//! `Log`: partitioned, durable, keyed records with groups and transactions, on Kafka or embedded.
+//!
+//! Topics, offsets, groups and transactions mean what they mean in Kafka. Both backends pass one conformance suite.
+
+mod conformance;
+mod embedded;
+mod error;
+mod kafka;
+mod log;
+mod record;
+
+pub use conformance::conformance;
+pub use embedded::{EmbeddedConfig, EmbeddedLog};
+pub use error::{StreamError, StreamErrorKind};
+pub use kafka::{KafkaConfig, KafkaLog};
+pub use log::{Consumer, Event, Log, OffsetRange, SubscribeOptions, Topic, TopicSpec, TransactionalProducer};
+pub use record::{Header, ProduceRecord, Record, TopicPartition, partition_for_key};

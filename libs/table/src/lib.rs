@@ -1,0 +1,24 @@
+//! Iceberg tables: what lies behind a catalog entry. Reads metadata and manifests, plans and runs scans, writes data
+//! files, and commits.
+//!
+//! Nothing here knows inventories, rules or tenants' rights; the catalog is reached through its HTTP client only.
+
+mod commit;
+mod create;
+mod error;
+mod file_io;
+mod incremental;
+mod scan;
+mod session;
+mod table;
+mod write;
+
+pub use commit::{CommitOutcome, Operation, TableOperation, Transaction};
+pub use create::{NewTable, Partitioning, ensure_table};
+pub use error::{TableError, TableErrorKind};
+pub use file_io::{FileIo, StorageConfig};
+pub use incremental::{Increment, increment};
+pub use scan::TableScan;
+pub use session::{LakeCatalog, ReferenceSpec, lake_session};
+pub use table::{DataFileEntry, SnapshotInfo, Table};
+pub use write::{DataFileWriter, WriteOptions, WrittenFile};

@@ -30,10 +30,6 @@ impl TableScan {
 
 #[async_trait::async_trait]
 impl TableProvider for TableScan {
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         todo!()
     }

@@ -10,3 +10,8 @@ mod verify;
 pub use claims::{Claims, Role, Scope, TenantName, TenantNameError};
 pub use key::{SigningKey, SigningKeyError};
 pub use verify::{AuthError, Principal, Verifier};
+
+/// `iss` of the built-in issuer.
+const ISSUER: &str = "firn";
+/// `aud` that every Firn service asks for.
+const AUDIENCE: &str = "firn";

@@ -54,3 +54,17 @@ pub struct Lease {
     /// Milliseconds until it ends, by the database's clock.
     pub remaining_ms: u64,
 }
+
+/// What happened in a tenant's repository: a commit, or a reference that was created, assigned or deleted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Rises by commit order within the tenant.
+    pub sequence: i64,
+    /// `commit`, `reference-created` …
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// RFC 3339.
+    pub time: String,
+    /// Details, by type.
+    pub data: serde_json::Value,
+}

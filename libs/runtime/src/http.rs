@@ -1,1 +1,155 @@
-//! http
+//! Serving HTTP: request ids, traces, panics as answers, bounded drains, and one shape of error body.
+
+use std::{
+    any::Any,
+    future::IntoFuture,
+    io,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    extract::{MatchedPath, Request},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+};
+use tracing::Instrument;
+
+/// Header that carries a request's id, in and out.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The body of every error of Firn's own endpoints; Iceberg's has the same shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// What was wrong, where, and what to do.
+    pub message: String,
+    /// A name that programs branch on, such as `NotFound`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status.
+    pub code: u16,
+}
+
+/// An error answer: `{"error": {"message", "type", "code"}}`.
+#[must_use]
+pub fn json_error(status: StatusCode, kind: &str, message: impl Into<String>) -> Response {
+    let error = ErrorDetail { message: message.into(), kind: kind.to_owned(), code: status.as_u16() };
+    (status, Json(ErrorBody { error })).into_response()
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// All requests were answered.
+    Completely,
+    /// The deadline passed with requests open; they were cut off.
+    CutOff,
+}
+
+/// Serves `router` until `shutdown`, then answers what was begun for at most `drain`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    drain: Duration,
+) -> io::Result<Drained> {
+    let deadline = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.cancelled().await;
+            tokio::time::sleep(drain).await;
+        }
+    };
+    let graceful = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    tokio::select! {
+        served = graceful.into_future() => served.map(|()| Drained::Completely),
+        () = deadline => Ok(Drained::CutOff),
+    }
+}
+
+/// Puts around `router` what every service needs: a request id (the caller's, if it sent a sane one), a trace span and
+/// metrics per request, and 500 instead of a broken connection when a handler panics.
+pub fn with_basics(router: Router) -> Router {
+    router
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(observe))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+        .layer(middleware::from_fn(drop_wild_request_id))
+}
+
+#[derive(Clone, Copy)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _request: &axum::http::Request<B>) -> Option<RequestId> {
+        HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).ok().map(RequestId::new)
+    }
+}
+
+/// A caller's id goes into logs: only short and plain ones do.
+async fn drop_wild_request_id(mut request: Request, next: Next) -> Response {
+    let plain = |id: &HeaderValue| {
+        id.len() <= 64
+            && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+    };
+    if request.headers().get(REQUEST_ID).is_some_and(|id| !plain(id)) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    next.run(request).await
+}
+
+async fn observe(request: Request, next: Next) -> Response {
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let method = request.method().clone();
+    // The route, not the path: paths hold names, and a metric per name would never end.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("http", %method, path = request.uri().path(), request_id = id);
+    let began = Instant::now();
+    let response = next.run(request).instrument(span.clone()).await;
+    let status = response.status();
+    let elapsed = began.elapsed();
+    let labels = [("method", method.to_string()), ("route", route), ("status", status.as_u16().to_string())];
+    metrics::histogram!("firn_http_request_seconds", &labels).record(elapsed.as_secs_f64());
+    span.in_scope(|| {
+        let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
+        if status.is_server_error() {
+            tracing::warn!(status = status.as_u16(), elapsed_ms, "request failed");
+        } else {
+            tracing::debug!(status = status.as_u16(), elapsed_ms, "request answered");
+        }
+    });
+    response
+}
+
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    tracing::error!(panic = text, "request handler panicked");
+    let message = "a bug stopped this request; the server's log has the details under this x-request-id";
+    json_error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+}
+
+/// The value of a request's `Authorization` header, if it is text.
+#[must_use]
+pub fn authorization(headers: &axum::http::HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! What every Firn process needs: configuration, tracing, metrics, health, shutdown, retry, and HTTP basics.
 
 pub mod config;
+pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod retry;
 pub mod shutdown;
 mod status;
+pub mod supervise;
 pub mod telemetry;
 
 pub use status::{StageState, StageStatus, StatusBoard};

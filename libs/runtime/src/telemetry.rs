@@ -1,1 +1,78 @@
-//! telemetry
+//! Logs: text for people, JSON for machines, always on standard error, so that standard output holds data alone.
+
+use serde::Deserialize;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The section `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Directives such as `info` or `firn_ingest=debug,info`; the variable `FIRN_LOG` wins.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// The level can't be understood.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "'{level}' is no log level: write error, warn, info, debug, trace, or directives such as 'firn_ingest=debug,info'"
+)]
+pub struct LogLevelError {
+    /// What was given.
+    pub level: String,
+}
+
+/// Starts logging for this process. Called once, first of all; a second call leaves the first in place.
+///
+/// `override_level` is the value of `FIRN_LOG`, if set.
+pub fn init(config: &LogConfig, override_level: Option<&str>) -> Result<(), LogLevelError> {
+    let level = override_level.filter(|level| !level.is_empty()).unwrap_or(&config.level);
+    let filter = EnvFilter::try_new(level).map_err(|_| LogLevelError { level: level.to_owned() })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let started = match config.format {
+        LogFormat::Text => registry.with(lines.with_target(false)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("logging was started before");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn wrong_level_says_what_is_right() {
+        let error = init(&LogConfig::default(), Some("firn=loud")).unwrap_err().to_string();
+        assert!(error.contains("'firn=loud' is no log level"), "{error}");
+    }
+
+    #[test]
+    fn section_has_defaults_and_knows_its_keys() {
+        let config: LogConfig = toml::from_str("format = 'json'").unwrap();
+        assert_eq!(config, LogConfig { level: "info".into(), format: LogFormat::Json });
+        assert!(toml::from_str::<LogConfig>("colour = true").is_err());
+    }
+}

@@ -1,11 +1,25 @@
-//! The life of a finding, as a pure function of what is known and what is seen.
+//! The life of a finding, as pure functions of what is known and what is seen.
+//!
+//! ```text
+//!              breach                grace over
+//! Compliant ------------> Pending ----------------> Open <---> Acknowledged
+//!     ^                      |                      ^ |            |
+//!     |        pass          |       snooze over    | v            |
+//!     +----------------------+                    Snoozed          |
+//!                                                     | pass       | pass
+//! Resolved <------------------------------------------+------------+  (also from Open)
+//!     | breach: Pending again, or Open at once without grace
+//! ```
+//!
+//! `Pending` is not told to anyone: only what people should know of makes a [`Transition`] and raises the version. Instants
+//! of transitions follow from records and rules alone, never from when they were noticed.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Policy, Verdict};
 
 /// Where a finding stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingStatus {
     /// No breach.
@@ -20,6 +34,27 @@ pub enum FindingStatus {
     Snoozed,
     /// Over.
     Resolved,
+}
+
+impl FindingStatus {
+    /// The word in JSON, tables and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Compliant => "compliant",
+            Self::Pending => "pending",
+            Self::Open => "open",
+            Self::Acknowledged => "acknowledged",
+            Self::Snoozed => "snoozed",
+            Self::Resolved => "resolved",
+        }
+    }
+
+    /// Whether people were told of a breach that isn't over.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Open | Self::Acknowledged | Self::Snoozed)
+    }
 }
 
 /// What is kept per host and rule. Instants are microseconds since the epoch.
@@ -48,6 +83,21 @@ pub struct Observation {
     pub order: (i64, i64, i32, i64),
 }
 
+/// What a person asks of a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase")]
+pub enum Command {
+    /// Takes it on; stays until resolved.
+    Acknowledge,
+    /// Quiet until an instant, microseconds since the epoch.
+    Snooze {
+        /// Until then.
+        until_us: i64,
+    },
+    /// Only says something.
+    Comment,
+}
+
 /// A change of status, to be published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
@@ -63,8 +113,175 @@ pub struct Transition {
     pub reason: String,
 }
 
-/// Applies one observation. Returns the state afterwards and the transition, if the status changed in a way worth telling.
-#[must_use]
-pub fn observe(_policy: &Policy, _state: Option<&FindingState>, _seen: &Observation) -> (FindingState, Option<Transition>) {
-    todo!()
+impl FindingState {
+    fn new(order: (i64, i64, i32, i64)) -> Self {
+        Self {
+            status: FindingStatus::Compliant,
+            since_us: order.1,
+            breach_since_us: None,
+            last_order: order,
+            version: 0,
+            snoozed_until_us: None,
+        }
+    }
+
+    /// When time alone changes this finding next: the end of its grace or of its snooze.
+    #[must_use]
+    pub fn due_us(&self, policy: &Policy) -> Option<i64> {
+        match self.status {
+            FindingStatus::Pending => {
+                self.breach_since_us.map(|since| since.saturating_add(grace_us(policy)))
+            }
+            FindingStatus::Snoozed => self.snoozed_until_us,
+            _ => None,
+        }
+    }
+
+    /// Moves to a status without telling anyone.
+    fn enter(&mut self, status: FindingStatus, at_us: i64) {
+        self.status = status;
+        self.since_us = at_us;
+        if status != FindingStatus::Snoozed {
+            self.snoozed_until_us = None;
+        }
+        if matches!(status, FindingStatus::Compliant | FindingStatus::Resolved) {
+            self.breach_since_us = None;
+        }
+    }
+
+    fn transition(&mut self, to: FindingStatus, at_us: i64, reason: String) -> Option<Transition> {
+        let from = self.status;
+        self.enter(to, at_us);
+        self.version += 1;
+        Some(Transition { from, to, at_us, version: self.version, reason })
+    }
 }
+
+fn grace_us(policy: &Policy) -> i64 {
+    i64::try_from(policy.grace_s).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+}
+
+/// Applies one observation. Returns the state afterwards and the transition, if the status changed in a way worth telling.
+/// Call [`tick`] with the record's `received_at` before it, so that a grace that ended between two records is told too.
+#[must_use]
+pub fn observe(
+    policy: &Policy,
+    state: Option<&FindingState>,
+    seen: &Observation,
+) -> (FindingState, Option<Transition>) {
+    let Some(known) = state else {
+        return judge(policy, FindingState::new(seen.order), seen);
+    };
+    if seen.order <= known.last_order {
+        return (known.clone(), None);
+    }
+    judge(policy, FindingState { last_order: seen.order, ..known.clone() }, seen)
+}
+
+fn judge(policy: &Policy, mut state: FindingState, seen: &Observation) -> (FindingState, Option<Transition>) {
+    let at_us = seen.order.1;
+    let told = match seen.verdict {
+        Verdict::NoResult => None,
+        Verdict::Pass => pass(&mut state, at_us),
+        Verdict::Fail => breach(policy, &mut state, at_us),
+    };
+    (state, told)
+}
+
+fn pass(state: &mut FindingState, at_us: i64) -> Option<Transition> {
+    match state.status {
+        FindingStatus::Compliant | FindingStatus::Resolved => None,
+        FindingStatus::Pending => {
+            let before = if state.version > 0 { FindingStatus::Resolved } else { FindingStatus::Compliant };
+            state.enter(before, at_us);
+            None
+        }
+        FindingStatus::Open | FindingStatus::Acknowledged | FindingStatus::Snoozed => {
+            state.transition(FindingStatus::Resolved, at_us, "the computer complies again".to_owned())
+        }
+    }
+}
+
+fn breach(policy: &Policy, state: &mut FindingState, at_us: i64) -> Option<Transition> {
+    let since_us = *state.breach_since_us.get_or_insert(at_us);
+    match state.status {
+        FindingStatus::Compliant | FindingStatus::Resolved if policy.grace_s == 0 => {
+            let reason = opening_reason(state);
+            state.transition(FindingStatus::Open, since_us, reason)
+        }
+        FindingStatus::Compliant | FindingStatus::Resolved => {
+            state.enter(FindingStatus::Pending, at_us);
+            None
+        }
+        FindingStatus::Pending | FindingStatus::Snoozed => pass_time(policy, state, at_us),
+        FindingStatus::Open | FindingStatus::Acknowledged => None,
+    }
+}
+
+fn opening_reason(state: &FindingState) -> String {
+    if state.version > 0 { "in breach again".to_owned() } else { "in breach".to_owned() }
+}
+
+/// Lets time pass: opens what was pending for longer than its grace, and what was snoozed until before `now_us`.
+#[must_use]
+pub fn tick(policy: &Policy, state: &FindingState, now_us: i64) -> (FindingState, Option<Transition>) {
+    let mut state = state.clone();
+    let told = pass_time(policy, &mut state, now_us);
+    (state, told)
+}
+
+fn pass_time(policy: &Policy, state: &mut FindingState, now_us: i64) -> Option<Transition> {
+    let due_us = state.due_us(policy)?;
+    if now_us < due_us {
+        return None;
+    }
+    let reason = match state.status {
+        FindingStatus::Snoozed => "the snooze is over".to_owned(),
+        _ => format!("{} for {} seconds", opening_reason(state), policy.grace_s),
+    };
+    state.transition(FindingStatus::Open, due_us, reason)
+}
+
+/// Applies a person's command; one that doesn't fit the status (to acknowledge what is resolved) changes nothing.
+#[must_use]
+pub fn apply(
+    state: &FindingState,
+    command: &Command,
+    at_us: i64,
+    reason: String,
+) -> (FindingState, Option<Transition>) {
+    let mut after = state.clone();
+    let told = match command {
+        Command::Acknowledge if matches!(state.status, FindingStatus::Open | FindingStatus::Snoozed) => {
+            after.transition(FindingStatus::Acknowledged, at_us, reason)
+        }
+        Command::Snooze { until_us } if state.status.is_live() && *until_us > at_us => {
+            after.snoozed_until_us = Some(*until_us);
+            after.transition(FindingStatus::Snoozed, at_us, reason)
+        }
+        Command::Comment if state.version > 0 => {
+            // A comment is told but changes nothing else, `since_us` included.
+            after.version += 1;
+            Some(Transition { from: state.status, to: state.status, at_us, version: after.version, reason })
+        }
+        Command::Acknowledge | Command::Snooze { .. } | Command::Comment => None,
+    };
+    (after, told)
+}
+
+/// Ends a finding whatever its records say: its rule was withdrawn, its host retired.
+#[must_use]
+pub fn withdraw(state: &FindingState, at_us: i64, reason: String) -> (FindingState, Option<Transition>) {
+    let mut after = state.clone();
+    if state.status.is_live() {
+        let told = after.transition(FindingStatus::Resolved, at_us, reason);
+        return (after, told);
+    }
+    if state.status == FindingStatus::Pending {
+        after.enter(FindingStatus::Compliant, at_us);
+    }
+    (after, None)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,20 @@
 //! Compliance rules: parse, compile to DataFusion expressions, evaluate, and the life of a finding. No I/O.
 
 mod compile;
+mod evaluate;
 mod finding;
+mod functions;
 mod policy;
+mod position;
+mod rules_table;
 mod shipped;
 
-pub use compile::{CompiledRule, Evaluation, Verdict, compile};
-pub use finding::{FindingState, FindingStatus, Observation, Transition, observe};
-pub use policy::{Policy, PolicyError, Severity, parse, rules_schema, rules_from_batches, rules_to_batch};
+pub use compile::{CompiledRule, compile};
+pub use evaluate::{Evaluation, Verdict};
+pub use finding::{
+    Command, FindingState, FindingStatus, Observation, Transition, apply, observe, tick, withdraw,
+};
+pub use functions::functions;
+pub use policy::{Policy, PolicyError, Severity, parse};
+pub use rules_table::{rules_from_batches, rules_schema, rules_to_batch};
 pub use shipped::shipped;

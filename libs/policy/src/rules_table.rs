@@ -1,0 +1,189 @@
+//! Policies as rows of the tenant's table `policies.rules`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder},
+    compute::cast,
+    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
+};
+
+use crate::{Policy, PolicyError, Severity};
+
+/// Schema of `policies.rules`. `standards` holds a policy's references (a reserved word in SQL); `labels` is a JSON object.
+#[must_use]
+pub fn rules_schema() -> SchemaRef {
+    let text = |name: &str, doc: &str| field(name, DataType::Utf8, false, doc);
+    let list = |name: &str, doc: &str| field(name, text_list(), true, doc);
+    Arc::new(Schema::new(vec![
+        text("id", "Unique id of the policy"),
+        text("title", "One line"),
+        text("severity", "low, medium, high or critical"),
+        text("description", "What is checked"),
+        text("rationale", "Why it matters"),
+        text("remediation", "What to do about a breach"),
+        list("standards", "Where it is written down, such as CIS 1.1.1"),
+        list("platforms", "os_type values it applies to; all if empty"),
+        text("rule", "SQL boolean over the inventory: true is compliant, false a breach, null no result"),
+        field("grace_s", DataType::Int64, false, "Seconds a breach must last before a finding opens"),
+        text("labels", "Free labels, a JSON object"),
+    ]))
+}
+
+fn text_list() -> DataType {
+    DataType::List(Arc::new(Field::new("element", DataType::Utf8, true)))
+}
+
+fn field(name: &str, data_type: DataType, nullable: bool, doc: &str) -> Field {
+    Field::new(name, data_type, nullable).with_metadata([("doc".to_owned(), doc.to_owned())].into())
+}
+
+/// Policies as rows of `policies.rules`.
+#[must_use]
+pub fn rules_to_batch(policies: &[Policy]) -> RecordBatch {
+    let text = |of: fn(&Policy) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(policies.iter().map(of)))
+    };
+    let columns: Vec<ArrayRef> = vec![
+        text(|policy| &policy.id),
+        text(|policy| &policy.title),
+        text(|policy| policy.severity.as_str()),
+        text(|policy| &policy.description),
+        text(|policy| &policy.rationale),
+        text(|policy| &policy.remediation),
+        lists(policies.iter().map(|policy| policy.references.as_slice())),
+        lists(policies.iter().map(|policy| policy.platforms.as_slice())),
+        text(|policy| &policy.rule),
+        Arc::new(Int64Array::from_iter_values(policies.iter().map(|policy| policy.grace_s.cast_signed()))),
+        Arc::new(StringArray::from_iter_values(policies.iter().map(|policy| labels_json(&policy.labels)))),
+    ];
+    // The columns are built from the same list as the schema; a mismatch is a bug that every test would meet.
+    RecordBatch::try_new(rules_schema(), columns).unwrap_or_else(|_| RecordBatch::new_empty(rules_schema()))
+}
+
+fn labels_json(labels: &BTreeMap<String, String>) -> String {
+    let object = labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+    serde_json::Value::Object(object).to_string()
+}
+
+fn lists<'a>(values: impl Iterator<Item = &'a [String]>) -> ArrayRef {
+    let mut builder =
+        ListBuilder::new(StringBuilder::new()).with_field(Field::new("element", DataType::Utf8, true));
+    for texts in values {
+        for text in texts {
+            builder.values().append_value(text);
+        }
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+/// Rows of `policies.rules` as policies; a broken row is an error of its own beside the others.
+#[must_use]
+pub fn rules_from_batches(batches: &[RecordBatch]) -> Vec<Result<Policy, PolicyError>> {
+    let mut policies = Vec::new();
+    for batch in batches {
+        match RuleColumns::of(batch) {
+            Ok(columns) => policies.extend((0..batch.num_rows()).map(|row| columns.policy(row))),
+            Err(error) => policies.push(Err(error)),
+        }
+    }
+    policies
+}
+
+/// The columns of a batch in the schema's order and types, whatever the engine that wrote the table made of them.
+struct RuleColumns {
+    columns: BTreeMap<String, ArrayRef>,
+}
+
+impl RuleColumns {
+    fn of(batch: &RecordBatch) -> Result<Self, PolicyError> {
+        let mut columns = BTreeMap::new();
+        for field in rules_schema().fields() {
+            let fail =
+                |what: &str| PolicyError::new("policies.rules", format!("column '{}' {what}", field.name()));
+            let column = batch.column_by_name(field.name()).ok_or_else(|| fail("is missing"))?;
+            let column = cast(column, field.data_type()).map_err(|error| fail(&error.to_string()))?;
+            columns.insert(field.name().clone(), column);
+        }
+        Ok(Self { columns })
+    }
+
+    fn text(&self, name: &str, row: usize) -> String {
+        let column = self.columns[name].as_string::<i32>();
+        if column.is_null(row) { String::new() } else { column.value(row).to_owned() }
+    }
+
+    fn texts(&self, name: &str, row: usize) -> Vec<String> {
+        let column = self.columns[name].as_list::<i32>();
+        if column.is_null(row) {
+            return Vec::new();
+        }
+        column.value(row).as_string::<i32>().iter().flatten().map(str::to_owned).collect()
+    }
+
+    fn policy(&self, row: usize) -> Result<Policy, PolicyError> {
+        let id = self.text("id", row);
+        let fail = |message: String| PolicyError::new(&id, message);
+        let severity = self.text("severity", row);
+        let labels = self.text("labels", row);
+        let grace = self.columns["grace_s"].as_primitive::<Int64Type>();
+        let grace_s = if grace.is_null(row) { 0 } else { grace.value(row) };
+        let policy = Policy {
+            title: self.text("title", row),
+            severity: Severity::from_word(&severity).ok_or_else(|| {
+                fail(format!("severity '{severity}' is none of low, medium, high, critical"))
+            })?,
+            description: self.text("description", row),
+            rationale: self.text("rationale", row),
+            remediation: self.text("remediation", row),
+            references: self.texts("standards", row),
+            platforms: self.texts("platforms", row),
+            rule: self.text("rule", row),
+            grace_s: u64::try_from(grace_s).map_err(|_| fail(format!("grace_s is negative: {grace_s}")))?,
+            labels: if labels.is_empty() {
+                BTreeMap::new()
+            } else {
+                serde_json::from_str(&labels)
+                    .map_err(|error| fail(format!("labels are no JSON object of texts: {error}")))?
+            },
+            id: id.clone(),
+        };
+        policy.check()?;
+        Ok(policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::shipped;
+
+    #[test]
+    fn shipped_policies_survive_the_table() {
+        let policies = shipped();
+        let back: Vec<Policy> =
+            rules_from_batches(&[rules_to_batch(&policies)]).into_iter().map(Result::unwrap).collect();
+        assert_eq!(back, policies);
+    }
+
+    #[test]
+    fn broken_row_is_an_error_beside_the_others() {
+        let mut policies = shipped();
+        policies.truncate(2);
+        policies[0].rule = "AND".to_owned();
+        let back = rules_from_batches(&[rules_to_batch(&policies)]);
+        assert_eq!(back[0].as_ref().unwrap_err().policy, policies[0].id);
+        assert_eq!(back[1].as_ref().unwrap(), &policies[1]);
+    }
+
+    #[test]
+    fn missing_column_is_named() {
+        let batch = rules_to_batch(&shipped()).project(&[0, 1]).unwrap();
+        let errors = rules_from_batches(&[batch]);
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].as_ref().unwrap_err().message.contains("'severity' is missing"));
+    }
+}

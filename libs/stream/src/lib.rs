@@ -10,8 +10,8 @@ mod log;
 mod record;
 
 pub use conformance::conformance;
-pub use embedded::{EmbeddedConfig, EmbeddedLog};
+pub use embedded::{EmbeddedConfig, EmbeddedLog, Maintained};
 pub use error::{StreamError, StreamErrorKind};
 pub use kafka::{KafkaConfig, KafkaLog};
 pub use log::{Consumer, Event, Log, OffsetRange, SubscribeOptions, Topic, TopicSpec, TransactionalProducer};
-pub use record::{Header, ProduceRecord, Record, TopicPartition, partition_for_key};
+pub use record::{Header, MAX_RECORD_BYTES, ProduceRecord, Record, TopicPartition, partition_for_key};

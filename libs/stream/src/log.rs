@@ -86,16 +86,32 @@ pub trait Log: Send + Sync {
     async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Consumer>, StreamError>;
 
     /// Reads a partition without a group, from `offset`: at most `max_records`, waiting at most `max_wait` for the first.
-    async fn read(&self, from: &TopicPartition, offset: i64, max_records: usize, max_wait: Duration) -> Result<Vec<Record>, StreamError>;
+    ///
+    /// Empty means that nothing to be seen lies at or after `offset` yet, even where `offsets` has a larger `end`: ends
+    /// also count transaction markers, aborted records and records that compaction removed. Offsets below what the log
+    /// still has, or above its end, are `Truncated`.
+    async fn read(
+        &self,
+        from: &TopicPartition,
+        offset: i64,
+        max_records: usize,
+        max_wait: Duration,
+    ) -> Result<Vec<Record>, StreamError>;
 
     /// A producer whose transactions are atomic; an older one with the same id is fenced.
-    async fn transactional(&self, transactional_id: &str) -> Result<Box<dyn TransactionalProducer>, StreamError>;
+    async fn transactional(
+        &self,
+        transactional_id: &str,
+    ) -> Result<Box<dyn TransactionalProducer>, StreamError>;
 }
 
-/// A member of a group.
+/// A member of a group. Dropping it leaves the group, like `close`.
 #[async_trait]
-pub trait Consumer: Send {
+pub trait Consumer: Send + Sync {
     /// The next event, or `None` after `max_wait`. Must be called regularly, or the group goes on without this member.
+    ///
+    /// `Truncated`: records from the position on are gone; it comes again until a `seek`. `Fenced`: another member with
+    /// this instance id took over.
     async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Option<Event>, StreamError>;
 
     /// Reads on at `offset`, at once: records fetched before are not delivered.
@@ -122,5 +138,10 @@ pub trait Consumer: Send {
 pub trait TransactionalProducer: Send {
     /// Writes records and the group's next offsets atomically. `Fenced`: another took over, stop. Any other error: nothing
     /// of it will ever be visible; re-read from the committed positions.
-    async fn commit(&mut self, records: Vec<ProduceRecord>, offsets: &[(TopicPartition, i64)], consumer: Option<&dyn Consumer>) -> Result<(), StreamError>;
+    async fn commit(
+        &mut self,
+        records: Vec<ProduceRecord>,
+        offsets: &[(TopicPartition, i64)],
+        consumer: Option<&dyn Consumer>,
+    ) -> Result<(), StreamError>;
 }

@@ -1,7 +1,7 @@
 //! The catalog's one error. HTTP mapping lives in `iceberg/error.rs` and `nessie/error.rs`.
 
 /// What went wrong, by what a caller branches on.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CatalogError {
     /// No such tenant, reference, commit, key, namespace, table or view; the first part says which.
     #[error("{what} '{name}' does not exist{hint}")]
@@ -30,9 +30,15 @@ pub enum CatalogError {
     /// The request is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// An idempotency key that was used for another request or by another principal.
+    #[error("{0}")]
+    KeyReused(String),
     /// A namespace that is not empty.
     #[error("{0}")]
     NotEmpty(String),
+    /// The caller showed no valid token.
+    #[error("{0}")]
+    Unauthenticated(String),
     /// The caller may not.
     #[error("{0}")]
     Forbidden(String),

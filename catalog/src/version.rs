@@ -2,16 +2,34 @@
 //!
 //! Both HTTP APIs stand on [`Repository`] and on nothing below it.
 
+mod apply;
+mod archive;
+mod content;
+mod events;
+mod group;
+mod heads;
+mod history;
+mod key;
+mod merge;
+mod node;
+mod reference;
+mod repository;
+mod stored;
+mod syntax;
+mod tree;
+mod workspace;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::CatalogError;
+pub use crate::store::Hash;
 
-/// SHA-256 of a commit or tree node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hash(pub [u8; 32]);
+pub use events::Event;
+pub use merge::{MergeDetail, MergeMode, MergeRequest, MergeSource, Merged};
+pub use repository::{Repository, VersionStore};
+pub(crate) use stored::NO_ANCESTOR;
 
 /// 1 to 20 non-empty elements.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,88 +179,4 @@ pub struct EntryRange {
     pub after: Option<Key>,
     /// At most this many.
     pub limit: usize,
-}
-
-/// Opens repositories; owns store and caches. Cheap to clone.
-#[derive(Clone)]
-pub struct VersionStore {}
-
-impl VersionStore {
-    /// Over an open store, with `cache_bytes` for immutable objects.
-    #[must_use]
-    pub fn new(_store: Arc<dyn crate::store::Store>, _cache_bytes: u64) -> Self {
-        todo!()
-    }
-
-    /// Creates the repository of a tenant with an empty `main`; one that exists is left alone.
-    pub async fn create(&self, _tenant: &str) -> Result<(), CatalogError> {
-        todo!()
-    }
-
-    /// The repository of a tenant; asks the database nothing.
-    #[must_use]
-    pub fn repository(&self, _tenant: &str) -> Repository {
-        todo!()
-    }
-}
-
-/// One tenant's references, commits and content. Cheap to clone; all clones share the branch queues of group commit.
-#[derive(Clone)]
-pub struct Repository {}
-
-impl Repository {
-    /// Looks a reference expression up, linearizably: `name`, `name@hash`, `name~2`, `name^2`, `name*instant`, a bare hash, `@hash`, or empty for `main`.
-    pub async fn resolve(&self, _expression: &str) -> Result<Resolved, CatalogError> {
-        todo!()
-    }
-
-    /// Contents of keys at a commit, in the keys' order.
-    pub async fn get(&self, _at: Hash, _keys: &[Key]) -> Result<Vec<Option<Content>>, CatalogError> {
-        todo!()
-    }
-
-    /// Keys and contents of a state in key order, within bounds; `true` if there are more.
-    pub async fn entries(&self, _at: Hash, _range: &EntryRange) -> Result<(Vec<(Key, Content)>, bool), CatalogError> {
-        todo!()
-    }
-
-    /// Commits to a branch (group commit). Fails with `Conflict`, or `Unknown` if nobody can tell whether it landed.
-    pub async fn commit(&self, _request: CommitRequest) -> Result<Committed, CatalogError> {
-        todo!()
-    }
-
-    /// One commit.
-    pub async fn commit_at(&self, _hash: Hash) -> Result<Commit, CatalogError> {
-        todo!()
-    }
-
-    /// Commits from `from` along first parents, newest first, at most `limit`; `true` if there are more.
-    pub async fn log(&self, _from: Hash, _limit: usize) -> Result<(Vec<Commit>, bool), CatalogError> {
-        todo!()
-    }
-
-    /// Keys that differ between two states, in key order: content on either side.
-    pub async fn diff(&self, _from: Hash, _to: Hash) -> Result<Vec<(Key, Option<Content>, Option<Content>)>, CatalogError> {
-        todo!()
-    }
-
-    /// All branches and tags by name.
-    pub async fn references(&self) -> Result<Vec<NamedRef>, CatalogError> {
-        todo!()
-    }
-
-    /// Creates a branch or tag.
-    pub async fn create_reference(&self, _name: &str, _tag: bool, _at: Hash) -> Result<NamedRef, CatalogError> {
-        todo!()
-    }
-
-    /// Points a reference elsewhere, if it is at `expected`.
-    pub async fn assign_reference(&self, _name: &str, _expected: Option<Hash>, _to: Hash) -> Result<NamedRef, CatalogError> {
-        todo!()
-    }
-
-    /// Deletes a reference, if it is at `expected`; `main` can't be deleted.
-    pub async fn delete_reference(&self, _name: &str, _expected: Option<Hash>) -> Result<NamedRef, CatalogError> {
-        todo!()
-    }
 }

@@ -1,0 +1,136 @@
+//! Head reads that coalesce: a request waits for the first SELECT that starts after it arrived, and one SELECT answers all who wait
+//! for it. So reads are linearizable over any number of replicas, and the database sees one head SELECT at a time per
+//! repository and replica however many clients there are.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::NamedRef;
+use crate::{
+    CatalogError,
+    error::Missing,
+    store::{Heads, ReferenceRow, Store, StoreError},
+};
+
+/// More than this many waiting for one repository's next SELECT are turned away.
+const MAX_WAITING: usize = 16_384;
+
+type Answer = Result<Option<Heads>, Arc<StoreError>>;
+
+/// All head reads of a process.
+pub(super) struct HeadReads {
+    store: Arc<dyn Store>,
+    /// Who waits for the next SELECT. A repository has an entry while a task is reading its heads.
+    waiting: Mutex<HashMap<Arc<str>, Vec<Waiting>>>,
+}
+
+struct Waiting {
+    name: String,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl HeadReads {
+    pub(super) fn new(store: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { store, waiting: Mutex::default() })
+    }
+
+    /// A reference as it is now.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        repository: &Arc<str>,
+        name: &str,
+    ) -> Result<NamedRef, CatalogError> {
+        let answered = self.ask(repository, name)?.await;
+        let heads = answered.map_err(|_| CatalogError::Internal("a head read was abandoned".to_owned()))?;
+        let heads =
+            heads.map_err(|error| CatalogError::from(&*error))?.ok_or_else(|| no_tenant(repository))?;
+        let found = heads.references.into_iter().find(|row| row.name == name);
+        found.map(NamedRef::from).ok_or_else(|| no_reference(name))
+    }
+
+    fn ask(
+        self: &Arc<Self>,
+        repository: &Arc<str>,
+        name: &str,
+    ) -> Result<oneshot::Receiver<Answer>, CatalogError> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { name: name.to_owned(), answer };
+        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(repository) {
+            Some(others) if others.len() >= MAX_WAITING => {
+                return Err(CatalogError::Unavailable(format!(
+                    "too many requests wait for the heads of '{repository}'"
+                )));
+            }
+            Some(others) => others.push(waiting),
+            None => {
+                all.insert(Arc::clone(repository), vec![waiting]);
+                let reading =
+                    Reading { reads: Arc::clone(self), repository: Arc::clone(repository), finished: false };
+                tokio::spawn(reading.run());
+            }
+        }
+        Ok(answered)
+    }
+}
+
+/// The task that reads the heads of one repository until nobody waits.
+struct Reading {
+    reads: Arc<HeadReads>,
+    repository: Arc<str>,
+    finished: bool,
+}
+
+impl Reading {
+    async fn run(mut self) {
+        while let Some(waiting) = self.take() {
+            let names: BTreeSet<&str> = waiting.iter().map(|waiting| waiting.name.as_str()).collect();
+            let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+            let answer = self.reads.store.heads(&self.repository, &names).await.map_err(Arc::new);
+            for waiting in waiting {
+                // Who no longer waits needs no answer.
+                drop(waiting.answer.send(answer.clone()));
+            }
+        }
+    }
+
+    /// Those who wait now; removes the entry if nobody does.
+    fn take(&mut self) -> Option<Vec<Waiting>> {
+        let mut all = self.reads.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(&self.repository) {
+            Some(waiting) if !waiting.is_empty() => Some(std::mem::take(waiting)),
+            _ => {
+                all.remove(&self.repository);
+                self.finished = true;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Reading {
+    /// If the task ends early (a panic, a runtime shutting down), nobody is left waiting for it.
+    fn drop(&mut self) {
+        if !self.finished {
+            self.reads.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.repository);
+        }
+    }
+}
+
+pub(super) fn no_tenant(repository: &str) -> CatalogError {
+    CatalogError::NotFound { what: Missing::Tenant, name: repository.to_owned(), hint: String::new() }
+}
+
+pub(super) fn no_reference(name: &str) -> CatalogError {
+    CatalogError::NotFound { what: Missing::Reference, name: name.to_owned(), hint: String::new() }
+}
+
+impl From<ReferenceRow> for NamedRef {
+    fn from(row: ReferenceRow) -> Self {
+        Self { name: row.name, tag: row.tag, hash: row.hash }
+    }
+}

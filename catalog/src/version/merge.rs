@@ -1,0 +1,247 @@
+//! Merge and transplant: changes of another history onto a branch, key by key as in Nessie.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Content, IdempotencyRecord, Key, KeyConflict, Meta,
+    apply::{self, Head},
+    history, tree,
+    workspace::Workspace,
+};
+use crate::{CatalogError, store::Hash};
+
+/// What to do with a key that both sides changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MergeMode {
+    /// Conflict.
+    #[default]
+    Normal,
+    /// Take the source's content.
+    Force,
+    /// Keep the target's content.
+    Drop,
+}
+
+/// What is brought onto the branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MergeSource {
+    /// Everything up to a commit since the merge base, as one commit with two parents.
+    Merge(Hash),
+    /// Single commits, oldest first, each as a commit of its own that keeps its author and message.
+    Transplant(Vec<Hash>),
+}
+
+/// A merge or transplant.
+#[derive(Clone, Debug)]
+pub struct MergeRequest {
+    /// Target.
+    pub branch: String,
+    /// A commit of the target's history that the caller saw.
+    pub expected_head: Option<Hash>,
+    /// Source.
+    pub source: MergeSource,
+    /// Author, message, properties. A transplant takes only the committer, and the message if there is one.
+    pub meta: Meta,
+    /// For keys without a mode of their own.
+    pub default_mode: MergeMode,
+    /// By key.
+    pub modes: BTreeMap<Key, MergeMode>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+    /// Written in the same transaction.
+    pub idempotency: Option<IdempotencyRecord>,
+}
+
+/// How a merge went. With conflicts nothing changed; they are not an error here, since callers show them in different ways.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Merged {
+    /// The target's head: the new one if it moved.
+    pub hash: Hash,
+    /// Merge base; `None` for a transplant.
+    pub base: Option<Hash>,
+    /// Whether the target moved.
+    pub applied: bool,
+    /// Keys that the source changed.
+    pub details: Vec<MergeDetail>,
+}
+
+/// What happened to a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MergeDetail {
+    /// Key.
+    pub key: Key,
+    /// Mode.
+    pub mode: MergeMode,
+    /// Why it can't be merged.
+    pub conflict: Option<KeyConflict>,
+}
+
+impl Merged {
+    /// Whether there is no conflict.
+    #[must_use]
+    pub fn successful(&self) -> bool {
+        self.details.iter().all(|detail| detail.conflict.is_none())
+    }
+
+    /// The conflicts as an error.
+    #[must_use]
+    pub fn into_error(self, branch: &str) -> CatalogError {
+        let conflicts = self.details.into_iter().filter_map(|detail| detail.conflict).collect();
+        apply::conflict(&format!("the merge into '{branch}'"), conflicts)
+    }
+}
+
+/// Applies a merge to a head.
+pub(super) async fn merge(
+    workspace: &mut Workspace,
+    head: Head,
+    request: &MergeRequest,
+) -> Result<(Head, Merged), CatalogError> {
+    if let Some(expected) = request.expected_head
+        && !history::is_ancestor(workspace, expected, head.hash).await?
+    {
+        let branch = &request.branch;
+        return Err(CatalogError::ReferenceConflict(format!(
+            "the expected commit {expected} is not in the history of '{branch}', which is at {}: load the branch again",
+            head.hash
+        )));
+    }
+    match &request.source {
+        MergeSource::Merge(from) => merge_one(workspace, head, request, *from).await,
+        MergeSource::Transplant(commits) => transplant(workspace, head, request, commits).await,
+    }
+}
+
+async fn merge_one(
+    workspace: &mut Workspace,
+    head: Head,
+    request: &MergeRequest,
+    from: Hash,
+) -> Result<(Head, Merged), CatalogError> {
+    let base = history::merge_base(workspace, head.hash, from).await?;
+    let (base_root, from_root) = (workspace.root(base).await?, workspace.root(from).await?);
+    let replay = replay(workspace, head.root, base_root, from_root, request).await?;
+    let mut merged = Merged { hash: head.hash, base: Some(base), applied: false, details: replay.details };
+    if base == from || !merged.successful() || request.dry_run {
+        return Ok((head, merged));
+    }
+    let operations = replay.edits.into_iter().collect();
+    let new = apply::append(workspace, head, replay.root, &[from], operations, request.meta.clone()).await?;
+    merged.hash = new.hash;
+    merged.applied = true;
+    Ok((new, merged))
+}
+
+async fn transplant(
+    workspace: &mut Workspace,
+    head: Head,
+    request: &MergeRequest,
+    commits: &[Hash],
+) -> Result<(Head, Merged), CatalogError> {
+    let mut at = head;
+    let mut details: BTreeMap<Key, MergeDetail> = BTreeMap::new();
+    for hash in commits {
+        let commit = workspace.commit(*hash).await?;
+        let (before, after) = (workspace.root(commit.parent()).await?, workspace.root(*hash).await?);
+        let replay = replay(workspace, at.root, before, after, request).await?;
+        let conflicts = replay.details.iter().any(|detail| detail.conflict.is_some());
+        details.extend(replay.details.into_iter().map(|detail| (detail.key.clone(), detail)));
+        if conflicts {
+            break;
+        }
+        let mut meta = commit.commit.meta.clone();
+        meta.committer.clone_from(&request.meta.committer);
+        if !request.meta.message.is_empty() {
+            meta.message.clone_from(&request.meta.message);
+        }
+        if !replay.edits.is_empty() {
+            at = apply::append(workspace, at, replay.root, &[], replay.edits.into_iter().collect(), meta)
+                .await?;
+        }
+    }
+    let mut merged =
+        Merged { hash: head.hash, base: None, applied: false, details: details.into_values().collect() };
+    if at == head || !merged.successful() || request.dry_run {
+        workspace.drop_commits_after(head.hash, at.hash);
+        return Ok((head, merged));
+    }
+    merged.hash = at.hash;
+    merged.applied = true;
+    Ok((at, merged))
+}
+
+/// The changes between two states applied to a third.
+struct Replay {
+    root: Hash,
+    edits: BTreeMap<Key, Option<Content>>,
+    details: Vec<MergeDetail>,
+}
+
+async fn replay(
+    workspace: &mut Workspace,
+    target: Hash,
+    before: Hash,
+    after: Hash,
+    request: &MergeRequest,
+) -> Result<Replay, CatalogError> {
+    let mut edits = BTreeMap::new();
+    let mut removed_namespaces = Vec::new();
+    let mut details = Vec::new();
+    for (key, old, new) in tree::diff(workspace, before, after).await? {
+        let present = tree::get(workspace, target, &key).await?;
+        let mode = request.modes.get(&key).copied().unwrap_or(request.default_mode);
+        let verdict = judge(&key, mode, old.as_ref(), new.as_ref(), present.as_ref());
+        if matches!(verdict, Ok(true)) {
+            if new.is_none() && present.as_ref().is_some_and(Content::is_namespace) {
+                removed_namespaces.push(key.clone());
+            }
+            edits.insert(key.clone(), new);
+        }
+        details.push(MergeDetail { key, mode, conflict: verdict.err() });
+    }
+    let root = tree::update(workspace, target, edits.clone()).await?;
+    for conflict in apply::namespace_conflicts(workspace, root, &edits, &removed_namespaces).await? {
+        match details.iter_mut().find(|detail| detail.key == conflict.key) {
+            Some(detail) => detail.conflict = Some(conflict),
+            None => details.push(MergeDetail {
+                key: conflict.key.clone(),
+                mode: request.default_mode,
+                conflict: Some(conflict),
+            }),
+        }
+    }
+    Ok(Replay { root, edits, details })
+}
+
+/// Whether the source's content is taken over; the target's stays where both sides came to the same.
+fn judge(
+    key: &Key,
+    mode: MergeMode,
+    old: Option<&Content>,
+    new: Option<&Content>,
+    present: Option<&Content>,
+) -> Result<bool, KeyConflict> {
+    let same = match (new, present) {
+        (Some(new), Some(present)) => new == present || new.same_namespace(present),
+        (None, None) => true,
+        _ => false,
+    };
+    if same {
+        return Ok(false);
+    }
+    if old == present {
+        return Ok(mode != MergeMode::Drop);
+    }
+    let (kind, why) = match (old, present) {
+        (None, _) => ("KEY_EXISTS", "was created on both sides"),
+        (Some(_), None) => ("KEY_DOES_NOT_EXIST", "was changed by the source and removed from the target"),
+        (Some(_), Some(_)) => ("VALUE_DIFFERS", "was changed on both sides since the merge base"),
+    };
+    match mode {
+        MergeMode::Force => Ok(true),
+        MergeMode::Drop => Ok(false),
+        MergeMode::Normal => {
+            Err(KeyConflict { key: key.clone(), conflict_type: kind, message: format!("key '{key}' {why}") })
+        }
+    }
+}

@@ -1,1 +1,27 @@
-//! firn-tests
+//! The harness: real servers, the built binary, and other people's clients, for the end-to-end suite.
+//!
+//! Nothing here is mocked. A server that is not installed is an error that names the command to install it.
+
+mod firn_process;
+mod python;
+
+use std::net::TcpListener;
+
+pub use firn_process::{FirnProcess, firn, firn_binary, firn_command, firn_stdout};
+pub use python::python;
+
+/// A port that was free a moment ago.
+pub fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Where installed servers and clients are kept between runs: `FIRN_TEST_CACHE`, or the user's cache folder.
+#[must_use]
+pub fn cache_dir() -> std::path::PathBuf {
+    if let Some(dir) = std::env::var_os("FIRN_TEST_CACHE") {
+        return dir.into();
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+    let home = || std::path::PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into()));
+    cache.unwrap_or_else(|| home().join(".cache")).join("firn").join("servers")
+}

@@ -1,0 +1,48 @@
+//! Python clients in a virtual environment with pinned packages, made once per version of the requirements.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+/// Runs `tests/python/SCRIPT` with arguments and variables, and answers the JSON that it printed last.
+pub fn python(script: &str, args: &[&str], env: &BTreeMap<String, String>) -> Result<serde_json::Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+    let output = Command::new(interpreter(&folder)?)
+        .arg(folder.join(script))
+        .args(args)
+        .envs(env)
+        .output()
+        .with_context(|| format!("running {script}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{script} ended with {}\n{stdout}\n{stderr}", output.status);
+    let last = stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(last).with_context(|| format!("{script} printed {stdout}"))
+}
+
+/// The interpreter of the environment. A half-made one lacks the mark and is made again.
+fn interpreter(folder: &Path) -> Result<PathBuf> {
+    let requirements = folder.join("requirements.txt");
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(&requirements)?.hash(&mut hasher);
+    let environment = crate::cache_dir().join(format!("python-{:016x}", hasher.finish()));
+    let made = environment.join("made");
+    if !made.exists() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))
+            .context("no virtual environment: install python3 and python3-venv")?;
+        run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(&requirements))?;
+        std::fs::write(&made, "")?;
+    }
+    Ok(environment.join("bin/python"))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

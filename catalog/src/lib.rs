@@ -15,6 +15,6 @@ mod storage;
 pub mod store;
 pub mod version;
 
-pub use config::CatalogConfig;
+pub use config::{CatalogConfig, S3Config};
 pub use error::CatalogError;
 pub use server::Catalog;

@@ -1,1 +1,27 @@
-//! management
+//! Firn's own endpoints under `/v1`: tenants, leases, events; and what all of the catalog's routers share.
+
+mod access;
+mod answer;
+mod events;
+mod leases;
+mod state;
+mod tenants;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+
+pub(crate) use access::{authenticate, authorize};
+pub(crate) use state::AppState;
+pub(crate) use tenants::{create_tenant, tenant_names};
+
+/// `/v1/tenants…`.
+pub(crate) fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/v1/tenants", get(tenants::list).post(tenants::create))
+        .route("/v1/tenants/{tenant}", get(tenants::show))
+        .route("/v1/tenants/{tenant}/leases/{name}", post(leases::acquire).delete(leases::release))
+        .route("/v1/tenants/{tenant}/events", get(events::list))
+        .with_state(state)
+}

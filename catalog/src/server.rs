@@ -4,36 +4,45 @@ use axum::Router;
 use firn_auth::TenantName;
 use firn_catalog_client::{Tenant, TenantCreate};
 
-use crate::{CatalogConfig, CatalogError};
+use crate::{
+    CatalogConfig,
+    CatalogError,
+    iceberg,
+    management::{self, AppState},
+    //nessie nessie,
+};
 
 /// An open catalog. Cheap to clone.
 #[derive(Clone)]
-pub struct Catalog {}
+pub struct Catalog {
+    state: AppState,
+}
 
 impl Catalog {
     /// Opens the database (running migrations) and the storage.
-    pub async fn open(_config: CatalogConfig) -> Result<Self, CatalogError> {
-        todo!()
+    pub async fn open(config: CatalogConfig) -> Result<Self, CatalogError> {
+        Ok(Self { state: AppState::open(config).await? })
     }
 
     /// `/iceberg/…`, `/nessie/{tenant}/api/v2/…`, `/v1/tenants…` (tenants, leases, events).
-    #[must_use]
     pub fn router(&self) -> Router {
-        todo!()
+        iceberg::router(self.state.clone())
+            //nessie .merge(nessie::router(self.state.clone()))
+            .merge(management::router(self.state.clone()))
     }
 
     /// Creates a tenant with its `main`, or answers it if it exists.
-    pub async fn ensure_tenant(&self, _request: &TenantCreate) -> Result<Tenant, CatalogError> {
-        todo!()
+    pub async fn ensure_tenant(&self, request: &TenantCreate) -> Result<Tenant, CatalogError> {
+        management::create_tenant(&self.state, request).await
     }
 
     /// Whether the database answers; the text says what is wrong.
     pub async fn health(&self) -> Result<(), String> {
-        todo!()
+        self.state.store.ping().await.map_err(|error| error.to_string())
     }
 
     /// Names of all tenants.
     pub async fn tenant_names(&self) -> Result<Vec<TenantName>, CatalogError> {
-        todo!()
+        management::tenant_names(&self.state).await
     }
 }

@@ -1,1 +1,248 @@
-//! storage
+//! Metadata files: written durably before a commit can become visible, read through a cache bounded by bytes.
+//!
+//! A metadata file never changes once written, so the cache needs no invalidation. Every location is checked to lie
+//! within its tenant's root before anything is read, written or deleted there.
+
+mod local;
+mod location;
+mod s3;
+
+use std::{collections::BTreeMap, io::Read as _, sync::Arc};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{CatalogConfig, CatalogError};
+
+use local::LocalFiles;
+use s3::S3Files;
+
+pub(crate) use location::Location;
+
+/// Larger metadata files are refused rather than read into memory.
+const MAX_METADATA_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Where files lie. Both kinds answer alike: a write is durable when it returns, deleting what is absent is no error.
+enum Files {
+    Local(LocalFiles),
+    S3(S3Files),
+}
+
+/// A file that can't be read or written.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    /// It isn't there.
+    #[error("'{0}' does not exist")]
+    Missing(Location),
+    /// Storage failed; the file may be there or not.
+    #[error("{action} '{location}': {reason}")]
+    Failed {
+        /// What was attempted.
+        action: &'static str,
+        /// Where.
+        location: Location,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+/// The warehouse's files. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Storage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    files: Files,
+    warehouse: Location,
+    table_config: BTreeMap<String, String>,
+    metadata: moka::future::Cache<String, Bytes>,
+}
+
+impl Storage {
+    /// Opens the warehouse of a configuration; asks the storage nothing yet.
+    pub(crate) fn open(config: &CatalogConfig) -> Result<Self, CatalogError> {
+        let refused =
+            |reason: String| CatalogError::Invalid(format!("warehouse '{}': {reason}", config.warehouse));
+        let warehouse: Location = config.warehouse.parse().map_err(|error| refused(format!("{error}")))?;
+        let (files, table_config) = match warehouse.bucket() {
+            None => (Files::Local(LocalFiles), BTreeMap::new()),
+            Some(bucket) => {
+                let files = S3Files::open(bucket, &config.s3).map_err(refused)?;
+                (Files::S3(files), s3::table_config(&config.s3))
+            }
+        };
+        // Metadata takes half of the memory, the version store's objects the other half.
+        let metadata = moka::future::Cache::builder()
+            .weigher(|key: &String, bytes: &Bytes| u32::try_from(key.len() + bytes.len()).unwrap_or(u32::MAX))
+            .max_capacity(config.cache_bytes / 2)
+            .build();
+        Ok(Self { inner: Arc::new(Inner { files, warehouse, table_config, metadata }) })
+    }
+
+    /// Settings that a table's clients need for file access. No secrets.
+    pub(crate) fn table_config(&self) -> &BTreeMap<String, String> {
+        &self.inner.table_config
+    }
+
+    /// Root of a tenant's files, without trailing slash.
+    pub(crate) fn tenant_root(&self, tenant: &str) -> Location {
+        self.inner.warehouse.join(tenant)
+    }
+
+    /// A fresh location for a table or view.
+    pub(crate) fn new_location(&self, tenant: &str, namespace: &[String], name: &str) -> String {
+        let mut location = self.tenant_root(tenant);
+        for level in namespace {
+            location = location.join(&location::plain_segment(level));
+        }
+        location.join(&format!("{}-{}", location::plain_segment(name), Uuid::new_v4())).to_string()
+    }
+
+    /// Refuses a location that does not lie within the tenant's root.
+    pub(crate) fn check(&self, tenant: &str, text: &str) -> Result<Location, CatalogError> {
+        let root = self.tenant_root(tenant);
+        let location: Location = text.parse().map_err(|error| CatalogError::Invalid(format!("{error}")))?;
+        if location.is_within(&root) {
+            return Ok(location);
+        }
+        Err(CatalogError::Forbidden(format!(
+            "the location '{text}' is outside the tenant's storage, {root}/"
+        )))
+    }
+
+    /// Writes a new metadata file of a table or view at `location` and answers where. Durable when it returns.
+    pub(crate) async fn write_metadata(
+        &self,
+        tenant: &str,
+        location: &str,
+        previous: Option<&str>,
+        bytes: Vec<u8>,
+    ) -> Result<String, CatalogError> {
+        let version = previous.and_then(version_of).map_or(0, |version| version.saturating_add(1));
+        let name = format!("{version:05}-{}.metadata.json", Uuid::new_v4());
+        let text = format!("{}/metadata/{name}", location.trim_end_matches('/'));
+        let target = self.check(tenant, &text)?;
+        let bytes = Bytes::from(bytes);
+        let written = match &self.inner.files {
+            Files::Local(files) => files.write(&target, bytes.clone()).await,
+            Files::S3(files) => files.write(&target, bytes.clone()).await,
+        };
+        written.map_err(|error| CatalogError::Unavailable(error.to_string()))?;
+        self.inner.metadata.insert(text.clone(), bytes).await;
+        Ok(text)
+    }
+
+    /// Reads a metadata file of a tenant, decompressed. Concurrent readers of one file share one request.
+    pub(crate) async fn read_metadata(&self, tenant: &str, text: &str) -> Result<Bytes, CatalogError> {
+        let location = self.check(tenant, text)?;
+        let loaded = self.inner.metadata.try_get_with_by_ref(text, self.load(&location)).await;
+        loaded.map_err(|error| match &*error {
+            FileError::Missing(_) => {
+                CatalogError::Invalid(format!("the metadata file {error}: it was deleted or never written"))
+            }
+            FileError::Failed { .. } => CatalogError::Unavailable(error.to_string()),
+        })
+    }
+
+    /// Deletes a metadata file of a commit that certainly lost. A failure leaves an orphan, which is harmless.
+    pub(crate) async fn delete_metadata(&self, tenant: &str, text: &str) {
+        self.inner.metadata.invalidate(text).await;
+        let Ok(location) = self.check(tenant, text) else { return };
+        let deleted = match &self.inner.files {
+            Files::Local(files) => files.delete(&location).await,
+            Files::S3(files) => files.delete(&location).await,
+        };
+        if let Err(error) = deleted {
+            tracing::warn!(tenant, location = text, %error, "a metadata file of a lost commit stays behind");
+        }
+    }
+
+    async fn load(&self, location: &Location) -> Result<Bytes, FileError> {
+        let bytes = match &self.inner.files {
+            Files::Local(files) => files.read(location, MAX_METADATA_BYTES).await?,
+            Files::S3(files) => files.read(location, MAX_METADATA_BYTES).await?,
+        };
+        if !location.to_string().ends_with(".gz.metadata.json") {
+            return Ok(bytes);
+        }
+        let mut plain = Vec::new();
+        let mut unzip = flate2::read::GzDecoder::new(&bytes[..]).take(MAX_METADATA_BYTES);
+        match unzip.read_to_end(&mut plain) {
+            Ok(_) => Ok(Bytes::from(plain)),
+            Err(error) => Err(FileError::Failed {
+                action: "decompressing",
+                location: location.clone(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// The number before the first dash of a metadata file's name.
+fn version_of(location: &str) -> Option<u32> {
+    location.rsplit('/').next()?.split('-').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn storage(folder: &tempfile::TempDir) -> Storage {
+        let config = CatalogConfig {
+            database_url: String::new(),
+            warehouse: format!("file://{}", folder.path().display()),
+            s3: crate::config::S3Config::default(),
+            region: "local".to_owned(),
+            cache_bytes: 1 << 20,
+            signing_key: firn_auth::SigningKey::generate(),
+            public_url: String::new(),
+        };
+        Storage::open(&config).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_written_file_is_read_back_and_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = storage(&folder);
+        let table = storage.new_location("acme", &["a/b".to_owned()], "t 1");
+        let first = storage.write_metadata("acme", &table, None, b"{}".to_vec()).await.unwrap();
+        let second = storage.write_metadata("acme", &table, Some(&first), b"[]".to_vec()).await.unwrap();
+        assert!(first.contains("/acme/a_b/t_1-") && first.contains("/metadata/00000-"), "{first}");
+        assert!(second.contains("/metadata/00001-"), "{second}");
+        storage.inner.metadata.invalidate_all();
+        assert_eq!(storage.read_metadata("acme", &first).await.unwrap(), "{}");
+        storage.delete_metadata("acme", &first).await;
+        assert!(storage.read_metadata("acme", &first).await.is_err());
+        assert_eq!(storage.read_metadata("acme", &second).await.unwrap(), "[]");
+    }
+
+    #[tokio::test]
+    async fn other_tenants_files_are_out_of_reach() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = storage(&folder);
+        let table = storage.new_location("acme", &["a".to_owned()], "t");
+        let file = storage.write_metadata("acme", &table, None, b"{}".to_vec()).await.unwrap();
+        let read = storage.read_metadata("other", &file).await;
+        assert!(matches!(read, Err(CatalogError::Forbidden(_))));
+        let written = storage.write_metadata("other", &table, None, b"{}".to_vec()).await;
+        assert!(matches!(written, Err(CatalogError::Forbidden(_))));
+        assert_eq!(storage.read_metadata("acme", &file).await.unwrap(), "{}");
+    }
+
+    #[tokio::test]
+    async fn compressed_metadata_is_read() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let storage = storage(&folder);
+        let path = folder.path().join("acme/00000-x.gz.metadata.json");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        zip.write_all(b"{\"a\":1}").unwrap();
+        std::fs::write(&path, zip.finish().unwrap()).unwrap();
+        let location = format!("file:{}", path.display());
+        assert_eq!(storage.read_metadata("acme", &location).await.unwrap(), "{\"a\":1}");
+    }
+}

@@ -1,0 +1,147 @@
+//! One request's path, query and headers, and the state it means.
+
+use axum::{
+    extract::{FromRequestParts, OriginalUri},
+    http::{HeaderMap, Method, request::Parts},
+};
+use firn_auth::{Principal, Role};
+use firn_catalog_client::iceberg::TableIdent;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    error::ApiError,
+    names::{Warehouse, decode_segment, split_namespace},
+};
+use crate::{
+    CatalogError,
+    management::{AppState, authorize},
+    version::{Repository, Resolved},
+};
+
+/// A request without its body. Segments are taken from the raw path, since a router that decodes them can no longer tell
+/// a plus from an encoded one.
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) path_and_query: String,
+    segments: Vec<String>,
+    query: Vec<(String, String)>,
+}
+
+/// A tenant's repository at a reference, and who asks.
+#[derive(Clone)]
+pub(super) struct Scope {
+    pub(super) state: AppState,
+    pub(super) tenant: String,
+    /// Nessie's syntax; empty for `main`.
+    pub(super) spec: String,
+    pub(super) repository: Repository,
+    pub(super) principal: Principal,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let uri = match OriginalUri::from_request_parts(parts, state).await {
+            Ok(OriginalUri(uri)) => uri,
+            Err(never) => match never {},
+        };
+        let rest = uri.path().strip_prefix("/iceberg/v1/").unwrap_or_default();
+        let segments = rest.split('/').map(decode_segment).collect::<Result<_, _>>()?;
+        let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        Ok(Self {
+            method: parts.method.clone(),
+            headers: parts.headers.clone(),
+            path_and_query: uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            segments,
+            query: query.into_owned().collect(),
+        })
+    }
+}
+
+impl Call {
+    /// Authorizes the caller for the prefix's tenant.
+    pub(super) fn open(&self, state: &AppState, role: Role) -> Result<Scope, ApiError> {
+        let warehouse = Warehouse::parse_prefix(self.segment(0)?)?;
+        let tenant = String::from(warehouse.tenant);
+        let principal = authorize(state, &self.headers, &tenant, role)?;
+        let repository = state.versions.repository(&tenant);
+        Ok(Scope { state: state.clone(), tenant, spec: warehouse.spec, repository, principal })
+    }
+
+    /// `{namespace}` of the path.
+    pub(super) fn namespace(&self) -> Result<Vec<String>, ApiError> {
+        Ok(split_namespace(self.segment(2)?))
+    }
+
+    /// `{namespace}` and `{table}` or `{view}` of the path.
+    pub(super) fn ident(&self) -> Result<TableIdent, ApiError> {
+        Ok(TableIdent { namespace: self.namespace()?, name: self.segment(4)?.to_owned() })
+    }
+
+    /// A query parameter.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A header that is text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn segment(&self, index: usize) -> Result<&str, ApiError> {
+        let segment = self.segments.get(index).filter(|segment| !segment.is_empty());
+        segment.map(String::as_str).ok_or_else(|| ApiError::invalid("the path has an empty part"))
+    }
+}
+
+impl Scope {
+    /// The state that the prefix means.
+    pub(super) async fn resolve(&self) -> Result<Resolved, ApiError> {
+        Ok(self.repository.resolve(&self.spec).await?)
+    }
+
+    /// The same, for a change: only a branch can be changed.
+    pub(super) async fn resolve_branch(&self) -> Result<(String, Resolved), ApiError> {
+        writable(&self.spec, self.resolve().await?)
+    }
+}
+
+/// The branch of a resolved reference, or why nothing can be committed there.
+pub(super) fn writable(spec: &str, resolved: Resolved) -> Result<(String, Resolved), ApiError> {
+    let branch = resolved.reference.as_ref().filter(|_| resolved.writable).map(|branch| branch.name.clone());
+    match branch {
+        Some(branch) => Ok((branch, resolved)),
+        None => {
+            Err(ApiError::invalid(format!("'{spec}' is read-only: changes need a branch, by its plain name")))
+        }
+    }
+}
+
+/// Reads a JSON body. Fields that are null count as absent, and unknown ones are ignored.
+pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut value: Value = serde_json::from_slice(body)
+        .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|_, value| !value.is_null());
+    }
+    serde_json::from_value(value)
+        .map_err(|error| ApiError::invalid(format!("the body is not as specified: {error}")))
+}
+
+/// Runs work whose cost grows with `bytes` where it can't hold up other requests.
+pub(super) async fn off_thread<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    const INLINE_BYTES: usize = 128 * 1024;
+    if bytes <= INLINE_BYTES {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(CatalogError::Internal(format!("a computation was abandoned: {error}")).into()),
+    }
+}

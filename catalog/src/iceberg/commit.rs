@@ -1,0 +1,248 @@
+//! Commits to tables: requirements, updates, and what the server insists on beside them.
+
+use std::collections::BTreeSet;
+
+use axum::{
+    extract::{State, rejection::BytesRejection},
+    response::Response,
+};
+use bytes::Bytes;
+use firn_auth::{Role, Scope as TokenScope};
+use firn_catalog_client::iceberg::{TableChange, TableIdent};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    answer::{at_commit, metadata_answer},
+    call::{Call, Scope, off_thread, parse_body, writable},
+    content::{Found, Kind, taken},
+    error::ApiError,
+    idempotency::once,
+    names::ident_key,
+    write::{Put, describe, write_and_commit},
+};
+use crate::{
+    error::Missing,
+    management::AppState,
+    metadata::{ApplyContext, Document, apply_updates, check_requirements, requires_create},
+    store::Hash,
+    version::{IdempotencyRecord, Key, Resolved},
+};
+
+/// Properties that say what the ingest worker took from the log.
+const POSITION_PREFIX: &str = "firn.position.";
+
+/// `POST …/tables/{table}`.
+pub(super) async fn commit(
+    State(state): State<AppState>,
+    call: Call,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let scope = call.open(&state, Role::Writer)?;
+    let (ident, body) = (call.ident()?, body?);
+    let change: TableChange = parse_body(&body)?;
+    let record = call.idempotency(&scope.principal, "updateTable", &body)?;
+    let target = Target::find(&scope, &ident, &change.requirements).await?;
+    let key = target.key.clone();
+    let change = TableChange { identifier: Some(ident), ..change };
+    let run = commit_tables(&scope, vec![change], record.clone());
+    let hash = once(&scope, record.as_ref(), run).await?;
+    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &key).await?;
+    Ok(metadata_answer(Some(&location), &metadata, None))
+}
+
+/// Where a change goes: an existing table, or the name of one to be created.
+struct Target {
+    ident: TableIdent,
+    key: Key,
+    branch: String,
+    resolved: Resolved,
+    found: Option<Found>,
+}
+
+impl Target {
+    async fn find(
+        scope: &Scope,
+        ident: &TableIdent,
+        requirements: &[serde_json::Value],
+    ) -> Result<Self, ApiError> {
+        let found = if requires_create(requirements) {
+            scope.find_literal(Kind::Table, ident).await?
+        } else {
+            Some(scope.need(Kind::Table, ident).await?)
+        };
+        match found {
+            Some(found) => {
+                let (branch, resolved) = writable(&found.spec, found.resolved.clone())?;
+                let (ident, key) = (found.ident.clone(), found.key.clone());
+                Ok(Self { ident, key, branch, resolved, found: Some(found) })
+            }
+            None => {
+                let (branch, resolved) = scope.resolve_branch().await?;
+                Ok(Self { ident: ident.clone(), key: ident_key(ident)?, branch, resolved, found: None })
+            }
+        }
+    }
+}
+
+/// Commits changes of several tables at once, all or none.
+pub(super) async fn commit_tables(
+    scope: &Scope,
+    changes: Vec<TableChange>,
+    record: Option<IdempotencyRecord>,
+) -> Result<Hash, ApiError> {
+    let mut branch: Option<String> = None;
+    let mut keys = BTreeSet::new();
+    for change in &changes {
+        let target = Target::find(scope, identifier(change)?, &change.requirements).await?;
+        if branch.get_or_insert_with(|| target.branch.clone()) != &target.branch {
+            return Err(ApiError::invalid("a transaction has one branch: its tables name several"));
+        }
+        if !keys.insert(target.key) {
+            return Err(ApiError::invalid(format!("the transaction changes '{}' twice", target.ident)));
+        }
+    }
+    let Some(branch) = branch else { return Err(ApiError::invalid("the transaction changes no table")) };
+    let turn = scope.state.turns.take(&scope.tenant, &branch, keys).await?;
+    // Read again now that nobody else of this process changes these tables.
+    let mut puts = Vec::with_capacity(changes.len());
+    let mut messages = Vec::with_capacity(changes.len());
+    let mut head = None;
+    for change in changes {
+        let target = Target::find(scope, identifier(&change)?, &change.requirements).await?;
+        messages.push(describe(Kind::Table, &target.ident, &change.updates));
+        head = Some(target.resolved.hash);
+        puts.push(plan(scope, target, change).await?);
+    }
+    if let (Some(head), true) = (head, puts.iter().all(|put| put.document.is_none())) {
+        return Ok(head);
+    }
+    let hash = write_and_commit(scope, &branch, messages.join("; "), puts, record).await;
+    drop(turn);
+    hash
+}
+
+fn identifier(change: &TableChange) -> Result<&TableIdent, ApiError> {
+    change.identifier.as_ref().ok_or_else(|| ApiError::invalid("a change of the transaction names no table"))
+}
+
+/// Checks one table's change and works out its new document.
+async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put, ApiError> {
+    let Target { ident, key, found, resolved, .. } = target;
+    let Some(found) = found else {
+        return plan_create(scope, ident, key, &resolved, &change).await;
+    };
+    let former_location = found.metadata_location()?.to_owned();
+    let bytes = scope.state.storage.read_metadata(&scope.tenant, &former_location).await?;
+    let former = former_location.clone();
+    let named = ident.to_string();
+    let (base, document) = off_thread(bytes.len(), move || {
+        let base = Document::parse_table(&bytes)?;
+        check_requirements(Some(&base), &change.requirements).map_err(|error| error.within(&named))?;
+        let context = context(Some(&former), "", "");
+        let document =
+            apply_updates(Some(&base), &change.updates, &context).map_err(|error| error.within(&named))?;
+        Ok((base, document))
+    })
+    .await?;
+    if let Some(document) = &document {
+        check_positions(scope, &ident, Some(&base), document)?;
+        if document.location() != base.location() {
+            check_location(scope, document)?;
+        }
+    }
+    let former_location = Some(former_location);
+    Ok(Put { kind: Kind::Table, key, ident, former: Some(found.content), former_location, document })
+}
+
+async fn plan_create(
+    scope: &Scope,
+    ident: TableIdent,
+    key: Key,
+    resolved: &Resolved,
+    change: &TableChange,
+) -> Result<Put, ApiError> {
+    check_requirements(None, &change.requirements)?;
+    let namespace = Key(ident.namespace.clone());
+    let present = scope.repository.get(resolved.hash, &[namespace, key.clone()]).await?;
+    if present.first().is_none_or(Option::is_none) {
+        return Err(ApiError::missing(Missing::Namespace, &ident.namespace.join(".")));
+    }
+    if let Some(Some(content)) = present.get(1) {
+        return Err(taken(&ident, content));
+    }
+    let location = scope.state.storage.new_location(&scope.tenant, &ident.namespace, &ident.name);
+    let defaults = json!({"action": "set-properties", "updates": default_properties()});
+    let updates: Vec<_> = std::iter::once(defaults).chain(change.updates.iter().cloned()).collect();
+    let uuid = Uuid::new_v4().to_string();
+    // Places in messages count the client's updates, not the one put before them.
+    let document = apply_updates(None, &updates, &context(None, &location, &uuid))?;
+    if let Some(document) = &document {
+        check_positions(scope, &ident, None, document)?;
+        check_location(scope, document)?;
+    }
+    Ok(Put { kind: Kind::Table, key, ident, former: None, former_location: None, document })
+}
+
+/// Properties of every new table that the client doesn't set otherwise: engines don't see other references, so they
+/// must not delete files that look unused.
+pub(super) fn default_properties() -> serde_json::Map<String, serde_json::Value> {
+    [("gc.enabled".to_owned(), json!("false"))].into_iter().collect()
+}
+
+/// Time and defaults for applying updates.
+pub(super) fn context<'a>(previous: Option<&'a str>, location: &'a str, uuid: &'a str) -> ApplyContext<'a> {
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    ApplyContext { now_ms, previous_location: previous, default_location: location, fresh_uuid: uuid }
+}
+
+/// Refuses a location outside the tenant's storage.
+pub(super) fn check_location(scope: &Scope, document: &Document) -> Result<(), ApiError> {
+    scope.state.storage.check(&scope.tenant, document.location().unwrap_or_default())?;
+    Ok(())
+}
+
+/// Whether a table says what was taken from the log, so that only the ingest role or a maintainer may replace it.
+pub(super) fn has_positions(document: &Document) -> bool {
+    document.properties().any(|(key, _)| key.starts_with(POSITION_PREFIX))
+}
+
+/// Only the ingest role may change positions, or move a table that has them back to an older snapshot.
+fn check_positions(
+    scope: &Scope,
+    ident: &TableIdent,
+    base: Option<&Document>,
+    document: &Document,
+) -> Result<(), ApiError> {
+    if scope.principal.has_scope(TokenScope::ServiceIngest) {
+        return Ok(());
+    }
+    let positions = |document: &Document| -> Vec<(String, serde_json::Value)> {
+        let all = document.properties().filter(|(key, _)| key.starts_with(POSITION_PREFIX));
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let before = base.map(positions).unwrap_or_default();
+    if before != positions(document) {
+        let text = format!(
+            "{ident}: only the ingest role may change properties that start with '{POSITION_PREFIX}'"
+        );
+        return Err(forbidden(text));
+    }
+    let current = document.current_snapshot_id();
+    let went_back = base.is_some_and(|base| {
+        let known = |id: i64| base.list("snapshots").iter().any(|snapshot| snapshot["snapshot-id"] == id);
+        current != base.current_snapshot_id() && current.is_none_or(known)
+    });
+    if !before.is_empty() && went_back {
+        let text = format!(
+            "{ident} says what was taken from the log, so its snapshots can't be rolled back alone: \
+             use 'firn table rollback', which resets the positions too"
+        );
+        return Err(forbidden(text));
+    }
+    Ok(())
+}
+
+fn forbidden(text: String) -> ApiError {
+    crate::CatalogError::Forbidden(text).into()
+}

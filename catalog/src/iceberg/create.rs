@@ -1,0 +1,177 @@
+//! New tables: create, staged create, register.
+
+use axum::{
+    extract::{State, rejection::BytesRejection},
+    response::Response,
+};
+use bytes::Bytes;
+use firn_auth::Role;
+use firn_catalog_client::iceberg::{CreateTableRequest, TableIdent};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{
+    answer::{at_commit, metadata_answer},
+    call::{Call, Scope, parse_body},
+    commit::{check_location, context, default_properties, has_positions},
+    content::{Kind, metadata_location, taken},
+    error::ApiError,
+    idempotency::once,
+    names::ident_key,
+    write::{Put, meta, write_and_commit},
+};
+use crate::{
+    CatalogError,
+    error::Missing,
+    management::AppState,
+    metadata::{Document, NewTable, new_table},
+    store::Hash,
+    version::{CommitRequest, IdempotencyRecord, Key, Op},
+};
+
+/// `POST …/tables`.
+pub(super) async fn create(
+    State(state): State<AppState>,
+    call: Call,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let scope = call.open(&state, Role::Writer)?;
+    let body = body?;
+    let request: CreateTableRequest = parse_body(&body)?;
+    let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
+    let config = state.storage.table_config();
+    if request.stage_create {
+        let (_, _, document) = plan(&scope, &ident, request).await?;
+        return Ok(metadata_answer(None, &document.to_bytes(), Some(config)));
+    }
+    let record = call.idempotency(&scope.principal, "createTable", &body)?;
+    let key = ident_key(&ident)?;
+    let run = run_create(&scope, ident, request, record.clone());
+    let hash = once(&scope, record.as_ref(), run).await?;
+    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &key).await?;
+    Ok(metadata_answer(Some(&location), &metadata, Some(config)))
+}
+
+async fn run_create(
+    scope: &Scope,
+    ident: TableIdent,
+    request: CreateTableRequest,
+    record: Option<IdempotencyRecord>,
+) -> Result<Hash, ApiError> {
+    let (branch, key, document) = plan(scope, &ident, request).await?;
+    let message = format!("create table {ident}");
+    let document = Some(document);
+    let put = Put { kind: Kind::Table, key, ident, former: None, former_location: None, document };
+    write_and_commit(scope, &branch, message, vec![put], record).await
+}
+
+/// The branch, key and document of a table to be.
+async fn plan(
+    scope: &Scope,
+    ident: &TableIdent,
+    request: CreateTableRequest,
+) -> Result<(String, Key, Document), ApiError> {
+    let (branch, resolved) = scope.resolve_branch().await?;
+    scope.need_namespace(&resolved, &ident.namespace).await?;
+    let key = scope.refuse_taken(&resolved, ident).await?;
+    let fresh = scope.state.storage.new_location(&scope.tenant, &ident.namespace, &ident.name);
+    let location = request.location.unwrap_or(fresh);
+    let mut properties: Map<String, Value> = default_properties();
+    properties.extend(request.properties.into_iter().map(|(key, value)| (key, Value::from(value))));
+    let table = NewTable {
+        schema: request.schema,
+        partition_spec: request.partition_spec,
+        write_order: request.write_order,
+        properties,
+    };
+    let document = new_table(table, &context(None, &location, &Uuid::new_v4().to_string()))?;
+    check_location(scope, &document)?;
+    Ok((branch, key, document))
+}
+
+#[derive(Deserialize)]
+struct RegisterRequest {
+    name: String,
+    #[serde(rename = "metadata-location")]
+    metadata_location: String,
+    #[serde(default)]
+    overwrite: bool,
+}
+
+/// `POST …/register`: takes over a metadata file as it is.
+pub(super) async fn register(
+    State(state): State<AppState>,
+    call: Call,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let scope = call.open(&state, Role::Writer)?;
+    let body = body?;
+    let request: RegisterRequest = parse_body(&body)?;
+    let record = call.idempotency(&scope.principal, "registerTable", &body)?;
+    let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
+    let key = ident_key(&ident)?;
+    let run = run_register(&scope, &ident, &key, request, record.clone());
+    let hash = once(&scope, record.as_ref(), run).await?;
+    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &key).await?;
+    Ok(metadata_answer(Some(&location), &metadata, Some(state.storage.table_config())))
+}
+
+async fn run_register(
+    scope: &Scope,
+    ident: &TableIdent,
+    key: &Key,
+    request: RegisterRequest,
+    record: Option<IdempotencyRecord>,
+) -> Result<Hash, ApiError> {
+    let (branch, resolved) = scope.resolve_branch().await?;
+    scope.need_namespace(&resolved, &ident.namespace).await?;
+    let former = scope.repository.get(resolved.hash, std::slice::from_ref(key)).await?.pop().flatten();
+    if let Some(former) = &former {
+        if !request.overwrite || !Kind::Table.is_kind_of(former) {
+            return Err(taken(ident, former));
+        }
+        let location = metadata_location(key, former)?;
+        let bytes = scope.state.storage.read_metadata(&scope.tenant, location).await?;
+        scope.guard_positions(&Document::parse_table(&bytes)?, ident)?;
+    }
+    let bytes = scope.state.storage.read_metadata(&scope.tenant, &request.metadata_location).await?;
+    let document = Document::parse_table(&bytes)?;
+    check_location(scope, &document)?;
+    let content = Kind::Table.content(None, &request.metadata_location, &document);
+    let put = Op::Put { key: key.clone(), content, expected: Some(former) };
+    let commit = CommitRequest {
+        branch,
+        expected_head: None,
+        operations: vec![put],
+        meta: meta(scope, format!("register table {ident}")),
+        idempotency: record,
+    };
+    Ok(scope.repository.commit(commit).await?.hash)
+}
+
+impl Scope {
+    /// Refuses a namespace that doesn't exist.
+    pub(super) async fn need_namespace(
+        &self,
+        resolved: &crate::version::Resolved,
+        levels: &[String],
+    ) -> Result<crate::version::Content, ApiError> {
+        let key = super::names::namespace_key(levels)?;
+        let content = self.repository.get(resolved.hash, &[key]).await?.pop().flatten();
+        let content = content.filter(crate::version::Content::is_namespace);
+        content.ok_or_else(|| ApiError::missing(Missing::Namespace, &levels.join(".")))
+    }
+
+    /// Dropping or replacing a table that says what was taken from the log needs a maintainer.
+    pub(super) fn guard_positions(&self, document: &Document, ident: &TableIdent) -> Result<(), ApiError> {
+        let tenant = self.tenant.parse().ok();
+        let is_maintainer = tenant.is_some_and(|tenant| self.principal.may(&tenant, Role::Maintainer));
+        if is_maintainer || !has_positions(document) {
+            return Ok(());
+        }
+        let text =
+            format!("{ident} says what was taken from the log: dropping or replacing it needs a maintainer");
+        Err(CatalogError::Forbidden(text).into())
+    }
+}

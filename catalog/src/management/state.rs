@@ -1,0 +1,47 @@
+//! What the handlers of all routers share.
+
+use std::{ops::Deref, sync::Arc};
+
+use firn_auth::Verifier;
+
+use crate::{
+    CatalogConfig, CatalogError,
+    iceberg::Turns,
+    storage::Storage,
+    store::{self, Store},
+    version::VersionStore,
+};
+
+/// Shared by all handlers. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AppState(Arc<Parts>);
+
+/// See [`AppState`].
+pub(crate) struct Parts {
+    pub(crate) config: CatalogConfig,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) versions: VersionStore,
+    pub(crate) storage: Storage,
+    pub(crate) verifier: Verifier,
+    /// Commits to one table take turns here.
+    pub(crate) turns: Turns,
+}
+
+impl AppState {
+    /// Opens the database (running migrations) and the warehouse.
+    pub(crate) async fn open(config: CatalogConfig) -> Result<Self, CatalogError> {
+        let storage = Storage::open(&config)?;
+        let store = store::open(&config.database_url).await?;
+        let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
+        let verifier = config.signing_key.verifier();
+        Ok(Self(Arc::new(Parts { config, store, versions, storage, verifier, turns: Turns::default() })))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,88 @@
+//! Local files, synced with their folders.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use super::{FileError, Location};
+
+/// The local file system.
+pub(super) struct LocalFiles;
+
+impl LocalFiles {
+    /// Writes a new file; file and folders are synced when it returns.
+    pub(super) async fn write(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
+        run(location, "writing", move |path| write_synced(path, &bytes)).await
+    }
+
+    /// Reads a file of at most `limit` bytes.
+    pub(super) async fn read(&self, location: &Location, limit: u64) -> Result<Bytes, FileError> {
+        run(location, "reading", move |path| {
+            let mut bytes = Vec::new();
+            File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > limit {
+                return Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+            }
+            Ok(Bytes::from(bytes))
+        })
+        .await
+    }
+
+    /// Deletes a file, if it is there.
+    pub(super) async fn delete(&self, location: &Location) -> Result<(), FileError> {
+        run(location, "deleting", |path| match fs::remove_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        })
+        .await
+    }
+}
+
+async fn run<T: Send + 'static>(
+    location: &Location,
+    action: &'static str,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, FileError> {
+    let path = PathBuf::from(format!("/{}", location.path()));
+    let failed = |reason: String| FileError::Failed { action, location: location.clone(), reason };
+    match tokio::task::spawn_blocking(move || work(&path)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Err(FileError::Missing(location.clone())),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    make_folders(folder)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Best effort: a half file under a name that nothing refers to is only an orphan.
+        drop(fs::remove_file(path));
+        return written;
+    }
+    sync_folder(folder)
+}
+
+/// Creates missing folders from the top, each synced into its parent: a file is only as durable as the way to it.
+fn make_folders(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let Some(parent) = folder.parent() else { return Ok(()) };
+    make_folders(parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => sync_folder(parent),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

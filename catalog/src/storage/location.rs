@@ -1,0 +1,169 @@
+//! Locations of files, parsed into what can't be wrong.
+
+use std::{fmt, str::FromStr};
+
+use percent_encoding::percent_decode_str;
+
+/// `file:///…` or `s3://bucket/…`, without `..` in any disguise and without trailing slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    bucket: Option<String>,
+    /// Without leading and trailing slash.
+    path: String,
+}
+
+/// Why a text is no location.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is not a location: {reason}")]
+pub(crate) struct LocationError {
+    text: String,
+    reason: &'static str,
+}
+
+impl Location {
+    /// The S3 bucket; `None` for local files.
+    pub(crate) fn bucket(&self) -> Option<&str> {
+        self.bucket.as_deref()
+    }
+
+    /// Path within the bucket or file system, without leading slash.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// A location below this one. `segment` is trusted.
+    pub(crate) fn join(&self, segment: &str) -> Self {
+        let path = if self.path.is_empty() { segment.to_owned() } else { format!("{}/{segment}", self.path) };
+        Self { bucket: self.bucket.clone(), path }
+    }
+
+    /// Whether this lies below `root`. The root itself doesn't.
+    pub(crate) fn is_within(&self, root: &Self) -> bool {
+        let rest = self.path.strip_prefix(&root.path);
+        self.bucket == root.bucket && rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+    }
+}
+
+impl FromStr for Location {
+    type Err = LocationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = |reason| Err(LocationError { text: text.to_owned(), reason });
+        let (bucket, path) = if let Some(rest) = strip_s3(text) {
+            match rest.split_once('/') {
+                Some((bucket, path)) if !bucket.is_empty() => (Some(bucket.to_owned()), path),
+                None if !rest.is_empty() => (Some(rest.to_owned()), ""),
+                _ => return refuse("it has no bucket"),
+            }
+        } else if let Some(rest) = text.strip_prefix("file:") {
+            // file:/x, file:///x and file://localhost/x are the same file.
+            let rest =
+                rest.strip_prefix("//").map_or(rest, |rest| rest.strip_prefix("localhost").unwrap_or(rest));
+            match rest.strip_prefix('/') {
+                Some(path) => (None, path),
+                None => return refuse("a local path must be absolute: file:///…"),
+            }
+        } else {
+            return refuse("it must start with file:/// or s3://");
+        };
+        let path = path.trim_end_matches('/');
+        if path.chars().any(|c| c.is_control() || c == '\\') {
+            return refuse("it has a control character or backslash");
+        }
+        for segment in path.split('/').filter(|_| !path.is_empty()) {
+            if segment.is_empty() || is_dots(segment) {
+                return refuse("it has an empty segment, '.' or '..'");
+            }
+        }
+        Ok(Self { bucket, path: path.to_owned() })
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.bucket {
+            Some(bucket) => write!(f, "s3://{bucket}/{}", self.path),
+            None => write!(f, "file:///{}", self.path),
+        }
+    }
+}
+
+/// A name as part of a path that every client spells alike. Two names may become the same; a uuid tells tables apart.
+pub(super) fn plain_segment(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let text: String = name.chars().take(100).map(plain).collect();
+    if is_dots(&text) { "_".repeat(text.len()) } else { text }
+}
+
+fn strip_s3(text: &str) -> Option<&str> {
+    ["s3://", "s3a://", "s3n://"].iter().find_map(|scheme| text.strip_prefix(scheme))
+}
+
+/// `.` or `..`, as they are or percent-encoded once or twice.
+fn is_dots(segment: &str) -> bool {
+    let once = percent_decode_str(segment).decode_utf8_lossy();
+    let twice = percent_decode_str(&once).decode_utf8_lossy();
+    [segment, &once, &twice].iter().any(|text| matches!(*text, "." | ".."))
+        || once.contains("/..")
+        || twice.contains("/..")
+        || once.contains("../")
+        || twice.contains("../")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn one_place_has_one_form() {
+        for (text, form) in [
+            ("file:/a/b/", "file:///a/b"),
+            ("file:///a/b", "file:///a/b"),
+            ("file://localhost/a/b", "file:///a/b"),
+            ("s3a://bucket/a", "s3://bucket/a"),
+            ("s3://bucket", "s3://bucket/"),
+        ] {
+            assert_eq!(text.parse::<Location>().unwrap().to_string(), form);
+        }
+    }
+
+    #[test]
+    fn ways_out_are_refused() {
+        for text in [
+            "",
+            "/a/b",
+            "http://x/a",
+            "file:a",
+            "s3:///a",
+            "file:///a/../b",
+            "file:///a/%2e%2e/b",
+            "file:///a/%252e%252E/b",
+            "file:///a/x%2f..%2fy/b",
+            "s3://b/a/./c",
+            "s3://b/a//c",
+            "s3://b/a\\..\\c",
+            "file:///a\u{0}b",
+        ] {
+            assert!(text.parse::<Location>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_root_contains_what_is_below_it_only() {
+        let root: Location = "s3://b/w/acme".parse().unwrap();
+        let within = |text: &str| text.parse::<Location>().unwrap().is_within(&root);
+        assert!(within("s3://b/w/acme/t"));
+        assert!(!within("s3://b/w/acme"));
+        assert!(!within("s3://b/w/acme2/t"));
+        assert!(!within("s3://c/w/acme/t"));
+        assert!(!within("file:///b/w/acme/t"));
+    }
+
+    #[test]
+    fn names_become_plain_segments() {
+        assert_eq!(plain_segment("a/b c+é"), "a_b_c__");
+        assert_eq!(plain_segment(".."), "__");
+    }
+}

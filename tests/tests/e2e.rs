@@ -1,0 +1,16 @@
+//! The end-to-end suite: the built binary, used as its users use it. Each test has a server and a data directory of its own.
+
+#[path = "e2e/clients.rs"]
+mod clients;
+#[path = "e2e/console.rs"]
+mod console;
+#[path = "e2e/crash.rs"]
+mod crash;
+#[path = "e2e/ledger.rs"]
+mod ledger;
+#[path = "e2e/main_job.rs"]
+mod main_job;
+#[path = "e2e/mistakes.rs"]
+mod mistakes;
+#[path = "e2e/readme.rs"]
+mod readme;

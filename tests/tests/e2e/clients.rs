@@ -1,0 +1,39 @@
+//! Other people's engines read and write a running Firn.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use firn_tests::{FirnProcess, firn_stdout, python};
+use serde_json::json;
+
+use crate::main_job::DEADLINE;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pyiceberg_and_duckdb_read_gold_and_write_their_own() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    firn_stdout(firn.client(["simulate", "--devices", "30", "--rate", "300", "--count", "300", "--seed", "3"]))?;
+    let devices = "select count(*) from silver.device";
+    firn.eventually("all devices are in silver", DEADLINE, |firn| Ok(firn.count(devices)? == 30)).await?;
+    // Other runs may follow: what is compared must have come to rest.
+    let rest = "select count(*) from silver.inventory";
+    firn.eventually("all rows are in silver", DEADLINE, |firn| Ok(firn.count(rest)? == 300)).await?;
+
+    let tables = ["gold.compliance", "gold.org_metrics", "silver.device", "bronze.inventory"];
+    let mut own = BTreeMap::new();
+    for table in tables {
+        own.insert(table, firn.count(&format!("select count(*) from {table}"))?);
+    }
+    assert_eq!(python("pyiceberg_reads.py", &tables, &firn.env)?, json!(own), "PyIceberg");
+    assert_eq!(python("duckdb_reads.py", &tables, &firn.env)?, json!(own), "DuckDB");
+
+    firn_stdout(firn.client(["branch", "create", "dev"]))?;
+    let mut env = firn.env.clone();
+    env.insert("FIRN_BRANCH".into(), "dev".into());
+    let seen = python("pyiceberg_writes.py", &[], &env)?;
+    assert_eq!(seen, json!({"main": 4, "branch": 3, "branch_table_on_main": false}));
+    firn_stdout(firn.client(["merge", "dev"]))?;
+    assert_eq!(firn.count("select count(*) from lab_dev.things")?, 3, "merged");
+    assert_eq!(firn.count("select sum(size) from lab.things")?, 40, "a column that PyIceberg added");
+    Ok(())
+}

@@ -1,8 +1,17 @@
 //! Records as Arrow columns of `bronze.inventory` and `bronze.quarantine`.
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+mod bronze;
+mod column;
+mod quarantine;
 
-use crate::{Decoded, Rejection};
+use std::collections::HashMap;
+
+use arrow::datatypes::{DataType, Field, TimeUnit};
+
+use crate::fields::field_class;
+
+pub use bronze::{BronzeBuilder, bronze_schema};
+pub use quarantine::{QuarantineBuilder, quarantine_schema};
 
 /// Where a record came from and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,80 +28,39 @@ pub struct LogPosition {
     pub source: String,
 }
 
-/// Schema of `bronze.inventory`: first `received_at`, `event_time` (timestamps, microseconds, UTC), `clock_skew_s` (int64),
-/// `source`, `log_topic_id`, `log_partition` (int32), `log_offset` (int64); then every field of [`crate::Inventory`] under its
-/// own name, the `*_at` fields as timestamps, `host_ip` and `local_admins` as lists of text, `software` as a list of
-/// structs; last `extra` (JSON text). Each field's metadata has `doc`, naming unit and class.
-#[must_use]
-pub fn bronze_schema() -> SchemaRef {
-    todo!()
+/// Microseconds in UTC.
+fn instant_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// Schema of `bronze.quarantine`: `received_at`, `reason`, `reason_kind`, `host_id` (if known), `raw` (binary),
-/// `source`, `log_topic_id`, `log_partition`, `log_offset`.
-#[must_use]
-pub fn quarantine_schema() -> SchemaRef {
-    todo!()
+/// A column with its documentation: description, unit if it has one, class.
+fn documented(
+    name: &str,
+    data_type: DataType,
+    nullable: bool,
+    description: &str,
+    unit: Option<&str>,
+) -> Field {
+    let description = description.trim_end_matches('.');
+    let unit = unit.map(|unit| format!(" Unit: {unit}.")).unwrap_or_default();
+    let doc = format!("{description}.{unit} Class: {}.", field_class(name).as_str());
+    Field::new(name, data_type, nullable).with_metadata(HashMap::from([("doc".to_owned(), doc)]))
 }
 
-/// Builds bronze batches.
-#[derive(Default)]
-pub struct BronzeBuilder {}
-
-impl BronzeBuilder {
-    /// Adds a record. Event time = received_at - max(0, sent_at - collected_at), at most 30 days back.
-    pub fn push(&mut self, _record: &Decoded, _position: &LogPosition) {
-        todo!()
-    }
-
-    /// Rows so far.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes of memory held, roughly.
-    #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        todo!()
-    }
-
-    /// The rows so far; the builder is empty afterwards.
-    pub fn finish(&mut self) -> RecordBatch {
-        todo!()
-    }
+/// The columns that say where in the log a row came from; both tables have them.
+fn position_columns() -> [Field; 4] {
+    let column = |name, data_type, description| documented(name, data_type, false, description, None);
+    [
+        column("source", DataType::Utf8, "Adapter that took the record"),
+        column(
+            "log_topic_id",
+            DataType::Utf8,
+            "Id of the log's topic; another one means that it was recreated",
+        ),
+        column("log_partition", DataType::Int32, "Partition of the topic"),
+        column("log_offset", DataType::Int64, "Offset in the partition"),
+    ]
 }
 
-/// Builds quarantine batches.
-#[derive(Default)]
-pub struct QuarantineBuilder {}
-
-impl QuarantineBuilder {
-    /// Adds a rejected record with its raw bytes.
-    pub fn push(&mut self, _rejection: &Rejection, _raw: &[u8], _position: &LogPosition) {
-        todo!()
-    }
-
-    /// Rows so far.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The rows so far; the builder is empty afterwards.
-    pub fn finish(&mut self) -> RecordBatch {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,28 @@
 //! From bytes to a record, one at a time; keeps what it does not know.
 
-use crate::Inventory;
+mod value;
+
+use std::collections::HashSet;
+
+use sonic_rs::{JsonValueTrait, LazyValue};
+
+use crate::{
+    Inventory, Software,
+    fields::{FIELDS, Field, Slot, position},
+};
+
+/// Objects and arrays inside each other beyond this are refused, since the parser recurses.
+const MAX_NESTING: usize = 64;
+
+/// Longest `host_id`, in bytes: it is part of every key.
+const MAX_HOST_ID_BYTES: usize = 512;
 
 /// A record that was understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
     /// The known fields.
     pub inventory: Inventory,
-    /// Unknown fields as one JSON object, if any.
+    /// Unknown fields as one JSON object, if any. Those of a package stand under `software[INDEX].NAME`.
     pub extra: Option<String>,
 }
 
@@ -28,6 +43,25 @@ pub enum RejectionKind {
     OutOfRange,
     /// No payload at all.
     Tombstone,
+    /// The record's key, headers and content don't name the same tenant and host, or no tenant that exists.
+    Misaddressed,
+}
+
+impl RejectionKind {
+    /// The kind as it is written in `bronze.quarantine`, in metrics and in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NotAnObject => "not_an_object",
+            Self::WrongType => "wrong_type",
+            Self::MissingField => "missing_field",
+            Self::DuplicateField => "duplicate_field",
+            Self::OutOfRange => "out_of_range",
+            Self::Tombstone => "tombstone",
+            Self::Misaddressed => "misaddressed",
+        }
+    }
 }
 
 /// A rejected record: the reason is written for a person, and names the field.
@@ -40,7 +74,215 @@ pub struct Rejection {
     pub reason: String,
 }
 
-/// Decodes one native record.
-pub fn decode(_bytes: &[u8]) -> Result<Decoded, Rejection> {
-    todo!()
+impl Rejection {
+    /// A rejection with its reason.
+    #[must_use]
+    pub fn new(kind: RejectionKind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
+    }
 }
+
+/// Decodes one native record.
+///
+/// An absent field and one that is `null` are the same. Instants may lie in any year; only their form is checked.
+///
+/// # Errors
+/// [`Rejection`] with the first thing that is wrong.
+pub fn decode(bytes: &[u8]) -> Result<Decoded, Rejection> {
+    let text = checked_text(bytes)?;
+    let whole: LazyValue<'_> = sonic_rs::from_str(text).map_err(|error| value::not_json(&error))?;
+    let Some(entries) = whole.into_object_iter() else {
+        return Err(Rejection::new(RejectionKind::NotAnObject, "the record is not a JSON object"));
+    };
+    let mut record = Inventory::default();
+    let mut extra = Extra::default();
+    let mut seen = [false; FIELDS.len()];
+    let mut expected = 0;
+    for entry in entries {
+        let (key, json) = entry.map_err(|error| value::not_json(&error))?;
+        let in_order = FIELDS.get(expected).is_some_and(|field| field.name == key);
+        let Some(index) = (if in_order { Some(expected) } else { position(&key) }) else {
+            extra.add(&key, &json)?;
+            continue;
+        };
+        expected = index + 1;
+        if std::mem::replace(&mut seen[index], true) {
+            return Err(value::duplicate(&key));
+        }
+        if !json.is_null() {
+            fill(&mut record, &FIELDS[index], json, &mut extra)?;
+        }
+    }
+    if record.host_id.is_empty() {
+        return Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"));
+    }
+    Ok(Decoded { inventory: record, extra: extra.finish() })
+}
+
+/// The `host_id` of a native record, without judging the rest of it: what a gateway needs to route the record.
+///
+/// # Errors
+/// [`Rejection`] if there is none to be found: not an object, no `host_id`, or one that is no text or empty.
+pub fn host_id(bytes: &[u8]) -> Result<String, Rejection> {
+    let text = checked_text(bytes)?;
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(Rejection::new(RejectionKind::NotAnObject, "the record is not a JSON object"));
+    }
+    match sonic_rs::get(text, ["host_id"]) {
+        Ok(json) => checked_host_id(&json),
+        Err(error) if error.is_not_found() => {
+            Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"))
+        }
+        Err(error) => Err(value::not_json(&error)),
+    }
+}
+
+fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(Rejection::new(RejectionKind::NotJson, "the record is empty"));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        Rejection::new(RejectionKind::NotJson, format!("not UTF-8 at byte {}", error.valid_up_to()))
+    })?;
+    if nests_deeper_than(bytes, MAX_NESTING) {
+        let reason = format!("objects and arrays are nested more than {MAX_NESTING} deep");
+        return Err(Rejection::new(RejectionKind::OutOfRange, reason));
+    }
+    Ok(text)
+}
+
+/// Whether brackets outside of strings open deeper than `limit`. Runs before the parser, which would recurse.
+fn nests_deeper_than(bytes: &[u8], limit: usize) -> bool {
+    // Most records hold fewer brackets than the limit; counting them is much cheaper than following strings.
+    if bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= limit {
+        return false;
+    }
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return true;
+        }
+    }
+    false
+}
+
+fn checked_host_id(json: &LazyValue<'_>) -> Result<String, Rejection> {
+    if json.is_null() {
+        return Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"));
+    }
+    let id = value::text("host_id", json)?;
+    if id.trim().is_empty() {
+        return Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is empty"));
+    }
+    if id.len() > MAX_HOST_ID_BYTES {
+        let reason = format!("field 'host_id' has {} bytes, more than {MAX_HOST_ID_BYTES}", id.len());
+        return Err(Rejection::new(RejectionKind::OutOfRange, reason));
+    }
+    Ok(id)
+}
+
+fn fill(
+    record: &mut Inventory,
+    field: &Field,
+    json: LazyValue<'_>,
+    extra: &mut Extra,
+) -> Result<(), Rejection> {
+    let name = field.name;
+    match &field.slot {
+        Slot::HostId => record.host_id = checked_host_id(&json)?,
+        Slot::Text(access) => *(access.set)(record) = Some(value::text(name, &json)?),
+        Slot::Instant(access) => *(access.set)(record) = Some(value::instant(name, &json)?),
+        Slot::Flag(access) => *(access.set)(record) = Some(value::flag(name, &json)?),
+        Slot::Int(access, range) => {
+            let range = i64::from(*range.start())..=i64::from(*range.end());
+            // The range lies within i32.
+            *(access.set)(record) = i32::try_from(value::whole_number(field, &json, &range)?).ok();
+        }
+        Slot::Long(access, range) => *(access.set)(record) = Some(value::whole_number(field, &json, range)?),
+        Slot::Texts(access) => *(access.set)(record) = Some(value::texts(name, json)?),
+        Slot::Software => record.software = Some(software(json, extra)?),
+    }
+    Ok(())
+}
+
+fn software(json: LazyValue<'_>, extra: &mut Extra) -> Result<Vec<Software>, Rejection> {
+    let mut packages = Vec::new();
+    for (index, element) in value::elements("software", json)?.enumerate() {
+        let path = format!("software[{index}]");
+        let element = element.map_err(|error| value::not_json(&error))?;
+        let found = value::found(&element);
+        let Some(entries) = element.into_object_iter() else {
+            return Err(value::wrong_type(&path, found, "an object"));
+        };
+        let (mut name, mut version, mut vendor) = (None, None, None);
+        let mut seen = HashSet::new();
+        for entry in entries {
+            let (key, json) = entry.map_err(|error| value::not_json(&error))?;
+            let path = format!("{path}.{key}");
+            let slot = match key.as_ref() {
+                "name" => &mut name,
+                "version" => &mut version,
+                "vendor" => &mut vendor,
+                _ => {
+                    extra.add(&path, &json)?;
+                    continue;
+                }
+            };
+            if !seen.insert(key) {
+                return Err(value::duplicate(&path));
+            }
+            if !json.is_null() {
+                *slot = Some(value::text(&path, &json)?);
+            }
+        }
+        let Some(name) = name else {
+            return Err(Rejection::new(
+                RejectionKind::MissingField,
+                format!("field '{path}.name' is missing"),
+            ));
+        };
+        packages.push(Software { name, version, vendor });
+    }
+    Ok(packages)
+}
+
+/// Collects unknown fields, as the text they came in.
+#[derive(Default)]
+struct Extra {
+    json: String,
+    keys: HashSet<String>,
+}
+
+impl Extra {
+    fn add(&mut self, key: &str, json: &LazyValue<'_>) -> Result<(), Rejection> {
+        if !self.keys.insert(key.to_owned()) {
+            return Err(value::duplicate(key));
+        }
+        self.json.push(if self.json.is_empty() { '{' } else { ',' });
+        self.json.push_str(&serde_json::Value::from(key).to_string());
+        self.json.push(':');
+        self.json.push_str(json.as_raw_str());
+        Ok(())
+    }
+
+    fn finish(mut self) -> Option<String> {
+        if self.json.is_empty() {
+            return None;
+        }
+        self.json.push('}');
+        Some(self.json)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,17 @@
 //! The native format is one JSON object per record whose keys are the fields of [`Inventory`]. Fields are only ever added,
 //! always optional, and never renamed, retyped or reused: CHANGELOG-SCHEMA.md says what came when.
 
+mod address;
 mod arrow_batch;
 mod decode;
+mod fields;
 mod json_schema;
 mod record;
 pub mod tables;
 
+pub use address::{parse_record_key, record_key};
 pub use arrow_batch::{BronzeBuilder, LogPosition, QuarantineBuilder, bronze_schema, quarantine_schema};
-pub use decode::{Decoded, Rejection, RejectionKind, decode};
+pub use decode::{Decoded, Rejection, RejectionKind, decode, host_id};
+pub use fields::{FieldClass, field_class};
 pub use json_schema::json_schema;
-pub use record::{FieldClass, Inventory, SCHEMA_VERSION, Software, field_class};
+pub use record::{Inventory, SCHEMA_VERSION, Software};

@@ -154,21 +154,3 @@ pub struct Software {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<String>,
 }
-
-/// How sensitive a field is; retention, erasure and masking go by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FieldClass {
-    /// Says nothing about a person or a weakness.
-    Public,
-    /// Not for outsiders.
-    Internal,
-    /// About a person.
-    Personal,
-}
-
-/// The class of a field of [`Inventory`] by name.
-#[must_use]
-pub fn field_class(_field: &str) -> FieldClass {
-    todo!()
-}

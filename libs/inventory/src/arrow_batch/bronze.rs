@@ -1,0 +1,177 @@
+//! `bronze.inventory`: envelope columns, the record's fields, what was unknown.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::{
+    array::{ArrayRef, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder},
+    datatypes::{DataType, Schema, SchemaRef},
+};
+
+use super::{
+    LogPosition,
+    column::{self, Column, micros},
+    documented, instant_type, position_columns,
+};
+use crate::{Decoded, Inventory, fields::FIELDS, json_schema};
+
+/// A host's own delay between collecting and sending is believed up to this.
+const MAX_DELAY_US: i64 = 30 * 24 * 3600 * 1_000_000;
+
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(build_schema);
+
+/// Schema of `bronze.inventory`: first `received_at`, `event_time` (timestamps, microseconds, UTC), `clock_skew_s` (int64),
+/// `source`, `log_topic_id`, `log_partition` (int32), `log_offset` (int64); then every field of [`crate::Inventory`] under its
+/// own name, the `*_at` fields as timestamps, `host_ip` and `local_admins` as lists of text, `software` as a list of
+/// structs; last `extra` (JSON text). Each field's metadata has `doc`, naming unit and class.
+#[must_use]
+pub fn bronze_schema() -> SchemaRef {
+    SCHEMA.clone()
+}
+
+fn build_schema() -> SchemaRef {
+    let published = json_schema();
+    let mut columns = vec![
+        documented("received_at", instant_type(), false, "When the gateway took the record", None),
+        documented(
+            "event_time",
+            instant_type(),
+            false,
+            "When the facts were true, on the gateway's clock",
+            None,
+        ),
+        documented(
+            "clock_skew_s",
+            DataType::Int64,
+            true,
+            "How far the host's clock is ahead",
+            Some("seconds"),
+        ),
+    ];
+    columns.extend(position_columns());
+    for field in &FIELDS {
+        let required = field.name == "host_id";
+        let description = published["properties"][field.name]["description"].as_str().unwrap_or_default();
+        // Doc comments wrap; a column's documentation is one line.
+        let description = description.split_whitespace().collect::<Vec<_>>().join(" ");
+        columns.push(documented(
+            field.name,
+            column::data_type(&field.slot),
+            !required,
+            &description,
+            field.unit,
+        ));
+    }
+    columns.push(documented("extra", DataType::Utf8, true, "Unknown fields as one JSON object", None));
+    Arc::new(Schema::new(columns))
+}
+
+/// Builds bronze batches.
+pub struct BronzeBuilder {
+    received_at: TimestampMicrosecondBuilder,
+    event_time: TimestampMicrosecondBuilder,
+    clock_skew_s: Int64Builder,
+    source: StringBuilder,
+    log_topic_id: StringBuilder,
+    log_partition: Int32Builder,
+    log_offset: Int64Builder,
+    /// Invariant: one column per entry of [`FIELDS`], in its order.
+    fields: Vec<Column>,
+    extra: StringBuilder,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Default for BronzeBuilder {
+    fn default() -> Self {
+        Self {
+            received_at: TimestampMicrosecondBuilder::new().with_data_type(instant_type()),
+            event_time: TimestampMicrosecondBuilder::new().with_data_type(instant_type()),
+            clock_skew_s: Int64Builder::new(),
+            source: StringBuilder::new(),
+            log_topic_id: StringBuilder::new(),
+            log_partition: Int32Builder::new(),
+            log_offset: Int64Builder::new(),
+            fields: FIELDS.iter().map(|field| Column::new(&field.slot)).collect(),
+            extra: StringBuilder::new(),
+            rows: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl BronzeBuilder {
+    /// Adds a record. Event time = received_at - max(0, sent_at - collected_at), at most 30 days back.
+    pub fn push(&mut self, record: &Decoded, position: &LogPosition) {
+        let inventory = &record.inventory;
+        self.received_at.append_value(position.received_at_us);
+        self.event_time.append_value(event_time_us(inventory, position.received_at_us));
+        self.clock_skew_s.append_option(clock_skew_s(inventory, position.received_at_us));
+        self.source.append_value(&position.source);
+        self.log_topic_id.append_value(&position.topic_id);
+        self.log_partition.append_value(position.partition);
+        self.log_offset.append_value(position.offset);
+        let mut bytes = 60 + position.source.len() + position.topic_id.len();
+        for (column, field) in self.fields.iter_mut().zip(&FIELDS) {
+            bytes += column.push(&field.slot, inventory);
+        }
+        self.extra.append_option(record.extra.as_deref());
+        self.bytes += bytes + record.extra.as_ref().map_or(0, String::len);
+        self.rows += 1;
+    }
+
+    /// Rows so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Bytes of memory held, roughly.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The rows so far; the builder is empty afterwards.
+    ///
+    /// # Panics
+    /// Never: the columns are built for the schema and are of one length.
+    pub fn finish(&mut self) -> RecordBatch {
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(self.received_at.finish()),
+            Arc::new(self.event_time.finish()),
+            Arc::new(self.clock_skew_s.finish()),
+            Arc::new(self.source.finish()),
+            Arc::new(self.log_topic_id.finish()),
+            Arc::new(self.log_partition.finish()),
+            Arc::new(self.log_offset.finish()),
+        ];
+        columns.extend(self.fields.iter_mut().map(Column::finish));
+        columns.push(Arc::new(self.extra.finish()));
+        self.rows = 0;
+        self.bytes = 0;
+        RecordBatch::try_new(bronze_schema(), columns).expect("the columns fit the bronze schema")
+    }
+}
+
+/// Believes the host's clock for a duration, never for an instant: clocks of hosts are wrong.
+fn event_time_us(inventory: &Inventory, received_at_us: i64) -> i64 {
+    let collected_at = inventory.collected_at.as_deref().and_then(micros);
+    let sent_at = inventory.sent_at.as_deref().and_then(micros);
+    match (collected_at, sent_at) {
+        (Some(collected_at), Some(sent_at)) => {
+            received_at_us.saturating_sub((sent_at - collected_at).clamp(0, MAX_DELAY_US))
+        }
+        _ => received_at_us,
+    }
+}
+
+fn clock_skew_s(inventory: &Inventory, received_at_us: i64) -> Option<i64> {
+    let sent_at = inventory.sent_at.as_deref().and_then(micros)?;
+    Some(sent_at.saturating_sub(received_at_us) / 1_000_000)
+}

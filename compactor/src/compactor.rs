@@ -1,0 +1,169 @@
+//! The service: sweeps over the tenants on a runtime of its own.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use axum::Router;
+use firn_auth::Verifier;
+use firn_catalog_client::{CatalogClient, Tenant};
+use firn_runtime::{StageState, StatusBoard};
+use firn_table::FileIo;
+use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    CompactorConfig, CompactorError, api,
+    engine::Engine,
+    history::History,
+    maintenance::{MAINTENANCE, Maintenance, MaintenancePlace},
+    models,
+    promotion::{PROMOTION, Promotion, TenantPlace},
+};
+
+/// Longest pause while the catalog can't be reached.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// Promotes and maintains all tenants that its client reaches. Cheap to clone.
+#[derive(Clone)]
+pub struct Compactor {
+    client: CatalogClient,
+    pub(crate) promotion: Promotion,
+    pub(crate) maintenance: Maintenance,
+}
+
+/// What is remembered of one tenant.
+#[derive(Default)]
+struct Place {
+    promotion: TenantPlace,
+    maintenance: MaintenancePlace,
+}
+
+impl Compactor {
+    /// A compactor with the shipped models. It does nothing until [`Compactor::run`].
+    pub fn new(
+        config: CompactorConfig,
+        client: CatalogClient,
+        file_io: FileIo,
+        board: StatusBoard,
+    ) -> Result<Self, CompactorError> {
+        let (engine, config, graph) = (Engine::new(&config)?, Arc::new(config), Arc::new(models()?));
+        let maintenance = Maintenance {
+            config: Arc::clone(&config),
+            graph: Arc::clone(&graph),
+            engine: engine.clone(),
+            file_io: file_io.clone(),
+            board: board.clone(),
+        };
+        let promotion = Promotion { config, graph, engine, file_io, board, history: History::default() };
+        Ok(Self { client, promotion, maintenance })
+    }
+
+    /// `/v1/tenants/{tenant}/promotions` and `/v1/tenants/{tenant}/models`.
+    #[must_use]
+    pub fn router(&self, verifier: Verifier) -> Router {
+        api::router(
+            self.client.clone(),
+            verifier,
+            Arc::clone(&self.promotion.graph),
+            self.promotion.history.clone(),
+        )
+    }
+
+    /// Works until `stop`. Queries run on threads of their own, so that HTTP stays responsive.
+    pub async fn run(&self, stop: CancellationToken) {
+        let threads = self.promotion.config.threads.max(1);
+        let built = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("compactor")
+            .enable_all()
+            .build();
+        let runtime = match built {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "the compactor's threads could not be started");
+                self.fail_all(&format!("its threads could not be started: {error}"));
+                return;
+            }
+        };
+        let compactor = self.clone();
+        let ended = runtime.spawn(async move { compactor.sweep_until(stop).await }).await;
+        runtime.shutdown_background();
+        if let Err(error) = ended {
+            tracing::error!(%error, "the compactor stopped by itself");
+            self.fail_all("it stopped by itself: the log says why");
+        }
+    }
+
+    async fn sweep_until(&self, stop: CancellationToken) {
+        let mut places: HashMap<String, Place> = HashMap::new();
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let pause = match self.client.tenants().await {
+                Ok(tenants) => {
+                    failures = 0;
+                    places = self.sweep(tenants, places, &stop).await;
+                    self.promotion.config.interval
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, "the tenants could not be listed, trying again");
+                    self.fail_all(&format!("the catalog can't be reached: {error}"));
+                    Duration::from_secs(1).saturating_mul(1 << u32::min(failures, 5)).min(LONGEST_PAUSE)
+                }
+            };
+            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        }
+    }
+
+    /// Visits every tenant once, a few at a time; tenants that are gone are forgotten.
+    async fn sweep(
+        &self,
+        tenants: Vec<Tenant>,
+        mut places: HashMap<String, Place>,
+        stop: &CancellationToken,
+    ) -> HashMap<String, Place> {
+        for stage in [PROMOTION, MAINTENANCE] {
+            self.promotion.board.update(stage, "*", |status| {
+                status.state = StageState::Running;
+                status.message = format!("{} tenants", tenants.len());
+            });
+        }
+        let visits: Vec<_> = tenants
+            .into_iter()
+            .map(|tenant| {
+                let place = places.remove(&tenant.name).unwrap_or_default();
+                self.visit(tenant, place, stop)
+            })
+            .collect();
+        stream::iter(visits).buffer_unordered(self.promotion.config.parallel_tenants.max(1)).collect().await
+    }
+
+    async fn visit(&self, tenant: Tenant, mut place: Place, stop: &CancellationToken) -> (String, Place) {
+        if tenant.state == "active" {
+            let client = self.client.tenant(&tenant.name);
+            self.promotion.visit(&client, &mut place.promotion, stop).await;
+            self.maintenance.visit(&client, &mut place.maintenance, stop).await;
+        } else {
+            for stage in [PROMOTION, MAINTENANCE] {
+                self.promotion.board.update(stage, &tenant.name, |status| {
+                    status.state = StageState::Suspended;
+                    status.message = format!("the tenant is {}", tenant.state);
+                });
+            }
+        }
+        (tenant.name, place)
+    }
+
+    fn fail_all(&self, message: &str) {
+        for stage in [PROMOTION, MAINTENANCE] {
+            self.promotion.board.update(stage, "*", |status| {
+                status.state = StageState::Failing;
+                message.clone_into(&mut status.message);
+            });
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Settings of the compactor, already resolved.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Settings of the compactor.
+#[derive(Clone, Debug)]
+pub struct CompactorConfig {
+    /// Who holds the leases. Unique per process; a server that alone owns its data directory gives the same name at each
+    /// start, so that it need not wait for the lease of a run that was killed.
+    pub holder: String,
+    /// How often a tenant's `main` is looked at, and so the least time between two promotions of it.
+    pub interval: Duration,
+    /// How long a lease holds without renewal.
+    pub lease_ttl: Duration,
+    /// Memory for all queries together; what does not fit spills to disk.
+    pub memory_bytes: usize,
+    /// Folder for spilled data, the system's temporary one if absent.
+    pub spill_dir: Option<PathBuf>,
+    /// Most bytes of spilled data.
+    pub spill_bytes: u64,
+    /// Threads of the runtime that runs the queries, apart from the one that serves HTTP.
+    pub threads: usize,
+    /// Tenants worked on at the same time.
+    pub parallel_tenants: usize,
+    /// Branches of failed runs that are kept for inspection, per tenant.
+    pub keep_failed: usize,
+    /// Longest pause between two tries of a failing promotion.
+    pub max_backoff: Duration,
+    /// Maintenance.
+    pub maintenance: MaintenanceConfig,
+}
+
+/// Defaults of maintenance; a table's properties `firn.maintenance.*` win.
+#[derive(Clone, Debug)]
+pub struct MaintenanceConfig {
+    /// How often a tenant's tables are looked at.
+    pub interval: Duration,
+    /// Wanted size of a data file (`firn.maintenance.target-file-bytes`). Files under a quarter of it are small.
+    pub target_file_bytes: u64,
+    /// Small files of one partition that are worth a rewrite (`firn.maintenance.min-small-files`).
+    pub min_small_files: usize,
+    /// Age after which a snapshot may go (`firn.maintenance.snapshot-age-ms`). Catalog commits still reach it.
+    pub snapshot_age: Duration,
+    /// Snapshots that stay whatever their age (`firn.maintenance.min-snapshots`).
+    pub min_snapshots: usize,
+    /// Longest time that a model which has not read a snapshot keeps it from expiring.
+    pub max_model_wait: Duration,
+}
+
+impl Default for CompactorConfig {
+    fn default() -> Self {
+        Self {
+            holder: format!("compactor-{}", uuid::Uuid::new_v4().simple()),
+            interval: Duration::from_secs(10),
+            lease_ttl: Duration::from_secs(30),
+            memory_bytes: 256 << 20,
+            spill_dir: None,
+            spill_bytes: 20 << 30,
+            threads: 2,
+            parallel_tenants: 2,
+            keep_failed: 3,
+            max_backoff: Duration::from_secs(300),
+            maintenance: MaintenanceConfig::default(),
+        }
+    }
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            interval: Duration::from_secs(60),
+            target_file_bytes: 128 << 20,
+            min_small_files: 16,
+            // A streaming table makes 700 snapshots an hour, each a line in a document that every commit writes again;
+            // older states are reached through the catalog's commits, which keep their own metadata.
+            snapshot_age: HOUR,
+            min_snapshots: 50,
+            max_model_wait: 7 * 24 * HOUR,
+        }
+    }
+}

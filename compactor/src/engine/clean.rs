@@ -1,0 +1,70 @@
+//! Rows of a query under a given schema.
+//!
+//! A scan's fields carry their table's field ids, so that rows of two tables never have quite the same type. A clean scan
+//! gives them one, column by column, as they stream.
+
+use std::{fmt, sync::Arc};
+
+use datafusion::{
+    arrow::datatypes::SchemaRef,
+    catalog::{TableProvider, streaming::StreamingTable},
+    dataframe::DataFrame,
+    error::{DataFusionError, Result},
+    execution::TaskContext,
+    physical_plan::{
+        ExecutionPlan, ExecutionPlanProperties, SendableRecordBatchStream, stream::RecordBatchStreamAdapter,
+        streaming::PartitionStream,
+    },
+};
+use futures::StreamExt;
+
+use super::columns::conform;
+
+struct CleanPartition {
+    plan: Arc<dyn ExecutionPlan>,
+    partition: usize,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for CleanPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CleanPartition({})", self.partition)
+    }
+}
+
+impl PartitionStream for CleanPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        match self.plan.execute(self.partition, context) {
+            Ok(rows) => clean_stream(rows, schema),
+            Err(error) => {
+                let failed = futures::stream::iter([Err(error)]);
+                Box::pin(RecordBatchStreamAdapter::new(schema, failed))
+            }
+        }
+    }
+}
+
+/// The stream's rows under `schema`.
+pub(super) fn clean_stream(rows: SendableRecordBatchStream, schema: SchemaRef) -> SendableRecordBatchStream {
+    let wanted = Arc::clone(&schema);
+    let cleaned = rows.map(move |batch| conform(&batch?, &wanted).map_err(DataFusionError::from));
+    Box::pin(RecordBatchStreamAdapter::new(schema, cleaned))
+}
+
+/// The query's rows as a table of `schema`; columns are matched by name.
+pub(crate) async fn clean(rows: DataFrame, schema: &SchemaRef) -> Result<Arc<dyn TableProvider>> {
+    let plan = rows.create_physical_plan().await?;
+    let count = plan.output_partitioning().partition_count();
+    let partitions = (0..count)
+        .map(|partition| {
+            let part = CleanPartition { plan: Arc::clone(&plan), partition, schema: Arc::clone(schema) };
+            Arc::new(part) as Arc<dyn PartitionStream>
+        })
+        .collect();
+    Ok(Arc::new(StreamingTable::try_new(Arc::clone(schema), partitions)?))
+}

@@ -1,0 +1,128 @@
+//! Planning all models without data: wrong columns and types show before anything runs.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{
+    arrow::datatypes::SchemaRef, common::DFSchema, datasource::empty::EmptyTable, error::DataFusionError,
+    prelude::SessionContext,
+};
+use firn_catalog_client::iceberg::TableIdent;
+
+use super::{columns::documented_schema, register, verdicts::verdict_schema};
+use crate::{Model, ModelError, ModelGraph, ModelKind};
+
+/// Plans every model over its inputs' schemas and answers the schema of each output. `sources` are the schemas of the
+/// tables that no model writes.
+pub async fn check_models(
+    graph: &ModelGraph,
+    sources: &BTreeMap<TableIdent, SchemaRef>,
+) -> Result<BTreeMap<TableIdent, SchemaRef>, ModelError> {
+    let mut known = sources.clone();
+    for model in graph.models() {
+        let schema = check_model(model, &known).await?;
+        known.insert(model.table.clone(), schema);
+    }
+    Ok(known)
+}
+
+async fn check_model(
+    model: &Model,
+    known: &BTreeMap<TableIdent, SchemaRef>,
+) -> Result<SchemaRef, ModelError> {
+    let mut config = datafusion::prelude::SessionConfig::new();
+    config.options_mut().sql_parser.collect_spans = true;
+    let session = SessionContext::new_with_config(config);
+    for (table, schema) in known {
+        let empty = Arc::new(EmptyTable::new(Arc::clone(schema)));
+        register(&session, table, empty).map_err(|error| fault(model, &error, 1))?;
+    }
+    let planned = session.sql(&model.sql).await.map_err(|error| fault(model, &error, 1))?;
+    let schema = match model.kind {
+        ModelKind::Rules => verdict_schema(),
+        _ => documented_schema(model, planned.schema().as_arrow()),
+    };
+    check_columns(model, &schema)?;
+    let columns = DFSchema::try_from(schema.as_ref().clone()).map_err(|error| fault(model, &error, 1))?;
+    for check in &model.checks {
+        session
+            .parse_sql_expr(&check.condition, &columns)
+            .and_then(|condition| session.create_physical_expr(condition, &columns))
+            .map_err(|error| ModelError {
+                message: format!("check '{}': {}", check.name, error.strip_backtrace()),
+                line: check.line,
+                column: 1,
+                file: model.file.clone(),
+            })?;
+    }
+    Ok(schema)
+}
+
+/// Columns that the header names must exist.
+fn check_columns(model: &Model, schema: &SchemaRef) -> Result<(), ModelError> {
+    let dedup =
+        model.dedup.iter().flat_map(|dedup| dedup.key.iter().chain([&dedup.time]).chain(&dedup.order));
+    let partitions = model.partitioning.iter().map(|field| &field.column);
+    let mut named =
+        model.key.iter().chain(&model.order).chain(dedup).chain(partitions).chain(model.columns.keys());
+    match named.find(|name| schema.field_with_name(name).is_err()) {
+        None => Ok(()),
+        Some(name) => {
+            let header = model.sql.lines().enumerate().find_map(|(index, line)| {
+                let at = line.starts_with("--").then(|| line.find(name.as_str()))??;
+                Some((index as u64 + 1, line[..at].chars().count() as u64 + 1))
+            });
+            let (line, column) = header.unwrap_or((1, 1));
+            let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let message = format!("the output has no column '{name}': it has {}", names.join(", "));
+            Err(ModelError { file: model.file.clone(), line, column, message })
+        }
+    }
+}
+
+/// The engine's error at the place it points to.
+fn fault(model: &Model, error: &DataFusionError, line: u64) -> ModelError {
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    let (line, column) = span.map_or((line, 1), |span| (span.start.line, span.start.column));
+    ModelError { file: model.file.clone(), line, column, message: error.strip_backtrace() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use expect_test::expect;
+    use firn_inventory::bronze_schema;
+
+    use super::*;
+    use crate::models;
+
+    fn sources() -> BTreeMap<TableIdent, SchemaRef> {
+        BTreeMap::from([(TableIdent::new("bronze", "inventory"), bronze_schema())])
+    }
+
+    #[tokio::test]
+    async fn shipped_models_plan_over_bronze_and_document_every_column() {
+        let schemas = check_models(&models().unwrap(), &sources()).await.unwrap();
+        for (table, schema) in schemas {
+            for field in schema.fields() {
+                assert!(field.metadata().contains_key("doc"), "{table}.{} has no doc", field.name());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_plan_is_pointed_at() {
+        let wrong = [
+            "-- model: silver.a\n-- kind: full\nSELECT host_id,\n  hostnam\nFROM bronze.inventory",
+            "-- model: silver.a\n-- kind: full\n-- check: x fail colour > 1\nSELECT host_id FROM bronze.inventory",
+            "-- model: silver.a\n-- kind: full\n-- key: host\nSELECT os_type FROM bronze.inventory",
+        ];
+        let mut messages = String::new();
+        for text in wrong {
+            let graph = ModelGraph::new(vec![Model::parse("a.sql", text).unwrap()]).unwrap();
+            let error = check_models(&graph, &sources()).await.unwrap_err().to_string();
+            messages.push_str(&error.chars().take(90).collect::<String>());
+            messages.push('\n');
+        }
+        expect![[""]].assert_eq(&messages);
+    }
+}

@@ -1,0 +1,213 @@
+//! Maintenance: packs small files and expires snapshots of `main`'s tables.
+//!
+//! Expiry shortens a table's log, nothing more: earlier commits of the catalog still reach their snapshots and files, and
+//! files are removed by garbage collection alone.
+
+mod pack;
+mod plan;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use firn_catalog_client::{TenantClient, iceberg::TableIdent};
+use firn_runtime::{StageState, StatusBoard};
+use firn_table::{FileIo, Operation, Table, TableOperation, Transaction};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    CompactorConfig, CompactorError, ModelGraph,
+    compactor::now_ms,
+    engine::Engine,
+    lease::HeldLease,
+    promotion::{MAIN, model_state},
+};
+use plan::{Settings, bins, expiry};
+
+/// Name of the lease, and of the stage on the status board.
+pub(crate) const MAINTENANCE: &str = "maintenance";
+/// Namespaces that are maintained.
+const LAYERS: [&str; 3] = ["bronze", "silver", "gold"];
+/// Tries of one commit before it is left to the next visit.
+const ATTEMPTS: usize = 5;
+
+/// Maintains tenants. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Maintenance {
+    pub(crate) config: Arc<CompactorConfig>,
+    pub(crate) graph: Arc<ModelGraph>,
+    pub(crate) engine: Engine,
+    pub(crate) file_io: FileIo,
+    pub(crate) board: StatusBoard,
+}
+
+/// What is remembered of a tenant between two visits.
+#[derive(Debug, Default)]
+pub(crate) struct MaintenancePlace {
+    visited_at: Option<Instant>,
+    /// Snapshots at which a table had nothing to pack.
+    packed: BTreeMap<TableIdent, i64>,
+}
+
+/// What a visit did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    rewritten_files: u64,
+    written_files: u64,
+    expiries: u64,
+}
+
+impl Maintenance {
+    /// Maintains a tenant's tables if it is time. Errors go to the status board.
+    pub(crate) async fn visit(
+        &self,
+        client: &TenantClient,
+        place: &mut MaintenancePlace,
+        stop: &CancellationToken,
+    ) {
+        let interval = self.config.maintenance.interval;
+        if place.visited_at.is_some_and(|visited_at| visited_at.elapsed() < interval) {
+            return;
+        }
+        place.visited_at = Some(Instant::now());
+        let (state, message, done) = match self.maintain(client, place, stop).await {
+            Ok(done) => (StageState::Running, "up to date".to_owned(), done),
+            Err(CompactorError::Stopped) => return,
+            Err(error @ CompactorError::LeaseHeld(_)) => {
+                (StageState::Running, error.to_string(), Done::default())
+            }
+            Err(error) => {
+                tracing::warn!(tenant = client.name(), %error, "maintenance failed");
+                (StageState::Failing, error.to_string(), Done::default())
+            }
+        };
+        self.board.update(MAINTENANCE, client.name(), |status| {
+            status.state = state;
+            status.message = message;
+            let mut add = |name: &str, count| *status.totals.entry(name.to_owned()).or_default() += count;
+            add("runs", 1);
+            add("files_rewritten", done.rewritten_files);
+            add("files_written", done.written_files);
+            add("expiries", done.expiries);
+        });
+    }
+
+    async fn maintain(
+        &self,
+        client: &TenantClient,
+        place: &mut MaintenancePlace,
+        stop: &CancellationToken,
+    ) -> Result<Done, CompactorError> {
+        let lease =
+            HeldLease::acquire(client, MAINTENANCE, &self.config.holder, self.config.lease_ttl).await?;
+        let done = lease.guard(stop, self.maintain_tables(client, place)).await;
+        lease.release().await;
+        done
+    }
+
+    async fn maintain_tables(
+        &self,
+        client: &TenantClient,
+        place: &mut MaintenancePlace,
+    ) -> Result<Done, CompactorError> {
+        let mut done = Done::default();
+        let mut failed = None;
+        for namespace in LAYERS {
+            let tables =
+                match client.list_tables(MAIN, &[namespace.to_owned()]).await.map_err(CompactorError::from) {
+                    Err(error) if error.is_not_found() => continue,
+                    listed => listed?,
+                };
+            for ident in tables {
+                // One table in trouble does not keep the others from being maintained.
+                if let Err(error) = self.maintain_table(client, &ident, place, &mut done).await {
+                    tracing::warn!(tenant = client.name(), table = %ident, %error, "table not maintained");
+                    failed = Some(error);
+                }
+            }
+        }
+        failed.map_or(Ok(done), Err)
+    }
+
+    async fn maintain_table(
+        &self,
+        client: &TenantClient,
+        ident: &TableIdent,
+        place: &mut MaintenancePlace,
+        done: &mut Done,
+    ) -> Result<(), CompactorError> {
+        let table = Table::load(client, &self.file_io, MAIN, ident).await?;
+        let Some(current) = table.current_snapshot() else { return Ok(()) };
+        let settings = Settings::of(&self.config.maintenance, &table.properties());
+        if place.packed.get(ident) != Some(&current.id) {
+            let bins = bins(&table.data_files(None).await?, &settings);
+            if bins.is_empty() {
+                place.packed.insert(ident.clone(), current.id);
+            }
+            for bin in bins {
+                done.rewritten_files += bin.len() as u64;
+                done.written_files += self.pack(&table, &bin, &settings).await? as u64;
+            }
+        }
+        let unread_since = self.unread_since(client, &table).await?;
+        if let Some(older_than_ms) = expiry(&table.snapshots(), &settings, unread_since, now_ms()) {
+            let keep_last = settings.min_snapshots;
+            self.commit(&table, Operation::ExpireSnapshots { older_than_ms, keep_last }).await?;
+            done.expiries += 1;
+        }
+        Ok(())
+    }
+
+    /// Time of the oldest snapshot of `table` that a model has not gone beyond.
+    async fn unread_since(
+        &self,
+        client: &TenantClient,
+        table: &Table,
+    ) -> Result<Option<i64>, CompactorError> {
+        let mut oldest: Option<i64> = None;
+        let name = table.ident().to_string();
+        let snapshots = table.snapshots();
+        for model in self.graph.models().iter().filter(|model| model.inputs.contains(table.ident())) {
+            let output = match Table::load(client, &self.file_io, MAIN, &model.table)
+                .await
+                .map_err(CompactorError::from)
+            {
+                // Before its first run a model reads the whole table, whatever its log says.
+                Err(error) if error.is_not_found() => continue,
+                loaded => loaded?,
+            };
+            let held = model_state(&output).and_then(|state| state.inputs.get(&name).cloned());
+            let read = snapshots.iter().find(|snapshot| held == Some(snapshot.id.to_string()));
+            if let Some(read) = read {
+                oldest = Some(oldest.map_or(read.timestamp_ms, |known| known.min(read.timestamp_ms)));
+            }
+        }
+        Ok(oldest)
+    }
+
+    async fn commit(&self, table: &Table, operation: Operation) -> Result<(), CompactorError> {
+        let transaction = Transaction {
+            reference: MAIN.to_owned(),
+            operations: vec![TableOperation {
+                table: table.ident().clone(),
+                operation,
+                summary: BTreeMap::from([("firn.reason".to_owned(), MAINTENANCE.to_owned())]),
+                assert_properties: BTreeMap::new(),
+                set_properties: BTreeMap::new(),
+            }],
+            max_attempts: ATTEMPTS,
+        };
+        transaction.commit(table.client(), table.file_io()).await?;
+        Ok(())
+    }
+}
+
+/// Milliseconds of a duration.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

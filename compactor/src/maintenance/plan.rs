@@ -1,0 +1,174 @@
+//! Deciding what to pack and what to expire.
+
+use std::collections::BTreeMap;
+
+use firn_table::{DataFileEntry, SnapshotInfo};
+
+use super::millis;
+use crate::MaintenanceConfig;
+
+/// Prefix of the table properties that override the configuration.
+const PREFIX: &str = "firn.maintenance.";
+/// Snapshots that an expiry must remove at least, so that it is worth a commit.
+const WORTH_EXPIRING: usize = 10;
+
+/// A table's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) target_file_bytes: u64,
+    pub(super) min_small_files: usize,
+    pub(super) snapshot_age_ms: i64,
+    pub(super) min_snapshots: usize,
+    pub(super) max_model_wait_ms: i64,
+}
+
+impl Settings {
+    /// The configuration with the table's properties on top; one that is no number is passed over with a warning.
+    pub(super) fn of(config: &MaintenanceConfig, properties: &BTreeMap<String, String>) -> Self {
+        let number = |name: &str| {
+            let text = properties.get(&format!("{PREFIX}{name}"))?;
+            let parsed = text.parse::<u64>();
+            if parsed.is_err() {
+                tracing::warn!(property = name, value = %text, "table property is no number, the default is used");
+            }
+            parsed.ok()
+        };
+        let count = |name: &str, default: usize| {
+            number(name).and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
+        };
+        let age = number("snapshot-age-ms").and_then(|value| i64::try_from(value).ok());
+        Self {
+            target_file_bytes: number("target-file-bytes").unwrap_or(config.target_file_bytes).max(1),
+            min_small_files: count("min-small-files", config.min_small_files).max(2),
+            snapshot_age_ms: age.unwrap_or(millis(config.snapshot_age)),
+            min_snapshots: count("min-snapshots", config.min_snapshots).max(1),
+            max_model_wait_ms: millis(config.max_model_wait),
+        }
+    }
+}
+
+/// Groups of small files of one partition that are worth a rewrite, each about as large as one file should be.
+pub(super) fn bins(files: &[DataFileEntry], settings: &Settings) -> Vec<Vec<DataFileEntry>> {
+    let newest_spec = files.iter().map(|file| file.spec_id).max();
+    let mut small: BTreeMap<String, Vec<&DataFileEntry>> = BTreeMap::new();
+    for file in files {
+        // Files of an older spec would land in other partitions than they come from.
+        if Some(file.spec_id) == newest_spec && file.size_bytes < settings.target_file_bytes / 4 {
+            let partition = serde_json::to_string(&file.partition).unwrap_or_default();
+            small.entry(partition).or_default().push(file);
+        }
+    }
+    let mut bins = Vec::new();
+    for mut files in small.into_values().filter(|files| files.len() >= settings.min_small_files) {
+        // Oldest first: rows that came together stay together.
+        files.sort_by_key(|file| (file.sequence_number, file.location.clone()));
+        let (mut bin, mut bytes) = (Vec::new(), 0);
+        for file in files {
+            if bytes + file.size_bytes > settings.target_file_bytes && bin.len() > 1 {
+                bins.push(std::mem::take(&mut bin));
+                bytes = 0;
+            }
+            bytes += file.size_bytes;
+            bin.push(file.clone());
+        }
+        if bin.len() > 1 {
+            bins.push(bin);
+        }
+    }
+    bins
+}
+
+/// The time before which snapshots go, if enough of them do. `unread_since` is the time of the oldest snapshot that a
+/// model has to start from; it stays.
+pub(super) fn expiry(
+    snapshots: &[SnapshotInfo],
+    settings: &Settings,
+    unread_since: Option<i64>,
+    now_ms: i64,
+) -> Option<i64> {
+    let patience_ends_ms = now_ms - settings.max_model_wait_ms;
+    let waited_for = unread_since.unwrap_or(i64::MAX).max(patience_ends_ms);
+    let older_than_ms = (now_ms - settings.snapshot_age_ms).min(waited_for);
+    let old = snapshots.iter().filter(|snapshot| snapshot.timestamp_ms < older_than_ms).count();
+    let beyond = snapshots.len().saturating_sub(settings.min_snapshots);
+    (old.min(beyond) >= WORTH_EXPIRING).then_some(older_than_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        let properties = [
+            ("target-file-bytes", "1000"),
+            ("min-small-files", "3"),
+            ("snapshot-age-ms", "100"),
+            ("min-snapshots", "5"),
+        ];
+        let properties = properties.map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned()));
+        Settings::of(&MaintenanceConfig::default(), &BTreeMap::from(properties))
+    }
+
+    fn file(name: u64, day: &str, size_bytes: u64, spec_id: i32) -> DataFileEntry {
+        DataFileEntry {
+            location: format!("f{name}"),
+            record_count: 1,
+            size_bytes,
+            partition: BTreeMap::from([("day".to_owned(), json!(day))]),
+            spec_id,
+            sequence_number: i64::try_from(name).unwrap(),
+            added_snapshot_id: 1,
+        }
+    }
+
+    fn names(bins: &[Vec<DataFileEntry>]) -> Vec<Vec<&str>> {
+        bins.iter().map(|bin| bin.iter().map(|file| file.location.as_str()).collect()).collect()
+    }
+
+    #[test]
+    fn only_many_small_files_of_one_partition_are_packed() {
+        let mut files =
+            vec![file(4, "a", 200, 1), file(1, "a", 200, 1), file(2, "a", 249, 1), file(3, "a", 250, 1)];
+        assert_eq!(names(&bins(&files, &settings())), [["f1", "f2", "f4"]]);
+        files.truncate(2);
+        files.extend([file(5, "b", 10, 1), file(6, "a", 10, 0)]);
+        assert!(bins(&files, &settings()).is_empty());
+    }
+
+    #[test]
+    fn a_bin_holds_one_files_worth() {
+        let files: Vec<_> = (0..12).map(|name| file(name, "a", 240, 0)).collect();
+        let sizes: Vec<_> = bins(&files, &settings()).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [4, 4, 4]);
+    }
+
+    fn snapshots(count: i64) -> Vec<SnapshotInfo> {
+        let snapshot = |time| SnapshotInfo {
+            id: time,
+            parent_id: None,
+            sequence_number: time,
+            timestamp_ms: time,
+            operation: "append".to_owned(),
+            summary: BTreeMap::new(),
+        };
+        (0..count).map(snapshot).collect()
+    }
+
+    #[test]
+    fn expiry_waits_for_models_but_not_for_ever() {
+        let settings = settings();
+        assert_eq!(expiry(&snapshots(40), &settings, None, 130), Some(30));
+        assert_eq!(
+            expiry(&snapshots(40), &settings, Some(20), 130),
+            Some(20),
+            "a model starts from snapshot 20"
+        );
+        assert_eq!(expiry(&snapshots(40), &settings, Some(5), 130), None, "five are not worth a commit");
+        assert_eq!(expiry(&snapshots(14), &settings, None, 10_000), None, "five of fourteen stay anyway");
+        let late = settings.max_model_wait_ms + 30;
+        assert_eq!(expiry(&snapshots(40), &settings, Some(20), late), Some(30));
+    }
+}

@@ -1,0 +1,165 @@
+//! Models: SQL files whose header says how their output is kept.
+//!
+//! A header is the comment lines before the SQL. A line `-- word: value` is a directive, any other is the description:
+//!
+//! | directive | value |
+//! |---|---|
+//! | `model` | the output table, `namespace.name` |
+//! | `kind` | `append`, `latest`, `aggregate`, `full` or `rules` |
+//! | `key` | columns that identify a row; never null |
+//! | `order` | columns by which a later row of one key replaces an earlier one |
+//! | `dedup` | `KEYS within DURATION of TIME by ORDER`: drop repeats, the first in ORDER is kept |
+//! | `current` | for `rules`: the table of latest records, judged again when the rules change |
+//! | `partition` | partition fields, such as `day(received_at)` |
+//! | `interval` | least time between two computations, such as `30s` |
+//! | `check` | `NAME warn\|drop\|fail SQL`: the SQL boolean must not be false |
+//! | `column` | `NAME TEXT`: documents a column, with its unit |
+//!
+//! Inputs are the tables that the SQL names. `append` and `latest` read exactly one, incrementally.
+
+mod graph;
+mod header;
+mod shipped;
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use firn_catalog_client::iceberg::TableIdent;
+use firn_table::Partitioning;
+use sha2::{Digest, Sha256};
+
+pub use graph::ModelGraph;
+pub use shipped::models;
+
+/// How a model's output follows from its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// New input rows give new output rows.
+    Append,
+    /// The newest row per key.
+    Latest,
+    /// Groups; computed in full.
+    Aggregate,
+    /// Computed in full.
+    Full,
+    /// The tenant's compliance rules over the rows: one output row per key and rule.
+    Rules,
+}
+
+/// What a broken check does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckSeverity {
+    /// Counts.
+    Warn,
+    /// Leaves the row out and counts it.
+    Drop,
+    /// Fails the run.
+    Fail,
+}
+
+/// A condition that each output row must meet. As in SQL's CHECK, null is no breach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Name, unique within the model.
+    pub name: String,
+    /// What a breach does.
+    pub severity: CheckSeverity,
+    /// SQL boolean over the output's columns.
+    pub condition: String,
+    /// Line in the model's file.
+    pub line: u64,
+}
+
+/// Which rows repeat an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dedup {
+    /// Rows that agree in these, none of them null, are repeats …
+    pub key: Vec<String>,
+    /// … if they lie less than this apart …
+    pub within: Duration,
+    /// … in this timestamp.
+    pub time: String,
+    /// Integer columns that give the order in which rows came in.
+    pub order: Vec<String>,
+}
+
+/// A parsed model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Output table.
+    pub table: TableIdent,
+    /// Kind.
+    pub kind: ModelKind,
+    /// File it was read from.
+    pub file: String,
+    /// Free text of the header.
+    pub description: String,
+    /// The file's text; comments are SQL comments.
+    pub sql: String,
+    /// Tables the SQL names, and `current`.
+    pub inputs: Vec<TableIdent>,
+    /// Columns that identify an output row.
+    pub key: Vec<String>,
+    /// Columns that say which row of a key is newest.
+    pub order: Vec<String>,
+    /// Repeats to drop.
+    pub dedup: Option<Dedup>,
+    /// For `rules`: latest records.
+    pub current: Option<TableIdent>,
+    /// Partition fields of the output.
+    pub partitioning: Vec<Partitioning>,
+    /// Least time between two computations.
+    pub interval: Option<Duration>,
+    /// Checks.
+    pub checks: Vec<Check>,
+    /// Documentation by column.
+    pub columns: BTreeMap<String, String>,
+}
+
+impl Model {
+    /// Parses a model file.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ModelError> {
+        header::parse(file, text)
+    }
+
+    /// Identifies what is computed: 16 hex digits. Checks, descriptions and comments are not part of it.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        let shape = format!("{:?}\n{:?}\n{:?}\n{:?}\n", self.kind, self.key, self.order, self.dedup);
+        hasher.update(shape);
+        for line in self.sql.lines().filter(|line| !line.trim_start().starts_with("--")) {
+            hasher.update(line.trim());
+            hasher.update("\n");
+        }
+        hex::encode(&hasher.finalize()[..8])
+    }
+
+    /// The input that increments are taken from: the first table that the SQL names.
+    #[must_use]
+    pub fn driving_input(&self) -> &TableIdent {
+        &self.inputs[0]
+    }
+}
+
+/// What is wrong with a model, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelError {
+    /// File.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u64,
+    /// Column, from 1.
+    pub column: u64,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
+    }
+}
+
+impl std::error::Error for ModelError {}

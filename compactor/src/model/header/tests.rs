@@ -1,0 +1,64 @@
+//! What a header says, and what is said of a wrong one.
+
+#![allow(clippy::unwrap_used)]
+
+use expect_test::expect;
+
+use super::*;
+
+fn error_of(text: &str) -> String {
+    parse("m.sql", text).unwrap_err().to_string()
+}
+
+#[test]
+fn header_is_read_whole() {
+    let text = "-- About\n-- devices.\n-- model: silver.device\n-- kind: latest\n-- key: host_id\n\
+                -- order: event_time, log_offset\n-- partition: day(received_at), bucket[16](host_id)\n\
+                -- interval: 5m\n-- check: sane fail a < b\n-- column: a Width, in metres.\n\nSELECT * FROM silver.inventory";
+    let model = parse("m.sql", text).unwrap();
+    assert_eq!(model.table.to_string(), "silver.device");
+    assert_eq!(model.description, "About devices.");
+    assert_eq!(model.order, ["event_time", "log_offset"]);
+    assert_eq!(model.partitioning[1].transform, "bucket[16]");
+    assert_eq!(model.interval, Some(Duration::from_secs(300)));
+    assert_eq!(model.checks[0].condition, "a < b");
+    assert_eq!(model.columns["a"], "Width, in metres.");
+    assert_eq!(model.inputs, [TableIdent::new("silver", "inventory")]);
+}
+
+#[test]
+fn dedup_is_read() {
+    let text = "-- model: a.b\n-- kind: append\n-- dedup: h, e within 7d of t by p, o\nSELECT * FROM x.y";
+    let dedup = parse("m.sql", text).unwrap().dedup.unwrap();
+    assert_eq!(
+        (dedup.key, dedup.time, dedup.order),
+        (vec!["h".into(), "e".into()], "t".into(), vec!["p".into(), "o".into()])
+    );
+    assert_eq!(dedup.within, Duration::from_secs(7 * 86_400));
+}
+
+#[test]
+fn errors_point_at_the_word() {
+    let wrong = [
+        "SELECT * FROM a.b",
+        "-- model: silver.x\n-- kynd: append\nSELECT * FROM a.b",
+        "-- model: Silver\n-- kind: append\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: upsert\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: append\n-- kind: full\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: append\n-- check: x loud a > 1\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: append\n-- check: x warn\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: append\n-- interval: soon\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: append\n-- dedup: a within 7d by c\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: append\n-- partition: week(t)\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: latest\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: append\nSELECT * FROM a.b JOIN a.d ON true",
+        "-- model: a.c\n-- kind: append\n-- key:\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: rules\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: append\nSELECT *\nFROM inventory",
+        "-- model: a.c\n-- kind: append\nSELECT *\nFROM a.b WHERE (x",
+        "-- model: a.c\n-- kind: append\nSELECT 1",
+        "-- model: a.c\n-- kind: append\nSELECT * FROM a.b; SELECT * FROM a.d",
+    ];
+    let messages: Vec<_> = wrong.iter().map(|text| error_of(text)).collect();
+    expect![[""]].assert_eq(&(messages.join("\n") + "\n"));
+}

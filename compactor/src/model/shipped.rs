@@ -1,0 +1,39 @@
+//! The models that come with Firn, from `models/*.sql` beside this crate.
+
+use super::{Model, ModelError, ModelGraph};
+
+const FILES: [(&str, &str); 5] = [
+    ("silver_inventory.sql", include_str!("../../models/silver_inventory.sql")),
+    ("silver_device.sql", include_str!("../../models/silver_device.sql")),
+    ("silver_software.sql", include_str!("../../models/silver_software.sql")),
+    ("gold_compliance.sql", include_str!("../../models/gold_compliance.sql")),
+    ("gold_org_metrics.sql", include_str!("../../models/gold_org_metrics.sql")),
+];
+
+/// The shipped models in the order they run.
+pub fn models() -> Result<ModelGraph, ModelError> {
+    let parsed: Result<Vec<_>, _> = FILES.iter().map(|(file, text)| Model::parse(file, text)).collect();
+    ModelGraph::new(parsed?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn shipped_models_parse_and_run_after_their_inputs() {
+        let graph = models().unwrap();
+        let names: Vec<_> = graph.models().iter().map(|model| model.table.to_string()).collect();
+        expect_test::expect![[r#"
+            [
+                "silver.inventory",
+                "gold.org_metrics",
+                "silver.device",
+                "gold.compliance",
+                "silver.software",
+            ]
+        "#]]
+        .assert_debug_eq(&names);
+    }
+}

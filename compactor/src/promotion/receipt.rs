@@ -1,0 +1,63 @@
+//! What a run read and wrote: kept in the properties of its merge commit.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::CheckSeverity;
+
+/// Property of the merge commit that names the run.
+pub(crate) const RUN_PROPERTY: &str = "firn.run";
+/// Property of the merge commit that holds the receipt as JSON.
+pub(crate) const RECEIPT_PROPERTY: &str = "firn.receipt";
+
+/// A run's receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The run.
+    pub run: String,
+    /// Commit of `main` that it started from.
+    pub base: String,
+    /// Milliseconds since the epoch.
+    pub started_at_ms: i64,
+    /// Milliseconds since the epoch, before the merge.
+    pub finished_at_ms: i64,
+    /// Models in the order they ran.
+    pub models: Vec<ModelReceipt>,
+}
+
+/// One model's part of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelReceipt {
+    /// Output table.
+    pub model: String,
+    /// Hash of the model.
+    pub hash: String,
+    /// `increment`, `full` or `skip`.
+    pub action: String,
+    /// Why in full, or why skipped; empty for an increment.
+    pub reason: String,
+    /// By input: the snapshot that the output held before (absent: none), and the one it holds now.
+    pub inputs: BTreeMap<String, (Option<String>, String)>,
+    /// Rows written.
+    pub rows: u64,
+    /// Rows left out as repeats of earlier ones or by checks of severity `drop`.
+    pub dropped: u64,
+    /// The output's snapshot, if one was made.
+    pub snapshot: Option<i64>,
+    /// What each check found.
+    pub checks: Vec<CheckResult>,
+    /// What was worth a note, such as a rule that can't be used.
+    pub notes: Vec<String>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Name.
+    pub name: String,
+    /// Severity.
+    pub severity: CheckSeverity,
+    /// Rows that break it.
+    pub violations: u64,
+}

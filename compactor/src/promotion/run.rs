@@ -1,0 +1,230 @@
+//! One run: branch, models, checks, merge.
+
+use std::collections::BTreeMap;
+
+use firn_catalog_client::{
+    ClientErrorKind, TenantClient,
+    nessie::{CommitMeta, MergeRequest},
+};
+use firn_runtime::StageState;
+use firn_table::TableErrorKind;
+
+use super::{
+    MAIN, PROMOTION, Promotion, branches,
+    execute::ModelRun,
+    plan::{Action, decide},
+    receipt::{ModelReceipt, RECEIPT_PROPERTY, RUN_PROPERTY, Receipt},
+    state::load,
+};
+use crate::{CheckSeverity, CompactorError, FailingCheck, Model, RunRecord, RunState, compactor::now_ms};
+
+/// Who the commits name as author.
+const AUTHOR: &str = "firn-compactor";
+
+/// A time-ordered id, readable in branch names.
+fn run_id() -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}-{}", chrono::Utc::now().format("%Y%m%dt%H%M%S%3fz"), &random[..8])
+}
+
+/// What a run gathered, whether it got through or not.
+struct Gathered {
+    receipt: Receipt,
+    broken: Vec<FailingCheck>,
+}
+
+impl Promotion {
+    /// Runs all models once and publishes. To be called with the lease held.
+    pub(super) async fn run(&self, client: &TenantClient) -> Result<(), CompactorError> {
+        branches::clean_up(client, self.config.keep_failed).await?;
+        let run = run_id();
+        let mut record = RunRecord {
+            run: run.clone(),
+            state: RunState::Running,
+            started_at_ms: now_ms(),
+            finished_at_ms: None,
+            branch: Some(branches::working(&run)),
+            error: None,
+            checks: Vec::new(),
+            receipt: None,
+        };
+        self.history.record(client.name(), record.clone());
+        self.tell(client, StageState::Running, &format!("promoting on branch {}", branches::working(&run)));
+        let base = client.create_branch(&branches::working(&run), MAIN).await?.hash().to_owned();
+        let receipt = Receipt {
+            run: run.clone(),
+            base,
+            started_at_ms: record.started_at_ms,
+            finished_at_ms: 0,
+            models: Vec::new(),
+        };
+        let mut gathered = Gathered { receipt, broken: Vec::new() };
+        let done = self.run_on_branch(client, &mut gathered).await;
+        record.finished_at_ms = Some(now_ms());
+        record.checks = gathered.broken;
+        record.branch = None;
+        match &done {
+            Ok(()) => {
+                record.state = RunState::Succeeded;
+                self.count(client, &gathered.receipt);
+                record.receipt = Some(gathered.receipt);
+                self.drop_branch(client, &run).await;
+            }
+            Err(error) => {
+                record.error = Some(error.to_string());
+                record.state = if error.is_conflict() { RunState::Repeated } else { RunState::Failed };
+                if is_worth_a_look(error) {
+                    branches::keep_failed(client, &run).await?;
+                    record.branch = Some(branches::failed(&run));
+                } else {
+                    self.drop_branch(client, &run).await;
+                }
+            }
+        }
+        metrics::counter!("firn_promotion_runs_total", "outcome" => if done.is_ok() { "ok" } else { "failed" }).increment(1);
+        self.history.record(client.name(), record);
+        done
+    }
+
+    async fn run_on_branch(
+        &self,
+        client: &TenantClient,
+        gathered: &mut Gathered,
+    ) -> Result<(), CompactorError> {
+        for model in self.graph.models() {
+            let (receipt, broken) = self.run_model(client, &gathered.receipt.run, model).await?;
+            gathered.receipt.models.push(receipt);
+            let fails = broken.iter().any(|check| check.severity == CheckSeverity::Fail);
+            gathered.broken.extend(broken);
+            if fails {
+                let failing =
+                    gathered.broken.iter().filter(|check| check.severity == CheckSeverity::Fail).cloned();
+                let branch = branches::failed(&gathered.receipt.run);
+                return Err(CompactorError::Checks { branch, failing: failing.collect() });
+            }
+        }
+        gathered.receipt.finished_at_ms = now_ms();
+        self.publish(client, &gathered.receipt).await
+    }
+
+    pub(super) async fn run_model(
+        &self,
+        client: &TenantClient,
+        run: &str,
+        model: &Model,
+    ) -> Result<(ModelReceipt, Vec<FailingCheck>), CompactorError> {
+        let branch = branches::working(run);
+        let loaded = load(client, &self.file_io, &self.engine, &branch, model).await?;
+        let action = decide(model, loaded.held.as_ref(), &loaded.positions, now_ms());
+        let held = loaded.held.as_ref().map(|held| &held.inputs);
+        let inputs: BTreeMap<_, _> = loaded
+            .positions
+            .iter()
+            .map(|(name, now)| (name.clone(), (held.and_then(|held| held.get(name).cloned()), now.clone())))
+            .collect();
+        let mut receipt = ModelReceipt {
+            model: model.table.to_string(),
+            hash: model.hash(),
+            action: "skip".to_owned(),
+            reason: String::new(),
+            inputs,
+            rows: 0,
+            dropped: 0,
+            snapshot: None,
+            checks: Vec::new(),
+            notes: Vec::new(),
+        };
+        let full = match action {
+            Action::Skip(reason) => {
+                receipt.reason = reason.to_owned();
+                return Ok((receipt, Vec::new()));
+            }
+            Action::Wait(_) => {
+                receipt.reason = "its interval has not passed".to_owned();
+                return Ok((receipt, Vec::new()));
+            }
+            Action::Increment => None,
+            Action::Full(reason) => Some(reason),
+        };
+        let model_run = ModelRun { promotion: self, client, branch: &branch, run, model, loaded };
+        let broken = model_run.execute(full, &mut receipt).await?;
+        if receipt.action == "full" {
+            tracing::info!(tenant = client.name(), model = %model.table, reason = receipt.reason, rows = receipt.rows, "computed in full");
+        }
+        Ok((receipt, broken))
+    }
+
+    /// Merges the branch. A lost answer is no matter: what `main` says decides what the next run does.
+    pub(super) async fn publish(&self, client: &TenantClient, receipt: &Receipt) -> Result<(), CompactorError> {
+        let branch = branches::working(&receipt.run);
+        let head = client.reference(&branch).await?.hash().to_owned();
+        if head == receipt.base {
+            return Ok(());
+        }
+        let worked: Vec<_> = receipt
+            .models
+            .iter()
+            .filter(|model| model.action != "skip")
+            .map(|model| model.model.as_str())
+            .collect();
+        let text = serde_json::to_string(receipt).unwrap_or_default();
+        let meta = CommitMeta {
+            message: format!("promote {}", worked.join(", ")),
+            authors: vec![AUTHOR.to_owned()],
+            all_properties: BTreeMap::from([
+                (RUN_PROPERTY.to_owned(), vec![receipt.run.clone()]),
+                (RECEIPT_PROPERTY.to_owned(), vec![text]),
+            ]),
+            ..CommitMeta::default()
+        };
+        let request = MergeRequest {
+            from_ref_name: branch,
+            from_hash: head,
+            message: None,
+            commit_meta: Some(meta),
+            dry_run: false,
+        };
+        match client.merge(MAIN, &request).await {
+            Ok(merged) if merged.was_applied => Ok(()),
+            Ok(merged) => Err(CompactorError::MainMoved(format!("{:?}", merged.details))),
+            Err(error) if error.kind == ClientErrorKind::Conflict => {
+                Err(CompactorError::MainMoved(error.message))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Best effort: a branch that stays is deleted before the next run.
+    async fn drop_branch(&self, client: &TenantClient, run: &str) {
+        if let Err(error) = branches::delete(client, &branches::working(run)).await {
+            tracing::debug!(tenant = client.name(), run, %error, "branch not deleted, the next run does it");
+        }
+    }
+
+    fn count(&self, client: &TenantClient, receipt: &Receipt) {
+        self.board.update(PROMOTION, client.name(), |status| {
+            status.state = StageState::Running;
+            status.message = format!("promoted by run {}", receipt.run);
+            status.lag_records = Some(0);
+            *status.totals.entry("runs".to_owned()).or_default() += 1;
+            for model in &receipt.models {
+                *status.totals.entry(format!("rows {}", model.model)).or_default() += model.rows;
+            }
+        });
+        for model in &receipt.models {
+            metrics::counter!("firn_promotion_rows_total", "model" => model.model.clone())
+                .increment(model.rows);
+        }
+    }
+}
+
+/// Whether the branch of a failed run tells more than the error: not where the outside world was in the way.
+fn is_worth_a_look(error: &CompactorError) -> bool {
+    match error {
+        CompactorError::Checks { .. } | CompactorError::Query { .. } | CompactorError::Model(_) => true,
+        CompactorError::Table(error) => {
+            matches!(error.kind, TableErrorKind::Invalid | TableErrorKind::Unsupported)
+        }
+        _ => false,
+    }
+}

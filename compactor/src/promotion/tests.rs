@@ -1,0 +1,199 @@
+//! Runs on a real catalog: what they publish, and what is never seen.
+
+#![allow(clippy::unwrap_used)]
+
+use expect_test::expect;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    Model, RunState, models,
+    testing::{Lake, inventory},
+};
+
+async fn promote(lake: &Lake, promotion: &Promotion) {
+    let mut place = TenantPlace::default();
+    promotion.visit(&lake.client, &mut place, &CancellationToken::new()).await;
+}
+
+/// The receipt of the newest run, as "table action rows (dropped)".
+fn receipt(promotion: &Promotion) -> Vec<String> {
+    let newest = promotion.history.of("acme").into_iter().next().unwrap();
+    assert_eq!(newest.state, RunState::Succeeded, "{newest:?}");
+    let line =
+        |model: &ModelReceipt| format!("{} {} {} ({})", model.model, model.action, model.rows, model.dropped);
+    newest.receipt.unwrap().models.iter().map(line).collect()
+}
+
+async fn first_reports(lake: &Lake) {
+    let package = json!({"disk_encrypted": true, "cpu_usage": 5000, "disk_total_bytes": 100, "disk_free_bytes": 25,
+        "software": [{"name": "bash", "version": "5.2"}, {"name": "vim"}]});
+    let reports = [
+        inventory(0, "h1", "e1", package),
+        inventory(1, "h1", "e1", json!({"disk_encrypted": true})),
+        inventory(2, "h2", "e2", json!({"disk_encrypted": false, "cpu_usage": 1000})),
+    ];
+    lake.report(&reports).await;
+}
+
+const COMPLIANCE: &str =
+    "SELECT host_id, state, since, evidence FROM t WHERE rule_id = 'disk-encryption' ORDER BY host_id";
+
+#[tokio::test]
+async fn a_run_fills_every_layer_and_publishes_once() {
+    let lake = Lake::start().await;
+    let promotion = lake.compactor("one").promotion;
+    first_reports(&lake).await;
+    promote(&lake, &promotion).await;
+    expect![[r#"
+        [
+            "silver.inventory full 2 (1)",
+            "gold.org_metrics full 1 (0)",
+            "silver.device full 2 (0)",
+            "gold.compliance full 22 (0)",
+            "silver.software full 2 (0)",
+        ]
+    "#]]
+    .assert_debug_eq(&receipt(&promotion));
+    expect![[""]].assert_eq(&lake.rows("main", "gold.compliance", COMPLIANCE).await);
+    let metrics =
+        "SELECT organization_id, window_start, hosts, samples, cpu_usage_avg, disk_used_share FROM t";
+    expect![[""]].assert_eq(&lake.rows("main", "gold.org_metrics", metrics).await);
+    let software = "SELECT host_id, name, version FROM t ORDER BY name";
+    expect![[""]].assert_eq(&lake.rows("main", "silver.software", software).await);
+    assert_eq!(lake.references().await, ["main"]);
+    let log = lake.client.log("main", 50, false).await.unwrap();
+    let receipts = log.iter().filter(|entry| entry.commit_meta.all_properties.contains_key(RECEIPT_PROPERTY));
+    assert_eq!(receipts.count(), 1);
+    let status = &lake.board.all()[&(PROMOTION.to_owned(), "acme".to_owned())];
+    assert_eq!(status.state, StageState::Running, "{status:?}");
+    assert_eq!((status.totals["runs"], status.totals["rows silver.inventory"]), (1, 2));
+}
+
+#[tokio::test]
+async fn increments_take_what_is_new_and_a_second_look_does_nothing() {
+    let lake = Lake::start().await;
+    let promotion = lake.compactor("one").promotion;
+    first_reports(&lake).await;
+    promote(&lake, &promotion).await;
+    let head = lake.client.reference(MAIN).await.unwrap();
+    promote(&lake, &promotion).await;
+    assert_eq!(lake.client.reference(MAIN).await.unwrap(), head);
+
+    let reports = [
+        inventory(3, "h2", "e3", json!({"disk_encrypted": true})),
+        inventory(4, "h1", "e1", json!({"disk_encrypted": true})),
+        inventory(5, "h3", "e4", json!({})),
+    ];
+    lake.report(&reports).await;
+    promote(&lake, &promotion).await;
+    expect![[""]].assert_debug_eq(&receipt(&promotion));
+    expect![[""]].assert_eq(&lake.rows("main", "gold.compliance", COMPLIANCE).await);
+    let devices = "SELECT host_id, event_id, log_offset FROM t ORDER BY host_id";
+    expect![[""]].assert_eq(&lake.rows("main", "silver.device", devices).await);
+    let status = &lake.board.all()[&(PROMOTION.to_owned(), "acme".to_owned())];
+    assert_eq!(status.lag_records, Some(0));
+}
+
+/// The compactor with two models, the second of which has `check`.
+fn with_models(lake: &Lake, check: &str) -> Promotion {
+    let mut promotion = lake.compactor("one").promotion;
+    let first = "-- model: silver.copy\n-- kind: append\nSELECT host_id, received_at FROM bronze.inventory";
+    let second =
+        format!("-- model: silver.hosts\n-- kind: full\n{check}SELECT DISTINCT host_id FROM silver.copy");
+    let parse = |file: &str, text: &str| Model::parse(file, text).unwrap();
+    let graph = ModelGraph::new(vec![parse("copy.sql", first), parse("hosts.sql", &second)]).unwrap();
+    promotion.graph = Arc::new(graph);
+    promotion
+}
+
+#[tokio::test]
+async fn a_failing_check_leaves_main_alone_and_the_branch_to_look_at() {
+    let lake = Lake::start().await;
+    let promotion = with_models(&lake, "-- check: not-h2 fail host_id <> 'h2'\n");
+    first_reports(&lake).await;
+    let head = lake.client.reference(MAIN).await.unwrap();
+    for _ in 0..5 {
+        promote(&lake, &promotion).await;
+    }
+    assert_eq!(lake.client.reference(MAIN).await.unwrap(), head);
+    let newest = promotion.history.of("acme").into_iter().next().unwrap();
+    assert_eq!(newest.state, RunState::Failed);
+    assert_eq!(newest.checks[0].rows, [json!({"host_id": "h2"})]);
+    let branch = newest.branch.unwrap();
+    let kept = lake.references().await;
+    assert_eq!(kept.len(), 1 + promotion.config.keep_failed + 1, "{kept:?}");
+    assert!(kept.contains(&branch), "{kept:?} {branch}");
+    expect![[""]].assert_eq(&lake.rows(&branch, "silver.hosts", "SELECT * FROM t ORDER BY host_id").await);
+    let status = &lake.board.all()[&(PROMOTION.to_owned(), "acme".to_owned())];
+    assert_eq!(status.state, StageState::Failing);
+    assert!(status.message.contains("not-h2"), "{}", status.message);
+}
+
+/// A run that got as far as its last model and was then killed.
+async fn killed_run(lake: &Lake, promotion: &Promotion) -> Receipt {
+    let run = "20261122t100000000z-dead".to_owned();
+    let base = lake.client.create_branch(&branches::working(&run), MAIN).await.unwrap().hash().to_owned();
+    let mut models = Vec::new();
+    for model in promotion.graph.models() {
+        models.push(promotion.run_model(&lake.client, &run, model).await.unwrap().0);
+    }
+    Receipt { run, base, started_at_ms: 0, finished_at_ms: 0, models }
+}
+
+#[tokio::test]
+async fn a_killed_run_is_never_seen_and_is_done_again() {
+    let lake = Lake::start().await;
+    let promotion = with_models(&lake, "");
+    first_reports(&lake).await;
+    killed_run(&lake, &promotion).await;
+    assert!(lake.table("main", "silver.copy").await.is_none(), "main shows half a run");
+    promote(&lake, &promotion).await;
+    assert_eq!(lake.references().await, ["main"]);
+    expect![[""]].assert_debug_eq(&receipt(&promotion));
+    expect![[""]].assert_eq(&lake.rows("main", "silver.copy", "SELECT count(*) AS rows FROM t").await);
+}
+
+#[tokio::test]
+async fn of_two_runs_at_once_one_publishes_and_nothing_doubles() {
+    let lake = Lake::start().await;
+    let promotion = with_models(&lake, "");
+    first_reports(&lake).await;
+    promote(&lake, &promotion).await;
+    lake.report(&[inventory(3, "h3", "e3", json!({}))]).await;
+    let slow = killed_run(&lake, &promotion).await;
+    promote(&lake, &with_models(&lake, "")).await;
+    // The other run deleted the branch of this one, as after a lost lease.
+    let refused = promotion.publish(&lake.client, &slow).await.unwrap_err();
+    assert!(refused.is_not_found() || refused.is_conflict(), "{refused}");
+    expect![[""]].assert_eq(&lake.rows("main", "silver.copy", "SELECT count(*) AS rows FROM t").await);
+}
+
+#[tokio::test]
+async fn a_run_whose_output_changed_on_main_is_repeated_not_merged() {
+    let lake = Lake::start().await;
+    let promotion = with_models(&lake, "");
+    first_reports(&lake).await;
+    promote(&lake, &promotion).await;
+    lake.report(&[inventory(3, "h3", "e3", json!({}))]).await;
+    let slow = killed_run(&lake, &promotion).await;
+    let copy = lake.table("main", "silver.copy").await.unwrap();
+    let emptied = firn_table::Operation::Overwrite { remove: None, add: Vec::new(), base_snapshot_id: None };
+    lake.commit("main", &copy, emptied).await;
+    let refused = promotion.publish(&lake.client, &slow).await.unwrap_err();
+    assert!(refused.is_conflict(), "{refused}");
+}
+
+#[tokio::test]
+async fn a_held_lease_keeps_others_away() {
+    let lake = Lake::start().await;
+    let (one, two) = (lake.compactor("one").promotion, lake.compactor("two").promotion);
+    first_reports(&lake).await;
+    let ttl = one.config.lease_ttl;
+    let lease = HeldLease::acquire(&lake.client, PROMOTION, "one", ttl).await.unwrap();
+    promote(&lake, &two).await;
+    assert!(two.history.of("acme").is_empty());
+    lease.release().await;
+    promote(&lake, &two).await;
+    assert_eq!(receipt(&two).len(), models().unwrap().models().len());
+}

@@ -3,11 +3,26 @@
 //! Validate against the base, build manifests and a snapshot, POST; on 409 reload and re-apply; on an unknown outcome ask
 //! again with the same idempotency key and never guess. Files of a lost commit are removed, of an unknown one never.
 
-use std::collections::BTreeMap;
+mod expire;
+mod post;
+mod prepare;
+mod snapshot;
+mod summary;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
+use futures::future::{join_all, try_join_all};
 
-use crate::{FileIo, TableError, WrittenFile};
+use crate::{FileIo, Table, TableError, TableErrorKind, WrittenFile};
+use prepare::Prepared;
+
+/// First pause after a conflict; it doubles, with jitter, up to the longest.
+const FIRST_PAUSE_MS: u64 = 20;
+const LONGEST_PAUSE_MS: u64 = 1_000;
 
 /// What to do to one table.
 #[derive(Clone, Debug)]
@@ -78,10 +93,115 @@ pub struct CommitOutcome {
     pub attempts: usize,
 }
 
+impl Operation {
+    /// The data files that the operation brings along.
+    fn added(&self) -> &[WrittenFile] {
+        match self {
+            Self::Append { files } => files,
+            Self::Rewrite { add, .. } | Self::Overwrite { add, .. } => add,
+            Self::ExpireSnapshots { .. } => &[],
+        }
+    }
+}
+
 impl Transaction {
     /// Commits all or nothing. `Conflict` names the table and what differs (for a failed `assert_properties` the message
     /// holds `property`), `Unknown` means that nobody can tell yet: load the tables again before going on.
-    pub async fn commit(self, _client: &TenantClient, _file_io: &FileIo) -> Result<CommitOutcome, TableError> {
-        todo!()
+    ///
+    /// After `Conflict` and `Invalid` the data files that the transaction brought are deleted: write them anew. After any
+    /// other error they stay, and the same transaction may be committed again unless the outcome is `Unknown`.
+    pub async fn commit(self, client: &TenantClient, file_io: &FileIo) -> Result<CommitOutcome, TableError> {
+        let mut tables = BTreeSet::new();
+        if let Some(twice) = self.operations.iter().find(|operation| !tables.insert(&operation.table)) {
+            return Err(TableError::invalid(format!("table {} is twice in one transaction", twice.table)));
+        }
+        let result = self.attempt_all(client, file_io).await;
+        if let Err(error) = &result
+            && matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Invalid)
+        {
+            for operation in &self.operations {
+                let locations =
+                    operation.operation.added().iter().map(|file| file.location.clone()).collect::<Vec<_>>();
+                file_io.delete_unreferenced(&locations).await;
+            }
+        }
+        result
     }
+
+    async fn attempt_all(
+        &self,
+        client: &TenantClient,
+        file_io: &FileIo,
+    ) -> Result<CommitOutcome, TableError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let prepared = self.prepare(client, file_io).await?;
+            match post::post(client, &self.reference, &prepared).await {
+                Ok(()) => {
+                    let snapshots =
+                        prepared.iter().filter_map(|part| Some((part.ident.clone(), part.snapshot_id?)));
+                    return Ok(CommitOutcome { snapshots: snapshots.collect(), attempts });
+                }
+                Err(error) if error.kind == TableErrorKind::Unknown => return Err(error),
+                Err(error) => {
+                    discard(file_io, &prepared).await;
+                    if error.kind != TableErrorKind::Conflict || attempts >= self.max_attempts {
+                        return Err(error);
+                    }
+                    tracing::debug!(
+                        attempts,
+                        error = &error as &dyn std::error::Error,
+                        "commit lost a race, again"
+                    );
+                }
+            }
+            pause(attempts).await;
+        }
+    }
+
+    /// Applies every operation to its table as it is now, writing manifests; all or nothing.
+    async fn prepare(&self, client: &TenantClient, file_io: &FileIo) -> Result<Vec<Prepared>, TableError> {
+        let load = |operation: &TableOperation| {
+            let table = operation.table.clone();
+            async move { Table::load(client, file_io, &self.reference, &table).await }
+        };
+        let tables = try_join_all(self.operations.iter().map(load)).await?;
+        let parts =
+            tables.iter().zip(&self.operations).map(|(table, operation)| prepare::prepare(table, operation));
+        let (mut prepared, mut failure) = (Vec::new(), None);
+        for part in join_all(parts).await {
+            match part {
+                Ok(part) => prepared.push(part),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        match failure {
+            None => Ok(prepared),
+            Some(error) => {
+                discard(file_io, &prepared).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Removes the manifests of an attempt that can't have landed.
+async fn discard(file_io: &FileIo, prepared: &[Prepared]) {
+    for part in prepared {
+        // Through the table's own access, which may differ from the caller's.
+        part.file_io.as_ref().unwrap_or(file_io).delete_unreferenced(&part.written).await;
+    }
+}
+
+async fn pause(attempts: usize) {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    let longest = (FIRST_PAUSE_MS << doublings).min(LONGEST_PAUSE_MS);
+    tokio::time::sleep(Duration::from_millis(longest / 2 + random_u64() % (longest / 2 + 1))).await;
+}
+
+/// Random bits from the operating system, by way of a version 4 UUID (whose lowest 62 bits are all random).
+fn random_u64() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    high.rotate_left(32) ^ low
 }

@@ -47,3 +47,31 @@ impl From<ClientError> for TableError {
         Self { kind, context: error.to_string(), source: Some(Box::new(error)) }
     }
 }
+
+impl TableError {
+    /// An error without a cause.
+    pub(crate) fn new(kind: TableErrorKind, context: impl Into<String>) -> Self {
+        Self { kind, context: context.into(), source: None }
+    }
+
+    /// An error with its cause; the context says what was attempted and on what.
+    pub(crate) fn caused(
+        kind: TableErrorKind,
+        context: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { kind, context: context.into(), source: Some(source.into()) }
+    }
+
+    pub(crate) fn invalid(context: impl Into<String>) -> Self {
+        Self::new(TableErrorKind::Invalid, context)
+    }
+
+    pub(crate) fn unsupported(context: impl Into<String>) -> Self {
+        Self::new(TableErrorKind::Unsupported, context)
+    }
+
+    pub(crate) fn conflict(context: impl Into<String>) -> Self {
+        Self::new(TableErrorKind::Conflict, context)
+    }
+}

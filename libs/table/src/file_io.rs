@@ -1,13 +1,24 @@
 //! Files by location: `file:///…`, `file:/…` and `s3://bucket/…`, through `object_store`.
 
-use std::collections::BTreeMap;
+mod local;
+mod location;
+mod sink;
+mod stores;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use crate::TableError;
+use crate::{TableError, TableErrorKind, manifests::ManifestCache};
+pub(crate) use location::Location;
+pub(crate) use sink::FileSink;
+use stores::StoreCache;
 
 /// How to reach S3; for local files nothing is needed. A table's `config` from the catalog overrides it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct StorageConfig {
     /// Endpoint of an S3-compatible server, or AWS's own if absent.
     pub endpoint: Option<String>,
@@ -19,40 +30,196 @@ pub struct StorageConfig {
     pub credentials: Option<(String, String)>,
 }
 
+impl std::fmt::Debug for StorageConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let credentials = self.credentials.as_ref().map(|(id, _)| (id.as_str(), "<hidden>"));
+        f.debug_struct("StorageConfig")
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .field("path_style", &self.path_style)
+            .field("credentials", &credentials)
+            .finish()
+    }
+}
+
 /// Reads, writes, lists and deletes files by location. Cheap to clone; stores are cached per bucket and credentials.
 #[derive(Clone)]
-pub struct FileIo {}
+pub struct FileIo {
+    config: StorageConfig,
+    session_token: Option<String>,
+    stores: Arc<StoreCache>,
+    manifests: Arc<ManifestCache>,
+}
+
+/// A location's store, with the URL under which DataFusion finds it and the path within it.
+pub(crate) struct ResolvedFile {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) url: ObjectStoreUrl,
+    pub(crate) path: object_store::path::Path,
+}
 
 impl FileIo {
     /// File access with `config` as default.
     #[must_use]
-    pub fn new(_config: StorageConfig) -> Self {
-        todo!()
+    pub fn new(config: StorageConfig) -> Self {
+        Self {
+            config,
+            session_token: None,
+            stores: Arc::new(StoreCache::new()),
+            manifests: Arc::new(ManifestCache::new()),
+        }
     }
 
     /// The same, with a table's `config` (`s3.endpoint`, `s3.access-key-id` …) on top.
     #[must_use]
-    pub fn with_table_config(&self, _config: &BTreeMap<String, String>) -> Self {
-        todo!()
+    pub fn with_table_config(&self, config: &BTreeMap<String, String>) -> Self {
+        let mut result = self.clone();
+        if let Some(endpoint) = config.get("s3.endpoint") {
+            result.config.endpoint = Some(endpoint.clone());
+        }
+        if let Some(region) = config.get("s3.region").or_else(|| config.get("client.region")) {
+            result.config.region = Some(region.clone());
+        }
+        if let Some(path_style) = config.get("s3.path-style-access") {
+            result.config.path_style = path_style.eq_ignore_ascii_case("true");
+        }
+        if let (Some(id), Some(secret)) = (config.get("s3.access-key-id"), config.get("s3.secret-access-key"))
+        {
+            result.config.credentials = Some((id.clone(), secret.clone()));
+            result.session_token = config.get("s3.session-token").cloned();
+        }
+        result
     }
 
     /// Reads a whole file.
-    pub async fn read(&self, _location: &str) -> Result<Bytes, TableError> {
-        todo!()
+    pub async fn read(&self, location: &str) -> Result<Bytes, TableError> {
+        let file = self.resolve(location)?;
+        let read = async { file.store.get(&file.path).await?.bytes().await };
+        read.await.map_err(|error| storage_error("read", location, error))
     }
 
     /// Writes a new file durably: for local files file and folder are synced; a file that exists is an error.
-    pub async fn write_new(&self, _location: &str, _bytes: Bytes) -> Result<(), TableError> {
-        todo!()
+    pub async fn write_new(&self, location: &str, bytes: Bytes) -> Result<(), TableError> {
+        if let Location::Local { path, .. } = Location::parse(location)? {
+            return local::write_new(path, bytes).await.map_err(|error| {
+                TableError::caused(TableErrorKind::Storage, format!("cannot write {location}"), error)
+            });
+        }
+        let file = self.resolve(location)?;
+        file.store
+            .put_opts(&file.path, PutPayload::from_bytes(bytes), PutMode::Create.into())
+            .await
+            .map_err(|error| storage_error("write", location, error))?;
+        Ok(())
     }
 
     /// Deletes a file; one that is absent is no error.
-    pub async fn delete(&self, _location: &str) -> Result<(), TableError> {
-        todo!()
+    pub async fn delete(&self, location: &str) -> Result<(), TableError> {
+        let file = self.resolve(location)?;
+        match file.store.delete(&file.path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(storage_error("delete", location, error)),
+        }
     }
 
     /// Locations and sizes of all files below a location, recursively.
-    pub async fn list(&self, _location: &str) -> Result<Vec<(String, u64)>, TableError> {
-        todo!()
+    pub async fn list(&self, location: &str) -> Result<Vec<(String, u64)>, TableError> {
+        let root = Location::parse(location)?;
+        let file = self.resolve(location)?;
+        file.store
+            .list(Some(&file.path))
+            .map_ok(|meta| (root.sibling(meta.location.as_ref()), meta.size))
+            .try_collect()
+            .await
+            .map_err(|error| storage_error("list", location, error))
+    }
+
+    /// Opens a new file for streaming; nothing is durable before [`FileSink::close`].
+    pub(crate) async fn create(&self, location: &str) -> Result<FileSink, TableError> {
+        if let Location::Local { path, .. } = Location::parse(location)? {
+            return FileSink::local(location, path).await;
+        }
+        let file = self.resolve(location)?;
+        Ok(FileSink::object(location, file.store, file.path))
+    }
+
+    /// Deletes files that nothing refers to; a failure leaves an orphan for maintenance and is only logged.
+    pub(crate) async fn delete_unreferenced(&self, locations: &[String]) {
+        for location in locations {
+            if let Err(error) = self.delete(location).await {
+                tracing::warn!(
+                    location,
+                    error = &error as &dyn std::error::Error,
+                    "unreferenced file stays behind"
+                );
+            }
+        }
+    }
+
+    pub(crate) fn resolve(&self, location: &str) -> Result<ResolvedFile, TableError> {
+        self.stores.resolve(&Location::parse(location)?, &self.config, self.session_token.as_deref())
+    }
+
+    pub(crate) fn manifests(&self) -> &ManifestCache {
+        &self.manifests
+    }
+}
+
+fn storage_error(verb: &str, location: &str, error: object_store::Error) -> TableError {
+    let kind = match error {
+        object_store::Error::NotFound { .. } => TableErrorKind::NotFound,
+        _ => TableErrorKind::Storage,
+    };
+    let context = match error {
+        object_store::Error::NotFound { .. } => format!("cannot {verb} {location}: there is no such file"),
+        object_store::Error::AlreadyExists { .. } => format!("cannot {verb} {location}: it exists already"),
+        _ => format!("cannot {verb} {location}"),
+    };
+    TableError::caused(kind, context, error)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn local_files_round_trip_and_are_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let io = FileIo::new(StorageConfig::default());
+        let root = format!("file://{}", folder.path().display());
+        let location = format!("{root}/a/b/one.bin");
+
+        io.write_new(&location, Bytes::from_static(b"one")).await.unwrap();
+        assert_eq!(io.read(&location).await.unwrap(), Bytes::from_static(b"one"));
+
+        let again = io.write_new(&location, Bytes::from_static(b"two")).await.unwrap_err();
+        assert_eq!(again.kind, TableErrorKind::Storage);
+        assert!(again.context.contains("one.bin"), "{again}");
+        assert_eq!(io.read(&location).await.unwrap(), Bytes::from_static(b"one"));
+
+        assert_eq!(io.list(&root).await.unwrap(), vec![(location.clone(), 3)]);
+        io.delete(&location).await.unwrap();
+        io.delete(&location).await.unwrap();
+        assert_eq!(io.read(&location).await.unwrap_err().kind, TableErrorKind::NotFound);
+        assert_eq!(io.list(&root).await.unwrap(), vec![]);
+    }
+
+    #[tokio::test]
+    async fn locations_keep_the_form_they_were_listed_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let io = FileIo::new(StorageConfig::default());
+        let root = format!("file:{}", folder.path().display());
+        io.write_new(&format!("{root}/x y/one=1"), Bytes::from_static(b"1")).await.unwrap();
+        assert_eq!(io.list(&root).await.unwrap(), vec![(format!("{root}/x y/one=1"), 1)]);
+    }
+
+    #[tokio::test]
+    async fn unknown_schemes_are_refused_by_name() {
+        let io = FileIo::new(StorageConfig::default());
+        let error = io.read("gs://bucket/file").await.unwrap_err();
+        assert_eq!(error.kind, TableErrorKind::Unsupported);
+        assert!(error.context.contains("gs://bucket/file"), "{error}");
     }
 }

@@ -3,10 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
-use firn_catalog_client::{TenantClient, iceberg::TableIdent};
+use firn_catalog_client::{
+    TenantClient,
+    iceberg::{LoadTableResult, TableIdent},
+};
+use iceberg::spec::{
+    ManifestContentType, ManifestEntry, ManifestFile, PartitionSpec, SchemaRef as IcebergSchemaRef,
+};
 use serde_json::Value;
 
-use crate::{FileIo, TableError};
+use crate::{FileIo, TableError, TableErrorKind, manifests, schema::arrow_schema};
 
 /// A table as it was when loaded. Cheap to clone.
 #[derive(Clone)]
@@ -60,8 +66,31 @@ pub struct DataFileEntry {
 
 impl Table {
     /// Loads `ident` at `reference`.
-    pub async fn load(_client: &TenantClient, _file_io: &FileIo, _reference: &str, _ident: &TableIdent) -> Result<Self, TableError> {
-        todo!()
+    pub async fn load(
+        client: &TenantClient,
+        file_io: &FileIo,
+        reference: &str,
+        ident: &TableIdent,
+    ) -> Result<Self, TableError> {
+        let loaded = client.load_table(reference, ident).await?;
+        Ok(Self::from_loaded(client, file_io, reference, ident, loaded))
+    }
+
+    pub(crate) fn from_loaded(
+        client: &TenantClient,
+        file_io: &FileIo,
+        reference: &str,
+        ident: &TableIdent,
+        loaded: LoadTableResult,
+    ) -> Self {
+        let inner = TableInner {
+            client: client.clone(),
+            file_io: file_io.with_table_config(&loaded.config),
+            reference: reference.to_owned(),
+            ident: ident.clone(),
+            metadata: loaded.metadata,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Its identifier.
@@ -96,35 +125,230 @@ impl Table {
 
     /// Current schema as Arrow, each field's metadata with `PARQUET:field_id`.
     pub fn arrow_schema(&self) -> Result<SchemaRef, TableError> {
-        todo!()
+        let schema = self.iceberg_schema()?;
+        arrow_schema(&schema)
     }
 
     /// Table properties.
     #[must_use]
     pub fn properties(&self) -> BTreeMap<String, String> {
-        todo!()
+        text_map(&self.inner.metadata["properties"])
     }
 
     /// Current snapshot of `main`, if any.
     #[must_use]
     pub fn current_snapshot(&self) -> Option<SnapshotInfo> {
-        todo!()
+        self.snapshot(self.inner.metadata["current-snapshot-id"].as_i64()?)
     }
 
     /// All snapshots, oldest first.
     #[must_use]
     pub fn snapshots(&self) -> Vec<SnapshotInfo> {
-        todo!()
+        let mut snapshots =
+            self.snapshot_documents().iter().filter_map(SnapshotInfo::parse).collect::<Vec<_>>();
+        snapshots.sort_by_key(|snapshot| (snapshot.sequence_number, snapshot.timestamp_ms));
+        snapshots
     }
 
     /// The snapshot that was current at an instant (milliseconds since the epoch), by the snapshot log.
     #[must_use]
-    pub fn snapshot_at(&self, _timestamp_ms: i64) -> Option<SnapshotInfo> {
-        todo!()
+    pub fn snapshot_at(&self, timestamp_ms: i64) -> Option<SnapshotInfo> {
+        let log = self.inner.metadata["snapshot-log"].as_array()?;
+        let entry = log
+            .iter()
+            .rev()
+            .find(|entry| entry["timestamp-ms"].as_i64().is_some_and(|at| at <= timestamp_ms))?;
+        self.snapshot(entry["snapshot-id"].as_i64()?)
     }
 
     /// Live data files of a snapshot (current if none given).
-    pub async fn data_files(&self, _snapshot_id: Option<i64>) -> Result<Vec<DataFileEntry>, TableError> {
-        todo!()
+    pub async fn data_files(&self, snapshot_id: Option<i64>) -> Result<Vec<DataFileEntry>, TableError> {
+        let specs = self.partition_specs()?;
+        let schema = self.iceberg_schema()?;
+        let mut files = Vec::new();
+        for manifest in self.data_manifests(snapshot_id).await? {
+            let entries = manifests::load_manifest(self.file_io(), &manifest).await?;
+            for entry in entries.iter().filter(|entry| entry.is_alive()) {
+                let spec = specs.get(&manifest.partition_spec_id);
+                files.push(DataFileEntry::new(entry, manifest.partition_spec_id, spec, &schema)?);
+            }
+        }
+        Ok(files)
     }
+
+    pub(crate) fn uuid(&self) -> &str {
+        self.inner.metadata["table-uuid"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn format_version(&self) -> i64 {
+        self.inner.metadata["format-version"].as_i64().unwrap_or(2)
+    }
+
+    pub(crate) fn location(&self) -> Result<&str, TableError> {
+        let location =
+            self.inner.metadata["location"].as_str().map(|location| location.trim_end_matches('/'));
+        location.ok_or_else(|| self.malformed("it has no location", None))
+    }
+
+    /// Current schema; types that Firn does not know make it `Unsupported`.
+    pub(crate) fn iceberg_schema(&self) -> Result<IcebergSchemaRef, TableError> {
+        let current = &self.inner.metadata["current-schema-id"];
+        let schemas = self.inner.metadata["schemas"].as_array();
+        let schema = schemas
+            .and_then(|schemas| schemas.iter().find(|schema| &schema["schema-id"] == current))
+            .ok_or_else(|| self.malformed("its current schema is missing", None))?;
+        let schema = serde_json::from_value(schema.clone());
+        schema
+            .map(Arc::new)
+            .map_err(|error| self.malformed("its schema has types that are not supported", Some(error)))
+    }
+
+    pub(crate) fn partition_specs(&self) -> Result<BTreeMap<i32, PartitionSpec>, TableError> {
+        let specs = self.inner.metadata["partition-specs"].as_array().map_or(&[][..], Vec::as_slice);
+        let parsed = specs.iter().map(|spec| {
+            let spec: PartitionSpec = serde_json::from_value(spec.clone())?;
+            Ok((spec.spec_id(), spec))
+        });
+        parsed
+            .collect::<Result<_, serde_json::Error>>()
+            .map_err(|error| self.malformed("a partition spec of it is not supported", Some(error)))
+    }
+
+    pub(crate) fn default_partition_spec(&self) -> Result<PartitionSpec, TableError> {
+        let id = self.inner.metadata["default-spec-id"].as_i64().and_then(|id| i32::try_from(id).ok());
+        let mut specs = self.partition_specs()?;
+        let spec = id.and_then(|id| specs.remove(&id));
+        spec.ok_or_else(|| self.malformed("its default partition spec is missing", None))
+    }
+
+    pub(crate) fn snapshot(&self, id: i64) -> Option<SnapshotInfo> {
+        self.snapshot_document(id).and_then(SnapshotInfo::parse)
+    }
+
+    pub(crate) fn snapshot_documents(&self) -> &[Value] {
+        self.inner.metadata["snapshots"].as_array().map_or(&[][..], Vec::as_slice)
+    }
+
+    /// The given snapshot, or the current one; `None` only if the table has none. `NotFound` for an unknown id.
+    pub(crate) fn resolve_snapshot(&self, id: Option<i64>) -> Result<Option<i64>, TableError> {
+        match id {
+            None => Ok(self.current_snapshot().map(|snapshot| snapshot.id)),
+            Some(id) if self.snapshot_document(id).is_some() => Ok(Some(id)),
+            Some(id) => Err(TableError::new(
+                TableErrorKind::NotFound,
+                format!("table {} has no snapshot {id}; it may have expired", self.ident()),
+            )),
+        }
+    }
+
+    /// All manifests of a snapshot (current if none given).
+    pub(crate) async fn manifests(&self, snapshot_id: Option<i64>) -> Result<Vec<ManifestFile>, TableError> {
+        let Some(id) = self.resolve_snapshot(snapshot_id)? else { return Ok(Vec::new()) };
+        let list = self.snapshot_document(id).and_then(|snapshot| snapshot["manifest-list"].as_str());
+        let list = list.ok_or_else(|| {
+            TableError::unsupported(format!(
+                "snapshot {id} of table {} has no manifest list (format 1)",
+                self.ident()
+            ))
+        })?;
+        let manifests = manifests::load_manifest_list(self.file_io(), list, self.format_version()).await?;
+        Ok(manifests.as_ref().clone())
+    }
+
+    /// The data manifests of a snapshot. Row-level deletes are `Unsupported`: ignoring them would show deleted rows.
+    pub(crate) async fn data_manifests(
+        &self,
+        snapshot_id: Option<i64>,
+    ) -> Result<Vec<ManifestFile>, TableError> {
+        let manifests = self.manifests(snapshot_id).await?;
+        for manifest in manifests.iter().filter(|manifest| manifest.content == ManifestContentType::Deletes) {
+            if manifest.has_added_files() || manifest.has_existing_files() {
+                return Err(TableError::unsupported(format!(
+                    "table {} has row-level delete files, which Firn cannot read yet; rewrite the table with the engine \
+                     that wrote them",
+                    self.ident()
+                )));
+            }
+        }
+        Ok(manifests.into_iter().filter(|manifest| manifest.content == ManifestContentType::Data).collect())
+    }
+
+    fn snapshot_document(&self, id: i64) -> Option<&Value> {
+        self.snapshot_documents().iter().find(|snapshot| snapshot["snapshot-id"].as_i64() == Some(id))
+    }
+
+    fn malformed(&self, what: &str, error: Option<serde_json::Error>) -> TableError {
+        TableError {
+            kind: TableErrorKind::Unsupported,
+            context: format!("cannot use table {}: {what}", self.ident()),
+            source: error.map(Into::into),
+        }
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("ident", &self.inner.ident)
+            .field("reference", &self.inner.reference)
+            .field("snapshot", &self.inner.metadata["current-snapshot-id"])
+            .finish_non_exhaustive()
+    }
+}
+
+impl SnapshotInfo {
+    fn parse(document: &Value) -> Option<Self> {
+        let mut summary = text_map(&document["summary"]);
+        // Format 1 allows a snapshot without a summary; `overwrite` is what allows the fewest conclusions.
+        let operation = summary.remove("operation").unwrap_or_else(|| "overwrite".to_owned());
+        Some(Self {
+            id: document["snapshot-id"].as_i64()?,
+            parent_id: document["parent-snapshot-id"].as_i64(),
+            sequence_number: document["sequence-number"].as_i64().unwrap_or(0),
+            timestamp_ms: document["timestamp-ms"].as_i64()?,
+            operation,
+            summary,
+        })
+    }
+}
+
+impl DataFileEntry {
+    pub(crate) fn new(
+        entry: &ManifestEntry,
+        spec_id: i32,
+        spec: Option<&PartitionSpec>,
+        schema: &IcebergSchemaRef,
+    ) -> Result<Self, TableError> {
+        let mut partition = BTreeMap::new();
+        // A spec whose source column was dropped has no type any more; the file is still readable.
+        if let Some(types) = spec.and_then(|spec| spec.partition_type(schema).ok()) {
+            for (field, value) in types.fields().iter().zip(entry.data_file.partition().iter()) {
+                let json =
+                    value.cloned().map_or(Ok(Value::Null), |value| value.try_into_json(&field.field_type));
+                let json = json.map_err(|error| {
+                    let location = entry.file_path();
+                    TableError::caused(
+                        TableErrorKind::Invalid,
+                        format!("{location} has a malformed partition"),
+                        error,
+                    )
+                })?;
+                partition.insert(field.name.clone(), json);
+            }
+        }
+        Ok(Self {
+            location: entry.file_path().to_owned(),
+            record_count: entry.record_count(),
+            size_bytes: entry.file_size_in_bytes(),
+            partition,
+            spec_id,
+            sequence_number: entry.sequence_number.unwrap_or(0),
+            added_snapshot_id: entry.snapshot_id.unwrap_or(0),
+        })
+    }
+}
+
+fn text_map(object: &Value) -> BTreeMap<String, String> {
+    let entries = object.as_object().into_iter().flatten();
+    entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }

@@ -1,8 +1,17 @@
 //! Writing data files: Parquet with field ids, metrics and rolling sizes, split by partition.
 
-use arrow::array::RecordBatch;
+mod conform;
+mod encode;
+mod metrics;
+mod partition;
 
-use crate::{Table, TableError};
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use iceberg::spec::DataFile;
+
+use crate::{FileIo, Table, TableError, TableErrorKind, file_io::FileSink};
+use encode::{EncodedPart, Encoder, FileLayout};
 
 /// How to write.
 #[derive(Clone, Debug)]
@@ -30,35 +39,127 @@ pub struct WrittenFile {
     pub record_count: u64,
     /// Bytes.
     pub size_bytes: u64,
+    /// The manifest entry to be.
+    pub(crate) data_file: Arc<DataFile>,
+    /// Partition spec it was written with.
+    pub(crate) spec_id: i32,
 }
 
-/// Writes batches into data files of one table, one open file per partition.
-pub struct DataFileWriter {}
+/// Writes batches into data files of one table, one open file per partition. Encoding runs off the async threads.
+///
+/// A `write` that failed or was cancelled half-way leaves the writer unusable but for [`DataFileWriter::abort`]: nobody
+/// knows which of its rows are in which file.
+pub struct DataFileWriter {
+    file_io: FileIo,
+    schema: SchemaRef,
+    table: String,
+    spec_id: i32,
+    /// Taken while it works on another thread; absent afterwards if that failed.
+    encoder: Option<Encoder>,
+    /// Open files by their number.
+    sinks: HashMap<usize, FileSink>,
+    finished: Vec<WrittenFile>,
+}
 
 impl DataFileWriter {
     /// A writer for the table's current schema and default spec.
-    pub fn new(_table: &Table, _options: WriteOptions) -> Result<Self, TableError> {
-        todo!()
+    pub fn new(table: &Table, options: WriteOptions) -> Result<Self, TableError> {
+        let schema = table.arrow_schema()?;
+        let layout = FileLayout::new(table, Arc::clone(&schema), options)?;
+        Ok(Self {
+            file_io: table.file_io().clone(),
+            schema,
+            table: table.ident().to_string(),
+            spec_id: layout.spec_id(),
+            encoder: Some(Encoder::new(layout)?),
+            sinks: HashMap::new(),
+            finished: Vec::new(),
+        })
     }
 
-    /// Adds rows. Columns are matched by name; absent optional columns become null; a missing required one is an error.
-    pub async fn write(&mut self, _batch: &RecordBatch) -> Result<(), TableError> {
-        todo!()
+    /// Adds rows. Columns are matched by name; absent optional columns become null; a missing required one, a null in one, or
+    /// a column that the table lacks is an error.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), TableError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let batch = conform::conform(batch, &self.schema, &self.table)?;
+        self.encode(move |encoder| encoder.write(&batch)).await
     }
 
     /// Bytes buffered in memory.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        todo!()
+        self.encoder.as_ref().map_or(0, Encoder::memory_bytes)
     }
 
-    /// Closes all files, durably.
-    pub async fn close(self) -> Result<Vec<WrittenFile>, TableError> {
-        todo!()
+    /// Closes all files, durably. If that fails, they are removed.
+    pub async fn close(mut self) -> Result<Vec<WrittenFile>, TableError> {
+        if let Err(error) = self.encode(Encoder::finish).await {
+            self.abort().await;
+            return Err(error);
+        }
+        Ok(self.finished)
     }
 
     /// Drops what was written and removes its files.
     pub async fn abort(self) {
-        todo!()
+        for sink in self.sinks.into_values() {
+            sink.abort().await;
+        }
+        let locations = self.finished.into_iter().map(|file| file.location).collect::<Vec<_>>();
+        self.file_io.delete_unreferenced(&locations).await;
+    }
+
+    async fn encode(
+        &mut self,
+        work: impl FnOnce(&mut Encoder) -> Result<Vec<EncodedPart>, TableError> + Send + 'static,
+    ) -> Result<(), TableError> {
+        let mut encoder = self.encoder.take().ok_or_else(|| {
+            let table = &self.table;
+            TableError::new(
+                TableErrorKind::Storage,
+                format!("an earlier write to {table} failed; abort this writer"),
+            )
+        })?;
+        let encoded =
+            tokio::task::spawn_blocking(move || work(&mut encoder).map(|parts| (encoder, parts))).await;
+        let (encoder, parts) = encoded.map_err(|error| {
+            TableError::caused(
+                TableErrorKind::Storage,
+                format!("encoding rows of {} broke off", self.table),
+                error,
+            )
+        })??;
+        for part in parts {
+            self.store(part).await?;
+        }
+        self.encoder = Some(encoder);
+        Ok(())
+    }
+
+    async fn store(&mut self, part: EncodedPart) -> Result<(), TableError> {
+        let mut sink = match self.sinks.remove(&part.file) {
+            Some(sink) => sink,
+            None => self.file_io.create(&part.location).await?,
+        };
+        let written = if part.bytes.is_empty() { Ok(()) } else { sink.write(part.bytes).await };
+        if written.is_err() {
+            self.sinks.insert(part.file, sink);
+            return written;
+        }
+        let Some(data_file) = part.finished else {
+            self.sinks.insert(part.file, sink);
+            return Ok(());
+        };
+        sink.close().await?;
+        self.finished.push(WrittenFile {
+            location: part.location,
+            record_count: data_file.record_count(),
+            size_bytes: data_file.file_size_in_bytes(),
+            data_file: Arc::new(data_file),
+            spec_id: self.spec_id,
+        });
+        Ok(())
     }
 }

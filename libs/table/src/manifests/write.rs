@@ -1,0 +1,126 @@
+//! New manifests and manifest lists. They are encoded in memory, so that a file is written in one piece and durably.
+
+use bytes::Bytes;
+use iceberg::{
+    io::FileIO as MemoryIo,
+    spec::{
+        DataFile, ManifestEntry, ManifestFile, ManifestListWriter, ManifestWriter, ManifestWriterBuilder,
+        PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
+    },
+};
+
+use crate::{FileIo, TableError, TableErrorKind};
+
+/// One new data manifest.
+pub(crate) struct ManifestEncoder {
+    memory: MemoryIo,
+    location: String,
+    writer: ManifestWriter,
+}
+
+impl ManifestEncoder {
+    /// A manifest of format 2 or 3 that will be written to `location` for `snapshot_id`.
+    pub(crate) fn new(
+        location: String,
+        format_version: i64,
+        snapshot_id: i64,
+        schema: SchemaRef,
+        spec: PartitionSpec,
+    ) -> Result<Self, TableError> {
+        let memory = MemoryIo::new_with_memory();
+        let output = memory.new_output(&location).map_err(|error| unwritable(&location, error))?;
+        let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), schema, spec);
+        let writer = match format_version {
+            2 => builder.build_v2_data(),
+            3 => builder.build_v3_data(),
+            other => {
+                return Err(TableError::unsupported(format!(
+                    "cannot write {location}: tables of format version {other} are read-only; upgrade the table"
+                )));
+            }
+        };
+        Ok(Self { memory, location, writer })
+    }
+
+    /// A file that this snapshot adds; its sequence number comes with the commit.
+    pub(crate) fn add(&mut self, file: DataFile) -> Result<(), TableError> {
+        let added = self.writer.add_file(file, UNASSIGNED_SEQUENCE_NUMBER);
+        added.map_err(|error| unwritable(&self.location, error))
+    }
+
+    /// A file that stays.
+    pub(crate) fn keep(&mut self, entry: &ManifestEntry) -> Result<(), TableError> {
+        let kept = self.writer.add_existing_file(
+            entry.data_file.clone(),
+            entry.snapshot_id.unwrap_or_default(),
+            entry.sequence_number.unwrap_or_default(),
+            entry.file_sequence_number.or(entry.sequence_number),
+        );
+        kept.map_err(|error| unwritable(&self.location, error))
+    }
+
+    /// A file that this snapshot removes.
+    pub(crate) fn remove(&mut self, entry: &ManifestEntry) -> Result<(), TableError> {
+        let removed = self.writer.add_delete_file(
+            entry.data_file.clone(),
+            entry.sequence_number.unwrap_or_default(),
+            entry.file_sequence_number.or(entry.sequence_number),
+        );
+        removed.map_err(|error| unwritable(&self.location, error))
+    }
+
+    /// Writes the manifest to its location.
+    pub(crate) async fn write(self, file_io: &FileIo) -> Result<ManifestFile, TableError> {
+        let Self { memory, location, writer } = self;
+        let manifest = writer.write_manifest_file().await.map_err(|error| unwritable(&location, error))?;
+        file_io.write_new(&location, encoded(&memory, &location).await?).await?;
+        Ok(manifest)
+    }
+}
+
+/// What a manifest list says about its snapshot.
+pub(crate) struct NewManifestList {
+    pub(crate) location: String,
+    pub(crate) format_version: i64,
+    pub(crate) snapshot_id: i64,
+    pub(crate) parent_id: Option<i64>,
+    pub(crate) sequence_number: i64,
+    /// Format 3: the table's next row id.
+    pub(crate) first_row_id: Option<u64>,
+}
+
+/// Writes a manifest list; in format 3 it answers the row id after the last one it assigned.
+pub(crate) async fn write_manifest_list(
+    file_io: &FileIo,
+    list: &NewManifestList,
+    manifests: Vec<ManifestFile>,
+) -> Result<Option<u64>, TableError> {
+    let failed = |error| unwritable(&list.location, error);
+    let memory = MemoryIo::new_with_memory();
+    let output = memory.new_output(&list.location).map_err(failed)?.writer().await.map_err(failed)?;
+    let mut writer = if list.format_version >= 3 {
+        ManifestListWriter::v3(
+            output,
+            list.snapshot_id,
+            list.parent_id,
+            list.sequence_number,
+            list.first_row_id,
+        )
+    } else {
+        ManifestListWriter::v2(output, list.snapshot_id, list.parent_id, list.sequence_number)
+    };
+    writer.add_manifests(manifests.into_iter()).map_err(failed)?;
+    let next_row_id = writer.next_row_id();
+    writer.close().await.map_err(failed)?;
+    file_io.write_new(&list.location, encoded(&memory, &list.location).await?).await?;
+    Ok(next_row_id)
+}
+
+async fn encoded(memory: &MemoryIo, location: &str) -> Result<Bytes, TableError> {
+    let input = memory.new_input(location).map_err(|error| unwritable(location, error))?;
+    input.read().await.map_err(|error| unwritable(location, error))
+}
+
+fn unwritable(location: &str, error: iceberg::Error) -> TableError {
+    TableError::caused(TableErrorKind::Storage, format!("cannot encode {location}"), error)
+}

@@ -1,0 +1,11 @@
+//! Tables against a real catalog: its HTTP API on a free port, SQLite and files in a temporary folder.
+
+#![allow(clippy::unwrap_used)]
+
+mod commits;
+mod evolution;
+mod harness;
+mod increments;
+mod pruning;
+mod round_trips;
+mod sessions;

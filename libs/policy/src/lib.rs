@@ -6,6 +6,7 @@ mod finding;
 mod functions;
 mod policy;
 mod position;
+mod record;
 mod rules_table;
 mod shipped;
 
@@ -16,5 +17,6 @@ pub use finding::{
 };
 pub use functions::functions;
 pub use policy::{Policy, PolicyError, Severity, parse};
+pub use record::{Cause, TransitionRecord, finding_id};
 pub use rules_table::{rules_from_batches, rules_schema, rules_to_batch};
 pub use shipped::shipped;

@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn rule_that_does_not_parse_says_where() {
-        let message = refusal(&GOOD.replace("disk_encrypted", "disk_encrypted AND AND"));
+        let message = refusal(&GOOD.replace("disk_encrypted", "disk_encrypted AND )"));
         assert!(message.contains("Line: 1, Column: 20"), "{message}");
         assert!(refusal(&GOOD.replace("disk_encrypted", "true; DROP TABLE x")).contains("does not parse"));
     }

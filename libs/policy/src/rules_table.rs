@@ -173,7 +173,7 @@ mod tests {
     fn broken_row_is_an_error_beside_the_others() {
         let mut policies = shipped();
         policies.truncate(2);
-        policies[0].rule = "AND".to_owned();
+        policies[0].rule = "(".to_owned();
         let back = rules_from_batches(&[rules_to_batch(&policies)]);
         assert_eq!(back[0].as_ref().unwrap_err().policy, policies[0].id);
         assert_eq!(back[1].as_ref().unwrap(), &policies[1]);

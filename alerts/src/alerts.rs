@@ -1,0 +1,106 @@
+//! The service: worker, rules and sink under one roof, and their API.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use firn_auth::Verifier;
+use firn_catalog_client::CatalogClient;
+use firn_runtime::{StageState, StatusBoard};
+use firn_stream::Log;
+use firn_table::FileIo;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{
+    AlertsError,
+    api::{self, ApiState},
+    index::FindingsIndex,
+    rules::RuleBook,
+    sink::Sink,
+    worker::{STAGE, Worker},
+};
+
+/// Settings.
+#[derive(Clone, Debug)]
+pub struct AlertsConfig {
+    /// Partitions of the topics, where they don't exist yet. Default 8.
+    pub partitions: i32,
+    /// Name of this worker, the same after a restart, another for each replica: the log fences off the older of two.
+    pub instance: String,
+    /// How often tenants' rules are looked after. Default 2 seconds.
+    pub rules_interval: Duration,
+    /// Elasticsearch or OpenSearch; no sink without it. User and password may stand in the URL.
+    pub elasticsearch_url: Option<Url>,
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self {
+            partitions: 8,
+            instance: "0".to_owned(),
+            rules_interval: Duration::from_secs(2),
+            elasticsearch_url: None,
+        }
+    }
+}
+
+/// See the crate. Cheap to clone.
+#[derive(Clone)]
+pub struct Alerts {
+    worker: Worker,
+}
+
+impl Alerts {
+    /// Nothing runs yet.
+    #[must_use]
+    pub fn new(
+        config: AlertsConfig,
+        log: Arc<dyn Log>,
+        catalog: CatalogClient,
+        file_io: FileIo,
+        board: StatusBoard,
+    ) -> Self {
+        let book = Arc::new(RuleBook::new(catalog, file_io));
+        Self { worker: Worker { log, book, index: FindingsIndex::default(), board, config } }
+    }
+
+    /// Runs worker, rules and sink until `shutdown`; a transaction that was begun is finished. A server behind the sink that
+    /// is down never ends this; a log that fails for good does.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), AlertsError> {
+        let stop = shutdown.child_token();
+        let work = async {
+            let ended = self.worker.run(&stop).await;
+            stop.cancel();
+            ended
+        };
+        let (ended, (), ()) = tokio::join!(work, self.keep_rules(&stop), self.deliver(&stop));
+        ended
+    }
+
+    /// The API: findings, and commands to them. `/v1/tenants/{tenant}/findings…`
+    pub fn router(&self, verifier: Verifier) -> Router {
+        api::router(ApiState {
+            verifier,
+            log: Arc::clone(&self.worker.log),
+            index: self.worker.index.clone(),
+            book: Arc::clone(&self.worker.book),
+        })
+    }
+
+    async fn keep_rules(&self, stop: &CancellationToken) {
+        let report = |tenant: &str, error: Option<String>| {
+            let problems =
+                self.worker.book.cached(tenant).map(|rules| rules.problems.clone()).unwrap_or_default();
+            self.worker.board.update(STAGE, tenant, |status| {
+                status.state = if error.is_some() { StageState::Failing } else { StageState::Running };
+                status.message = error.unwrap_or_else(|| problems.join("; "));
+            });
+        };
+        self.worker.book.keep(self.worker.config.rules_interval, stop, report).await;
+    }
+
+    async fn deliver(&self, stop: &CancellationToken) {
+        let Some(url) = self.worker.config.elasticsearch_url.clone() else { return };
+        Sink::new(url, Arc::clone(&self.worker.log), self.worker.board.clone()).run(stop).await;
+    }
+}

@@ -1,0 +1,264 @@
+//! `GET /v1/tenants/{tenant}/findings` and commands to findings.
+//!
+//! Commands are appended to the topic `alerts-commands` and applied by the owner of the host's partition in its own
+//! transaction: the answer is 202 once the command is durable.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chrono::{DateTime, Utc};
+use firn_auth::{Principal, Role, TenantName, Verifier};
+use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, TENANT_HEADER};
+use firn_policy::{Command, FindingStatus};
+use firn_runtime::http::{authorization, json_error};
+use firn_stream::{Log, ProduceRecord};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    engine::CommandRecord,
+    index::{Filter, FindingPlace, FindingsIndex},
+    rules::RuleBook,
+};
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1_000;
+const MAX_NOTE_CHARS: usize = 2_000;
+/// The longest snooze, a year: longer ones are exceptions, and belong into the rule.
+const MAX_SNOOZE_S: i64 = 366 * 24 * 3_600;
+
+/// What handlers need.
+#[derive(Clone)]
+pub(crate) struct ApiState {
+    pub(crate) verifier: Verifier,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) index: FindingsIndex,
+    pub(crate) book: Arc<RuleBook>,
+}
+
+pub(crate) fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/v1/tenants/{tenant}/findings", get(list))
+        .route("/v1/tenants/{tenant}/findings/{id}", get(one))
+        .route("/v1/tenants/{tenant}/findings/{id}/acknowledge", post(acknowledge))
+        .route("/v1/tenants/{tenant}/findings/{id}/snooze", post(snooze))
+        .route("/v1/tenants/{tenant}/findings/{id}/comment", post(comment))
+        .with_state(state)
+}
+
+/// A refusal, as an answer.
+struct Refused(Box<Response>);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
+fn refuse(status: StatusCode, kind: &str, message: impl Into<String>) -> Refused {
+    Refused(Box::new(json_error(status, kind, message)))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    /// One or more, separated by commas.
+    #[serde(default)]
+    status: String,
+    rule: Option<String>,
+    host: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn list(
+    State(state): State<ApiState>,
+    Path(tenant): Path<String>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    allow(&state, &headers, &tenant, Role::Reader)?;
+    let Query(query) =
+        query.map_err(|error| refuse(StatusCode::BAD_REQUEST, "BadRequest", error.body_text()))?;
+    let words = query.status.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let statuses = words.map(status).collect::<Result<Vec<_>, _>>()?;
+    let filter = Filter { statuses, rule_id: query.rule, host_id: query.host };
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    Ok(Json(state.index.find(&tenant, &filter, limit, &state.book)).into_response())
+}
+
+fn status(word: &str) -> Result<FindingStatus, Refused> {
+    serde_json::from_value(json!(word)).map_err(|_| {
+        let message = format!("status '{word}' is none of pending, open, acknowledged, snoozed, resolved");
+        refuse(StatusCode::BAD_REQUEST, "BadRequest", message)
+    })
+}
+
+async fn one(
+    State(state): State<ApiState>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    allow(&state, &headers, &tenant, Role::Reader)?;
+    let finding = state.index.get(&tenant, &id, &state.book).ok_or_else(|| not_found(&tenant, &id))?;
+    Ok(Json(finding).into_response())
+}
+
+fn not_found(tenant: &str, id: &str) -> Refused {
+    let message = format!(
+        "tenant '{tenant}' has no finding '{id}' in this process: see GET /v1/tenants/{tenant}/findings"
+    );
+    refuse(StatusCode::NOT_FOUND, "NotFound", message)
+}
+
+/// Body of acknowledge and comment.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoteBody {
+    #[serde(default)]
+    note: String,
+}
+
+/// Body of snooze: until an instant, or for a time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnoozeBody {
+    until: Option<DateTime<Utc>>,
+    for_s: Option<i64>,
+    #[serde(default)]
+    note: String,
+}
+
+async fn acknowledge(
+    State(state): State<ApiState>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Option<Json<NoteBody>>,
+) -> Result<Response, Refused> {
+    let note = body.map(|Json(body)| body.note).unwrap_or_default();
+    command(&state, &headers, &tenant, &id, Command::Acknowledge, note).await
+}
+
+async fn comment(
+    State(state): State<ApiState>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Json<NoteBody>, JsonRejection>,
+) -> Result<Response, Refused> {
+    let Json(body) = body.map_err(|rejection| bad_body(&rejection))?;
+    if body.note.trim().is_empty() {
+        return Err(refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Unprocessable",
+            "'note' is empty: say something",
+        ));
+    }
+    command(&state, &headers, &tenant, &id, Command::Comment, body.note).await
+}
+
+async fn snooze(
+    State(state): State<ApiState>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Json<SnoozeBody>, JsonRejection>,
+) -> Result<Response, Refused> {
+    let Json(body) = body.map_err(|rejection| bad_body(&rejection))?;
+    let now = Utc::now();
+    let seconds = match (body.until, body.for_s) {
+        (Some(until), None) => (until - now).num_seconds(),
+        (None, Some(seconds)) => seconds,
+        _ => {
+            return Err(refuse(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Unprocessable",
+                "give either 'until' or 'for_s'",
+            ));
+        }
+    };
+    if !(1..=MAX_SNOOZE_S).contains(&seconds) {
+        let message = format!("a snooze lasts 1 to {MAX_SNOOZE_S} seconds from now, not {seconds}");
+        return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable", message));
+    }
+    let until_us = now.timestamp_micros() + seconds * 1_000_000;
+    command(&state, &headers, &tenant, &id, Command::Snooze { until_us }, body.note).await
+}
+
+fn bad_body(rejection: &JsonRejection) -> Refused {
+    refuse(StatusCode::BAD_REQUEST, "BadRequest", rejection.body_text())
+}
+
+/// Checks the command against what is known here, appends it, and answers once it is durable.
+async fn command(
+    state: &ApiState,
+    headers: &HeaderMap,
+    tenant: &str,
+    id: &str,
+    command: Command,
+    note: String,
+) -> Result<Response, Refused> {
+    let principal = allow(state, headers, tenant, Role::Maintainer)?;
+    if note.chars().count() > MAX_NOTE_CHARS {
+        let message = format!("'note' is longer than {MAX_NOTE_CHARS} characters");
+        return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable", message));
+    }
+    let place = state.index.place(tenant, id).ok_or_else(|| not_found(tenant, id))?;
+    if command != Command::Comment && !place.status.is_live() {
+        let message =
+            format!("finding '{id}' is {}: there is nothing to acknowledge or snooze", place.status.as_str());
+        return Err(refuse(StatusCode::CONFLICT, "Conflict", message));
+    }
+    let at_us = Utc::now().timestamp_micros();
+    let FindingPlace { key, rule_id, partition, .. } = place;
+    let record = CommandRecord { rule_id, command, by: principal.name().to_owned(), note, at_us };
+    let value = serde_json::to_vec(&record)
+        .map_err(|error| refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()))?;
+    let record = ProduceRecord {
+        topic: ALERTS_COMMANDS_TOPIC.to_owned(),
+        key: Some(key.to_bytes()),
+        partition: Some(partition),
+        value: Some(value.into()),
+        headers: vec![(TENANT_HEADER.to_owned(), key.tenant.clone().into_bytes().into())],
+    };
+    match state.log.append(vec![record]).await.into_iter().next() {
+        Some(Ok((_, offset))) => {
+            let body =
+                json!({ "finding": id, "status": "accepted", "partition": partition, "offset": offset });
+            Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+        }
+        Some(Err(error)) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", error.to_string())),
+        None => {
+            Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "the log gave no answer: try again"))
+        }
+    }
+}
+
+/// Who is calling, if they may. A tenant out of reach is refused the same way whether it exists or not.
+fn allow(state: &ApiState, headers: &HeaderMap, tenant: &str, role: Role) -> Result<Principal, Refused> {
+    let principal = state
+        .verifier
+        .verify_header(authorization(headers))
+        .map_err(|error| refuse(StatusCode::UNAUTHORIZED, "NotAuthorized", error.to_string()))?;
+    let denied = || {
+        let message = format!(
+            "'{}' may not do this in tenant '{tenant}': it takes the role {role:?}",
+            principal.name()
+        );
+        refuse(StatusCode::FORBIDDEN, "Forbidden", message)
+    };
+    let name: TenantName = tenant.parse().map_err(|_| denied())?;
+    if !principal.may(&name, role) {
+        return Err(denied());
+    }
+    Ok(principal)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The state topic's records: packed, about 30 bytes for a host that breaks no rule.
+//!
+//! ```text
+//! format 1: u8 format, varint epoch, order (2 zigzag varints, varint, varint), text hostname, text organization,
+//!           varint count, then per finding: varint length, and in it
+//!           text rule, u8 status, zigzag since, varint version, option zigzag breach_since, option zigzag snoozed_until,
+//!           option text evidence
+//! text: varint length + 1 (0: absent), bytes.  option: u8 0 or 1, value.
+//! ```
+//!
+//! Fields are only ever added at the end of a finding or of the record, and readers skip what they don't know: an older
+//! version reads a newer one's state during a rolling upgrade. A change that breaks this takes another format byte.
+
+use firn_policy::FindingStatus;
+
+use crate::host::{HostFinding, HostState};
+
+const FORMAT: u8 = 1;
+const STATUSES: [FindingStatus; 6] = [
+    FindingStatus::Compliant,
+    FindingStatus::Pending,
+    FindingStatus::Open,
+    FindingStatus::Acknowledged,
+    FindingStatus::Snoozed,
+    FindingStatus::Resolved,
+];
+
+/// Packs a host's state.
+pub(crate) fn encode(state: &HostState) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + 64 * state.findings.len());
+    out.push(FORMAT);
+    put_varint(&mut out, state.epoch);
+    put_signed(&mut out, state.order.0);
+    put_signed(&mut out, state.order.1);
+    put_signed(&mut out, i64::from(state.order.2));
+    put_signed(&mut out, state.order.3);
+    put_text(&mut out, state.hostname.as_deref());
+    put_text(&mut out, state.organization_id.as_deref());
+    put_varint(&mut out, state.findings.len() as u64);
+    for finding in &state.findings {
+        let packed = encode_finding(finding);
+        put_varint(&mut out, packed.len() as u64);
+        out.extend_from_slice(&packed);
+    }
+    out
+}
+
+fn encode_finding(finding: &HostFinding) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    put_text(&mut out, Some(&finding.rule_id));
+    let status = STATUSES.iter().position(|status| *status == finding.status).unwrap_or_default();
+    out.push(u8::try_from(status).unwrap_or_default());
+    put_signed(&mut out, finding.since_us);
+    put_varint(&mut out, finding.version);
+    put_option(&mut out, finding.breach_since_us);
+    put_option(&mut out, finding.snoozed_until_us);
+    put_text(&mut out, finding.evidence.as_deref());
+    out
+}
+
+/// Unpacks a host's state; the error says what is wrong with it.
+pub(crate) fn decode(bytes: &[u8]) -> Result<HostState, String> {
+    let mut input = Input { rest: bytes };
+    let format = input.byte()?;
+    if format != FORMAT {
+        return Err(format!(
+            "state format {format} is not known to this version: start the version that wrote it"
+        ));
+    }
+    let epoch = input.varint()?;
+    let order = (input.signed()?, input.signed()?, input.small()?, input.signed()?);
+    let (hostname, organization_id) = (input.text()?, input.text()?);
+    let count = input.varint()?;
+    let mut findings = Vec::new();
+    for _ in 0..count {
+        let length = input.length()?;
+        findings.push(decode_finding(input.take(length)?)?);
+    }
+    Ok(HostState { epoch, order, hostname, organization_id, findings })
+}
+
+fn decode_finding(bytes: &[u8]) -> Result<HostFinding, String> {
+    let mut input = Input { rest: bytes };
+    let rule_id = input.text()?.ok_or("a finding has no rule")?;
+    let status = input.byte()?;
+    let status =
+        STATUSES.get(usize::from(status)).ok_or_else(|| format!("finding status {status} is not known"))?;
+    Ok(HostFinding {
+        rule_id,
+        status: *status,
+        since_us: input.signed()?,
+        version: input.varint()?,
+        breach_since_us: input.option()?,
+        snoozed_until_us: input.option()?,
+        evidence: input.text()?,
+    })
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+fn put_option(out: &mut Vec<u8>, value: Option<i64>) {
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put_signed(out, value);
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
+    put_varint(out, text.map_or(0, |text| text.len() as u64 + 1));
+    out.extend_from_slice(text.unwrap_or_default().as_bytes());
+}
+
+struct Input<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or("the state record is cut off")?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, String> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn varint(&mut self) -> Result<u64, String> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err("a number in the state record never ends".to_owned())
+    }
+
+    fn length(&mut self) -> Result<usize, String> {
+        usize::try_from(self.varint()?).map_err(|_| "a length in the state record is too large".to_owned())
+    }
+
+    fn signed(&mut self) -> Result<i64, String> {
+        let value = self.varint()?;
+        Ok((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+    }
+
+    fn small(&mut self) -> Result<i32, String> {
+        i32::try_from(self.signed()?).map_err(|_| "a partition in the state record is too large".to_owned())
+    }
+
+    fn option(&mut self) -> Result<Option<i64>, String> {
+        match self.byte()? {
+            0 => Ok(None),
+            _ => Ok(Some(self.signed()?)),
+        }
+    }
+
+    fn text(&mut self) -> Result<Option<String>, String> {
+        let Some(length) = self.length()?.checked_sub(1) else { return Ok(None) };
+        let bytes = self.take(length)?.to_vec();
+        String::from_utf8(bytes).map(Some).map_err(|_| "a text in the state record is not UTF-8".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::{collection::vec, option, prelude::*, sample::select};
+
+    use super::*;
+
+    fn finding() -> impl Strategy<Value = HostFinding> {
+        (
+            ("[a-z0-9-]{1,20}", select(STATUSES.to_vec()), any::<i64>(), any::<u64>()),
+            (option::of(any::<i64>()), option::of(any::<i64>()), option::of("\\PC{0,40}")),
+        )
+            .prop_map(
+                |((rule_id, status, since_us, version), (breach_since_us, snoozed_until_us, evidence))| {
+                    HostFinding {
+                        rule_id,
+                        status,
+                        since_us,
+                        breach_since_us,
+                        version,
+                        snoozed_until_us,
+                        evidence,
+                    }
+                },
+            )
+    }
+
+    fn state() -> impl Strategy<Value = HostState> {
+        let order = (any::<i64>(), any::<i64>(), any::<i32>(), any::<i64>());
+        (any::<u64>(), order, option::of("\\PC{0,20}"), option::of("\\PC{0,20}"), vec(finding(), 0..14))
+            .prop_map(|(epoch, order, hostname, organization_id, findings)| HostState {
+                epoch,
+                order,
+                hostname,
+                organization_id,
+                findings,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn state_round_trips(state in state()) {
+            prop_assert_eq!(decode(&encode(&state)).unwrap(), state);
+        }
+
+        #[test]
+        fn fields_of_a_newer_version_are_skipped(state in state(), newer in vec(any::<u8>(), 0..9)) {
+            let mut bytes = encode(&state);
+            bytes.extend(newer);
+            prop_assert_eq!(decode(&bytes).unwrap(), state);
+        }
+
+        #[test]
+        fn cut_or_broken_state_is_an_error_and_no_panic(state in state(), cut in any::<prop::sample::Index>()) {
+            let bytes = encode(&state);
+            prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn noise_never_panics(bytes in vec(any::<u8>(), 0..80)) {
+            let _ = decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_host_in_order_takes_few_bytes() {
+        let order = (1_795_000_000_000_000, 1_795_000_000_000_000, 7, 123_456_789);
+        let state =
+            HostState { epoch: 1, order, hostname: Some("pc-123".to_owned()), ..HostState::default() };
+        assert!(encode(&state).len() < 40, "{}", encode(&state).len());
+    }
+
+    #[test]
+    fn unknown_format_names_the_way_out() {
+        assert!(decode(&[9]).unwrap_err().contains("start the version that wrote it"));
+    }
+}

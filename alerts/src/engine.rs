@@ -1,0 +1,166 @@
+//! Deciding: from states, records, commands, rules and time to new states and transitions. Pure and synchronous.
+//!
+//! A [`Step`] is computed from the engine without changing it, written to the log by the worker, and only then
+//! [`accepted`](Engine::accept). One step handles, per partition and in this order: what rule changes ended, records in
+//! their order, commands in theirs, and what time alone opens.
+
+mod apply;
+mod judge;
+mod partition;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use firn_policy::{Command, TransitionRecord};
+use firn_stream::Record;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    host::{HostKey, HostState},
+    rules::TenantRules,
+};
+use partition::Partition;
+
+/// Hosts that rule changes or time may touch in one step and partition; the rest follows in the next.
+const MAX_HOSTS_PER_SWEEP: usize = 2_000;
+
+/// What a step is computed from.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// Inventories by partition, in order.
+    pub(crate) records: BTreeMap<i32, Vec<Record>>,
+    /// Commands by partition, in order.
+    pub(crate) commands: BTreeMap<i32, Vec<Record>>,
+    /// Rules by tenant. Records of a tenant that is not here are skipped: nobody knows it.
+    pub(crate) rules: HashMap<String, Arc<TenantRules>>,
+    /// Wall clock of partitions that are read to their end, microseconds since the epoch.
+    pub(crate) clock_us: BTreeMap<i32, i64>,
+    /// Id of the inventory topic.
+    pub(crate) topic_id: String,
+}
+
+/// A command as it lies in the topic `alerts-commands`; the record's key names the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommandRecord {
+    pub(crate) rule_id: String,
+    #[serde(flatten)]
+    pub(crate) command: Command,
+    pub(crate) by: String,
+    #[serde(default)]
+    pub(crate) note: String,
+    pub(crate) at_us: i64,
+}
+
+/// What a step changes.
+#[derive(Default)]
+pub(crate) struct Step {
+    pub(crate) partitions: BTreeMap<i32, PartitionStep>,
+    /// By tenant.
+    pub(crate) counts: BTreeMap<String, Counts>,
+    /// First run-time error by tenant and rule.
+    pub(crate) rule_errors: BTreeMap<(String, String), String>,
+    /// Records whose key, header or payload made no sense. Ingest quarantines the same ones.
+    pub(crate) unreadable: u64,
+    /// Whether another step has work to do without new records.
+    pub(crate) more: bool,
+}
+
+/// One partition's part of a step.
+#[derive(Default)]
+pub(crate) struct PartitionStep {
+    pub(crate) changed: HashMap<HostKey, HostState>,
+    pub(crate) transitions: Vec<TransitionRecord>,
+    /// Tenants whose present rules the partition follows from now on, with their fingerprint.
+    adopted: BTreeMap<String, u64>,
+    time_us: i64,
+}
+
+/// Totals of a step for one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) records: u64,
+    /// Older than one already judged.
+    pub(crate) dropped: u64,
+    pub(crate) transitions: u64,
+    /// Largest receipt time, microseconds since the epoch.
+    pub(crate) received_at_us: i64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.dropped += other.dropped;
+        self.transitions += other.transitions;
+        self.received_at_us = self.received_at_us.max(other.received_at_us);
+    }
+}
+
+/// All partitions that this worker owns.
+#[derive(Default)]
+pub(crate) struct Engine {
+    partitions: BTreeMap<i32, Partition>,
+}
+
+impl Engine {
+    /// Takes a partition with the states read back from the log.
+    pub(crate) fn assign(&mut self, partition: i32, hosts: HashMap<HostKey, HostState>) {
+        self.partitions.insert(partition, Partition::new(hosts));
+    }
+
+    /// Gives a partition up.
+    pub(crate) fn revoke(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
+    }
+
+    /// Tenants that have hosts here.
+    pub(crate) fn tenants(&self) -> BTreeSet<String> {
+        self.partitions.values().flat_map(|partition| partition.tenants().cloned()).collect()
+    }
+
+    /// Whether time or rules alone give a step something to do.
+    pub(crate) fn has_work(&self, batch: &Batch) -> bool {
+        self.partitions.iter().any(|(number, partition)| {
+            let clock_us = batch.clock_us.get(number).copied().unwrap_or(i64::MIN);
+            partition.is_due(clock_us) || partition.behind(&batch.rules).next().is_some()
+        })
+    }
+
+    /// Computes a step; changes nothing.
+    pub(crate) fn process(&self, batch: &Batch) -> Step {
+        let mut step = Step::default();
+        let judged = judge::judge(batch, &mut step);
+        for (number, partition) in &self.partitions {
+            let mut work = apply::Work::new(partition, *number, batch);
+            work.adopt_rules(MAX_HOSTS_PER_SWEEP);
+            for record in judged.of(*number) {
+                work.record(record, judged.tenant(record));
+            }
+            for record in batch.commands.get(number).into_iter().flatten() {
+                work.command(record);
+            }
+            work.pass_time(MAX_HOSTS_PER_SWEEP);
+            work.finish(&mut step);
+        }
+        step
+    }
+
+    /// Makes a step's changes ours, after the log has them.
+    pub(crate) fn accept(&mut self, step: &Step, rules: &HashMap<String, Arc<TenantRules>>) {
+        for (number, part) in &step.partitions {
+            if let Some(partition) = self.partitions.get_mut(number) {
+                partition.accept(part, rules);
+            }
+        }
+    }
+
+    /// A host's state.
+    #[cfg(test)]
+    pub(crate) fn host(&self, partition: i32, key: &HostKey) -> Option<&HostState> {
+        self.partitions.get(&partition)?.host(key)
+    }
+}
+
+#[cfg(test)]
+mod tests;

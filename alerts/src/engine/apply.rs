@@ -1,0 +1,244 @@
+//! Applying judged records, commands, rule changes and time to one partition's hosts.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use firn_inventory::tables::INVENTORY_TOPIC;
+use firn_policy::{
+    Cause, CompiledRule, FindingStatus, Observation, Transition, TransitionRecord, apply, finding_id,
+    observe, tick, withdraw,
+};
+use firn_stream::Record;
+use serde_json::Value;
+
+use super::{
+    Batch, CommandRecord, Counts, PartitionStep, Step,
+    judge::{Judged, TenantBatch},
+    partition::Partition,
+};
+use crate::{
+    host::{HostKey, HostState, Order},
+    rules::TenantRules,
+};
+
+/// The epoch of states that were never rebuilt.
+const FIRST_EPOCH: u64 = 1;
+/// A version's bits below the epoch.
+const VERSION_BITS: u32 = 40;
+/// Evidence kept and published, at the most.
+const MAX_EVIDENCE_BYTES: usize = 8 << 10;
+
+/// One partition's step in the making: reads through to the partition, writes beside it.
+pub(super) struct Work<'a> {
+    base: &'a Partition,
+    number: i32,
+    batch: &'a Batch,
+    out: PartitionStep,
+    counts: BTreeMap<String, Counts>,
+    unreadable: u64,
+    more: bool,
+}
+
+/// What is said of a transition beside the transition itself.
+struct Story {
+    cause: Cause,
+    by: Option<String>,
+    /// JSON text.
+    evidence: Option<String>,
+}
+
+impl Story {
+    fn new(cause: Cause, evidence: Option<String>) -> Self {
+        Self { cause, by: None, evidence }
+    }
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(base: &'a Partition, number: i32, batch: &'a Batch) -> Self {
+        let clock_us = batch.clock_us.get(&number).copied().unwrap_or(i64::MIN);
+        let out = PartitionStep { time_us: base.time_us.max(clock_us), ..PartitionStep::default() };
+        Self { base, number, batch, out, counts: BTreeMap::new(), unreadable: 0, more: false }
+    }
+
+    /// Ends findings of rules that the tenant no longer has. A tenant's rules count as adopted once none is left.
+    pub(super) fn adopt_rules(&mut self, mut budget: usize) {
+        let (base, batch) = (self.base, self.batch);
+        for (tenant, rules) in base.behind(&batch.rules) {
+            let is_gone = |host: &HostState| {
+                let counts = |status: FindingStatus| status.is_live() || status == FindingStatus::Pending;
+                host.findings.iter().any(|finding| counts(finding.status) && !rules.has(&finding.rule_id))
+            };
+            let keys: Vec<HostKey> =
+                base.hosts_of(tenant).filter(|(_, host)| is_gone(host)).map(|(key, _)| key.clone()).collect();
+            let fits = keys.len() <= budget;
+            for key in keys.into_iter().take(budget) {
+                self.withdraw_gone(&key, rules);
+                budget -= 1;
+            }
+            if !fits {
+                self.more = true;
+                return;
+            }
+            self.out.adopted.insert(tenant.to_owned(), rules.fingerprint);
+        }
+    }
+
+    fn withdraw_gone(&mut self, key: &HostKey, rules: &TenantRules) {
+        let mut host = self.host(key);
+        let at_us = self.out.time_us.max(host.order.1);
+        for finding in host.findings.clone() {
+            if rules.has(&finding.rule_id) {
+                continue;
+            }
+            let (after, told) =
+                withdraw(&finding.state(host.order), at_us, "the rule was withdrawn".to_owned());
+            host.keep(&finding.rule_id, &after, None);
+            self.tell(key, &host, &finding.rule_id, told, Story::new(Cause::Rules, finding.evidence));
+        }
+        self.out.changed.insert(key.clone(), host);
+    }
+
+    /// Applies a record to all rules of its host, unless a newer one was judged already.
+    pub(super) fn record(&mut self, record: &Judged, tenant: &TenantBatch<'_>) {
+        self.out.time_us = self.out.time_us.max(record.order.1);
+        let mut host = self.host(&record.key);
+        let known = host.order != Order::default();
+        let dropped = known && record.order <= host.order;
+        let seen =
+            Counts { records: 1, dropped: dropped.into(), transitions: 0, received_at_us: record.order.1 };
+        self.counts.entry(record.key.tenant.clone()).or_default().add(&seen);
+        if dropped {
+            return;
+        }
+        let before = host.order;
+        host.order = record.order;
+        host.hostname.clone_from(&record.hostname);
+        host.organization_id.clone_from(&record.organization_id);
+        for (rule, verdicts) in tenant.rules.rules.iter().zip(&tenant.verdicts) {
+            let seen = Observation { verdict: verdicts[record.row], order: record.order };
+            let finding = host.finding(&rule.policy.id);
+            let mut state = finding.map(|finding| finding.state(before));
+            let kept = finding.and_then(|finding| finding.evidence.clone());
+            if let Some(known) = &state {
+                // A grace or snooze that ended before this record is told before what the record says.
+                let (after, told) = tick(&rule.policy, known, record.order.1);
+                self.tell(&record.key, &host, &rule.policy.id, told, Story::new(Cause::Time, kept.clone()));
+                state = Some(after);
+            }
+            let (after, told) = observe(&rule.policy, state.as_ref(), &seen);
+            let begins = after.breach_since_us.is_some() && kept.is_none();
+            let fresh = (begins || told.is_some()).then(|| evidence(rule, tenant, record.row));
+            self.tell(&record.key, &host, &rule.policy.id, told, Story::new(Cause::Record, fresh.clone()));
+            host.keep(&rule.policy.id, &after, kept.or(fresh));
+        }
+        self.out.changed.insert(record.key.clone(), host);
+    }
+
+    /// Applies a person's command; one for a finding that isn't there, or that doesn't fit, changes nothing.
+    pub(super) fn command(&mut self, record: &Record) {
+        let key = record.key.as_deref().and_then(HostKey::parse);
+        let command =
+            record.value.as_deref().and_then(|value| serde_json::from_slice::<CommandRecord>(value).ok());
+        let (Some(key), Some(command)) = (key, command) else {
+            self.unreadable += 1;
+            return;
+        };
+        let mut host = self.host(&key);
+        let Some(finding) = host.finding(&command.rule_id).cloned() else { return };
+        let reason = if command.note.is_empty() { format!("by {}", command.by) } else { command.note };
+        let (after, told) = apply(&finding.state(host.order), &command.command, command.at_us, reason);
+        if told.is_none() {
+            return;
+        }
+        host.keep(&command.rule_id, &after, finding.evidence.clone());
+        let story = Story { cause: Cause::Command, by: Some(command.by), evidence: finding.evidence };
+        self.tell(&key, &host, &command.rule_id, told, story);
+        self.out.changed.insert(key, host);
+    }
+
+    /// Opens what was pending or snoozed until the partition's time.
+    pub(super) fn pass_time(&mut self, budget: usize) {
+        let keys: Vec<HostKey> = self.base.due_until(self.out.time_us).take(budget + 1).cloned().collect();
+        self.more |= keys.len() > budget;
+        for key in keys.into_iter().take(budget) {
+            let Some(rules) = self.batch.rules.get(&key.tenant).map(Arc::clone) else { continue };
+            let mut host = self.host(&key);
+            for finding in host.findings.clone() {
+                let Some(rule) = rules.rule(&finding.rule_id) else { continue };
+                let (after, told) = tick(&rule.policy, &finding.state(host.order), self.out.time_us);
+                if told.is_none() {
+                    continue;
+                }
+                host.keep(&finding.rule_id, &after, finding.evidence.clone());
+                self.tell(&key, &host, &finding.rule_id, told, Story::new(Cause::Time, finding.evidence));
+            }
+            self.out.changed.insert(key, host);
+        }
+    }
+
+    pub(super) fn finish(self, step: &mut Step) {
+        for (tenant, counts) in self.counts {
+            step.counts.entry(tenant).or_default().add(&counts);
+        }
+        step.unreadable += self.unreadable;
+        step.more |= self.more;
+        step.partitions.insert(self.number, self.out);
+    }
+
+    /// The host as it is in this step.
+    fn host(&self, key: &HostKey) -> HostState {
+        let known = self.out.changed.get(key).or_else(|| self.base.host(key));
+        known.cloned().unwrap_or_else(|| HostState { epoch: FIRST_EPOCH, ..HostState::default() })
+    }
+
+    fn tell(
+        &mut self,
+        key: &HostKey,
+        host: &HostState,
+        rule_id: &str,
+        told: Option<Transition>,
+        story: Story,
+    ) {
+        let Some(transition) = told else { return };
+        let rules = self.batch.rules.get(&key.tenant);
+        let words = rules.and_then(|rules| rules.words.get(rule_id));
+        self.counts.entry(key.tenant.clone()).or_default().transitions += 1;
+        self.out.transitions.push(TransitionRecord {
+            finding_id: finding_id(&key.tenant, &key.host_id, rule_id),
+            tenant: key.tenant.clone(),
+            host_id: key.host_id.clone(),
+            hostname: host.hostname.clone(),
+            organization_id: host.organization_id.clone(),
+            rule_id: rule_id.to_owned(),
+            // A rule withdrawn before this process started is known by its id alone.
+            title: words.map_or_else(|| rule_id.to_owned(), |words| words.title.clone()),
+            severity: words.map_or(firn_policy::Severity::Medium, |words| words.severity),
+            from: transition.from,
+            to: transition.to,
+            at_us: transition.at_us,
+            version: published_version(host.epoch, transition.version),
+            cause: story.cause,
+            reason: transition.reason,
+            by: story.by,
+            evidence: story.evidence.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null),
+            revision: rules.and_then(|rules| Some(rules.rule(rule_id)?.revision.clone())).unwrap_or_default(),
+            topic: INVENTORY_TOPIC.to_owned(),
+            partition: host.order.2,
+            offset: host.order.3,
+            catalog_commit: rules.map(|rules| rules.commit.clone()).unwrap_or_default(),
+        });
+    }
+}
+
+/// The version that the world sees: larger with each transition, also after a rebuild that forgot how many there were.
+pub(super) fn published_version(epoch: u64, version: u64) -> u64 {
+    (epoch << VERSION_BITS) + version
+}
+
+fn evidence(rule: &CompiledRule, tenant: &TenantBatch<'_>, row: usize) -> String {
+    let text = rule.evidence(&tenant.batch, row).to_string();
+    if text.len() <= MAX_EVIDENCE_BYTES {
+        return text;
+    }
+    serde_json::json!({ "left_out": format!("{} bytes of {}", text.len(), rule.columns.join(", ")) })
+        .to_string()
+}

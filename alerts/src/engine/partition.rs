@@ -1,0 +1,105 @@
+//! One partition: its hosts, its time, and what time will do to them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::PartitionStep;
+use crate::{
+    host::{HostKey, HostState},
+    rules::TenantRules,
+};
+
+/// State of a partition.
+pub(super) struct Partition {
+    hosts: HashMap<HostKey, HostState>,
+    tenants: BTreeSet<String>,
+    /// The largest receipt time read; follows the wall clock only while read to the end, and never goes back.
+    pub(super) time_us: i64,
+    /// Fingerprint of the rules that the partition follows, by tenant. A tenant's hosts are in `due` once it is here.
+    adopted: BTreeMap<String, u64>,
+    /// Invariant: `due` and `due_of` hold the same pairs.
+    due: BTreeSet<(i64, HostKey)>,
+    due_of: HashMap<HostKey, i64>,
+}
+
+impl Partition {
+    pub(super) fn new(hosts: HashMap<HostKey, HostState>) -> Self {
+        Self {
+            tenants: hosts.keys().map(|key| key.tenant.clone()).collect(),
+            time_us: hosts.values().map(|host| host.order.1).max().unwrap_or(i64::MIN),
+            hosts,
+            adopted: BTreeMap::new(),
+            due: BTreeSet::new(),
+            due_of: HashMap::new(),
+        }
+    }
+
+    pub(super) fn host(&self, key: &HostKey) -> Option<&HostState> {
+        self.hosts.get(key)
+    }
+
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &String> {
+        self.tenants.iter()
+    }
+
+    pub(super) fn hosts_of(&self, tenant: &str) -> impl Iterator<Item = (&HostKey, &HostState)> {
+        self.hosts.iter().filter(move |(key, _)| key.tenant == tenant)
+    }
+
+    /// Tenants whose rules are others than those that the partition follows.
+    pub(super) fn behind<'a>(
+        &'a self,
+        rules: &'a HashMap<String, Arc<TenantRules>>,
+    ) -> impl Iterator<Item = (&'a str, &'a TenantRules)> {
+        self.tenants.iter().filter_map(|tenant| {
+            let present = rules.get(tenant)?;
+            (self.adopted.get(tenant) != Some(&present.fingerprint))
+                .then_some((tenant.as_str(), present.as_ref()))
+        })
+    }
+
+    pub(super) fn is_due(&self, clock_us: i64) -> bool {
+        self.due.first().is_some_and(|(due_us, _)| *due_us <= clock_us.max(self.time_us))
+    }
+
+    /// Hosts that time touches up to `time_us`, the longest overdue first.
+    pub(super) fn due_until(&self, time_us: i64) -> impl Iterator<Item = &HostKey> {
+        self.due.iter().take_while(move |(due_us, _)| *due_us <= time_us).map(|(_, key)| key)
+    }
+
+    pub(super) fn accept(&mut self, step: &PartitionStep, rules: &HashMap<String, Arc<TenantRules>>) {
+        self.time_us = self.time_us.max(step.time_us);
+        for (key, host) in &step.changed {
+            self.tenants.insert(key.tenant.clone());
+            self.schedule(key, host, rules);
+            self.hosts.insert(key.clone(), host.clone());
+        }
+        for (tenant, fingerprint) in &step.adopted {
+            self.adopted.insert(tenant.clone(), *fingerprint);
+            let hosts: Vec<HostKey> = self.hosts_of(tenant).map(|(key, _)| key.clone()).collect();
+            for key in hosts {
+                let Some(host) = self.hosts.get(&key).cloned() else { continue };
+                self.schedule(&key, &host, rules);
+            }
+        }
+    }
+
+    /// Notes when time will touch a host next.
+    fn schedule(&mut self, key: &HostKey, host: &HostState, rules: &HashMap<String, Arc<TenantRules>>) {
+        let due_us = rules.get(&key.tenant).and_then(|rules| {
+            let due = |finding: &crate::host::HostFinding| {
+                finding.state(host.order).due_us(&rules.rule(&finding.rule_id)?.policy)
+            };
+            host.findings.iter().filter_map(due).min()
+        });
+        if let Some(before) = self.due_of.remove(key) {
+            self.due.remove(&(before, key.clone()));
+        }
+        if let Some(due_us) = due_us {
+            self.due.insert((due_us, key.clone()));
+            self.due_of.insert(key.clone(), due_us);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Each tenant's rules, as they are on `main`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use arrow::record_batch::RecordBatch;
+use datafusion::prelude::SessionContext;
+use firn_catalog_client::{CatalogClient, ClientErrorKind, TenantClient, iceberg::TableIdent};
+use firn_inventory::{bronze_schema, tables::POLICY_RULES};
+use firn_policy::{
+    CompiledRule, Policy, PolicyError, Severity, compile, rules_from_batches, rules_schema, rules_to_batch,
+    shipped,
+};
+use firn_table::{
+    DataFileWriter, FileIo, NewTable, Operation, Table, TableError, TableErrorKind, TableOperation,
+    TableScan, Transaction, WriteOptions, ensure_table,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::AlertsError;
+
+/// Property of `policies.rules` that says that the shipped rules were put in: once, by one worker, and never again after
+/// somebody removed them.
+const SEEDED: &str = "firn.rules-seeded";
+/// Where rules are read from.
+const REFERENCE: &str = "main";
+
+/// What findings are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Words {
+    pub(crate) title: String,
+    pub(crate) severity: Severity,
+}
+
+/// A tenant's rules at one commit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TenantRules {
+    /// Rules that compile, by id.
+    pub(crate) rules: Vec<CompiledRule>,
+    /// Words for rules of now and of before.
+    pub(crate) words: BTreeMap<String, Words>,
+    /// Ids in the table, broken ones included: a rule that can't be read is not withdrawn.
+    present: BTreeSet<String>,
+    /// Commit of `main` that they were read from.
+    pub(crate) commit: String,
+    /// What is wrong with rows, for people.
+    pub(crate) problems: Vec<String>,
+    /// Differs whenever rules come, go or change.
+    pub(crate) fingerprint: u64,
+}
+
+impl TenantRules {
+    /// Compiles what the table holds. Of rows with the same id the first counts.
+    pub(crate) fn new(rows: Vec<Result<Policy, PolicyError>>, commit: String, before: Option<&Self>) -> Self {
+        let mut rules = BTreeMap::new();
+        let mut new = Self {
+            commit,
+            words: before.map(|before| before.words.clone()).unwrap_or_default(),
+            ..Self::default()
+        };
+        for row in rows {
+            let compiled = row.and_then(|policy| {
+                new.present.insert(policy.id.clone());
+                let words = Words { title: policy.title.clone(), severity: policy.severity };
+                new.words.insert(policy.id.clone(), words);
+                compile(&policy, &bronze_schema())
+            });
+            match compiled {
+                Ok(rule) if rules.contains_key(&rule.policy.id) => {
+                    new.problems
+                        .push(format!("policy '{}' stands twice; the first row counts", rule.policy.id));
+                }
+                Ok(rule) => {
+                    rules.insert(rule.policy.id.clone(), rule);
+                }
+                Err(error) => {
+                    new.problems.push(error.to_string());
+                    new.present.insert(error.policy);
+                }
+            }
+        }
+        new.rules = rules.into_values().collect();
+        let mut hasher = DefaultHasher::new();
+        for rule in &new.rules {
+            (&rule.policy.id, &rule.revision).hash(&mut hasher);
+        }
+        new.present.hash(&mut hasher);
+        new.fingerprint = hasher.finish();
+        new
+    }
+
+    /// A rule that compiles.
+    pub(crate) fn rule(&self, id: &str) -> Option<&CompiledRule> {
+        let at = self.rules.binary_search_by(|rule| rule.policy.id.as_str().cmp(id)).ok()?;
+        self.rules.get(at)
+    }
+
+    /// Whether the tenant has the rule, broken or not.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.present.contains(id)
+    }
+}
+
+/// What was read last for a tenant.
+struct Entry {
+    rules: Arc<TenantRules>,
+    /// Metadata document of the table they were read from: the same one means the same rules.
+    metadata_location: Option<String>,
+}
+
+/// The rules of all tenants.
+pub(crate) struct RuleBook {
+    catalog: CatalogClient,
+    file_io: FileIo,
+    entries: Mutex<HashMap<String, Entry>>,
+}
+
+impl RuleBook {
+    pub(crate) fn new(catalog: CatalogClient, file_io: FileIo) -> Self {
+        Self { catalog, file_io, entries: Mutex::new(HashMap::new()) }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A tenant's rules as read last.
+    pub(crate) fn cached(&self, tenant: &str) -> Option<Arc<TenantRules>> {
+        self.entries().get(tenant).map(|entry| Arc::clone(&entry.rules))
+    }
+
+    /// A tenant's rules; read now if never before. `None`: there is no such tenant.
+    pub(crate) async fn of(&self, tenant: &str) -> Result<Option<Arc<TenantRules>>, AlertsError> {
+        if let Some(rules) = self.cached(tenant) {
+            return Ok(Some(rules));
+        }
+        match self.refresh(tenant).await {
+            Ok(()) => Ok(self.cached(tenant)),
+            Err(AlertsError::Rules { source, .. }) if source.kind == TableErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks for changes of all tenants' rules every `interval`, until `shutdown`. Also makes the table of new tenants.
+    pub(crate) async fn keep(
+        &self,
+        interval: Duration,
+        shutdown: &CancellationToken,
+        report: impl Fn(&str, Option<String>),
+    ) {
+        loop {
+            match self.catalog.tenants().await {
+                Ok(tenants) => {
+                    for tenant in tenants {
+                        let refreshed = self.refresh(&tenant.name).await;
+                        report(&tenant.name, refreshed.err().map(|error| error.chain()));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "tenants could not be listed; their rules stay as they are")
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Reads a tenant's rules again if their table changed.
+    async fn refresh(&self, tenant: &str) -> Result<(), AlertsError> {
+        let client = self.catalog.tenant(tenant);
+        let reading = || AlertsError::rules(tenant, "read");
+        let head = client.reference(REFERENCE).await.map_err(|error| reading()(error.into()))?;
+        if self.cached(tenant).is_some_and(|rules| rules.commit == head.hash()) {
+            return Ok(());
+        }
+        let (namespace, name) = POLICY_RULES;
+        let ident = TableIdent::new(namespace, name);
+        let pinned = format!("{REFERENCE}@{}", head.hash());
+        let loaded = match client.load_table(&pinned, &ident).await {
+            Ok(loaded) => loaded,
+            Err(error) if error.kind == ClientErrorKind::NotFound => {
+                // The commit that makes it is newer than this head: the next look reads what it put in.
+                return self.create(&client, ident).await;
+            }
+            Err(error) => return Err(reading()(error.into())),
+        };
+        let location = loaded.metadata_location.clone();
+        if self.same_table(tenant, location.as_deref(), head.hash()) {
+            return Ok(());
+        }
+        let table = Table::load(&client, &self.file_io, &pinned, &ident).await.map_err(reading())?;
+        if table.current_snapshot().is_none() && !table.properties().contains_key(SEEDED) {
+            return self.create(&client, ident).await;
+        }
+        let batches = rows(&table).await.map_err(reading())?;
+        self.put(tenant, rules_from_batches(&batches), head.hash(), location);
+        Ok(())
+    }
+
+    /// Notes the newer head if the table behind it is the one that was read.
+    fn same_table(&self, tenant: &str, location: Option<&str>, head: &str) -> bool {
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(tenant) else { return false };
+        if location.is_none() || entry.metadata_location.as_deref() != location {
+            return false;
+        }
+        let mut rules = TenantRules::clone(&entry.rules);
+        head.clone_into(&mut rules.commit);
+        entry.rules = Arc::new(rules);
+        true
+    }
+
+    pub(crate) fn put(
+        &self,
+        tenant: &str,
+        rows: Vec<Result<Policy, PolicyError>>,
+        commit: &str,
+        metadata_location: Option<String>,
+    ) {
+        let before = self.cached(tenant);
+        let rules = TenantRules::new(rows, commit.to_owned(), before.as_deref());
+        for problem in &rules.problems {
+            tracing::warn!(tenant, problem, "rule is broken; its findings stay as they are");
+        }
+        tracing::info!(tenant, rules = rules.rules.len(), commit, "rules adopted");
+        self.entries().insert(tenant.to_owned(), Entry { rules: Arc::new(rules), metadata_location });
+    }
+
+    /// Makes the table and puts the shipped rules in, whoever else is at it, then reads it.
+    async fn create(&self, client: &TenantClient, ident: TableIdent) -> Result<(), AlertsError> {
+        let tenant = client.name().to_owned();
+        let creating = || AlertsError::rules(&tenant, "created");
+        let new = NewTable {
+            ident: ident.clone(),
+            schema: rules_schema(),
+            partitioning: Vec::new(),
+            properties: BTreeMap::new(),
+        };
+        let table = ensure_table(client, &self.file_io, REFERENCE, &new).await.map_err(creating())?;
+        if table.current_snapshot().is_none() && !table.properties().contains_key(SEEDED) {
+            match seed(client, &self.file_io, &table).await {
+                Ok(()) => tracing::info!(tenant, "shipped rules put in"),
+                // Another worker was faster.
+                Err(error) if error.kind == TableErrorKind::Conflict => {}
+                Err(error) => return Err(creating()(error)),
+            }
+        }
+        let head = client.reference(REFERENCE).await.map_err(|error| creating()(error.into()))?;
+        let pinned = format!("{REFERENCE}@{}", head.hash());
+        let table = Table::load(client, &self.file_io, &pinned, &ident).await.map_err(creating())?;
+        let batches = rows(&table).await.map_err(creating())?;
+        self.put(&tenant, rules_from_batches(&batches), head.hash(), None);
+        Ok(())
+    }
+}
+
+async fn seed(client: &TenantClient, file_io: &FileIo, table: &Table) -> Result<(), TableError> {
+    let mut writer = DataFileWriter::new(table, WriteOptions::default())?;
+    writer.write(&rules_to_batch(&shipped())).await?;
+    let files = writer.close().await?;
+    let operation = TableOperation {
+        table: table.ident().clone(),
+        operation: Operation::Append { files },
+        summary: BTreeMap::new(),
+        assert_properties: BTreeMap::from([(SEEDED.to_owned(), None)]),
+        set_properties: BTreeMap::from([(SEEDED.to_owned(), "true".to_owned())]),
+    };
+    let transaction =
+        Transaction { reference: REFERENCE.to_owned(), operations: vec![operation], max_attempts: 5 };
+    transaction.commit(client, file_io).await.map(|_| ())
+}
+
+async fn rows(table: &Table) -> Result<Vec<RecordBatch>, TableError> {
+    if table.current_snapshot().is_none() {
+        return Ok(Vec::new());
+    }
+    let scan = TableScan::new(table, None).await?;
+    let read = async { SessionContext::new().read_table(Arc::new(scan))?.collect().await };
+    read.await.map_err(|error| TableError {
+        kind: TableErrorKind::Storage,
+        context: format!("reading {}", table.ident()),
+        source: Some(Box::new(error)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn broken_rule_is_a_problem_and_not_withdrawn() {
+        let mut policies = shipped();
+        policies[0].rule = "no_such_column".to_owned();
+        let id = policies[0].id.clone();
+        let count = policies.len();
+        let rules = TenantRules::new(policies.into_iter().map(Ok).collect(), "c".to_owned(), None);
+        assert_eq!((rules.rules.len(), rules.problems.len()), (count - 1, 1));
+        assert!(rules.has(&id) && rules.rule(&id).is_none());
+        assert!(rules.problems[0].contains("no_such_column"));
+    }
+
+    #[test]
+    fn fingerprint_follows_what_rules_say_and_words_outlive_them() {
+        let all = TenantRules::new(shipped().into_iter().map(Ok).collect(), "1".to_owned(), None);
+        let again = TenantRules::new(shipped().into_iter().map(Ok).collect(), "2".to_owned(), Some(&all));
+        assert_eq!(all.fingerprint, again.fingerprint);
+        let fewer =
+            TenantRules::new(shipped().into_iter().skip(1).map(Ok).collect(), "3".to_owned(), Some(&all));
+        assert_ne!(all.fingerprint, fewer.fingerprint);
+        let gone = &shipped()[0];
+        assert!(!fewer.has(&gone.id));
+        assert_eq!(fewer.words[&gone.id].title, gone.title);
+    }
+
+    #[test]
+    fn doubled_id_is_told_and_the_first_row_counts() {
+        let mut twice = shipped();
+        twice.truncate(1);
+        twice.push(Policy { title: "Second".to_owned(), ..twice[0].clone() });
+        let rules = TenantRules::new(twice.into_iter().map(Ok).collect(), "c".to_owned(), None);
+        assert_eq!(rules.rules.len(), 1);
+        assert_ne!(rules.rules[0].policy.title, "Second");
+        assert!(rules.problems[0].contains("twice"));
+    }
+}

@@ -1,0 +1,246 @@
+//! From the topic `compliance` into Elasticsearch or OpenSearch.
+//!
+//! # Delivery
+//! At least once from the log, exactly once in effect: the state of a finding is a document with the finding's id and its
+//! version as external version, so that an older transition never overwrites a newer one and a repeated one is a 409 that
+//! means "done"; a transition is created once under an id of its own. Positions are committed to the group after the server
+//! took everything before them. A document that the server can't take (a mapping error) goes to `compliance-dead-letter`
+//! with the reason. A server that is down, slow or read-only is asked again with back-off for as long as it takes: the log
+//! keeps the records, the worker is not disturbed, and the status says so.
+
+mod bulk;
+mod document;
+mod outcome;
+mod template;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use elasticsearch::{
+    Elasticsearch,
+    auth::Credentials,
+    http::transport::{SingleNodeConnectionPool, TransportBuilder},
+};
+use firn_inventory::tables::COMPLIANCE_TOPIC;
+use firn_runtime::{StageState, StatusBoard, retry::Backoff};
+use firn_stream::{
+    Consumer, Event, Log, ProduceRecord, Record, StreamError, SubscribeOptions, TopicPartition, TopicSpec,
+};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use bulk::send;
+use document::Document;
+use outcome::Rejected;
+
+/// Group of the sinks.
+pub(crate) const GROUP: &str = "firn-elasticsearch";
+/// What the server can't take, with the reason in the header `firn-reason`.
+pub(crate) const DEAD_LETTER_TOPIC: &str = "compliance-dead-letter";
+/// This stage on the status board.
+const STAGE: &str = "elasticsearch";
+const MAX_RECORDS: usize = 1_000;
+const POLL: Duration = Duration::from_millis(500);
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRIES: Backoff =
+    Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), attempts: u32::MAX };
+
+/// Why records could not be delivered now.
+#[derive(Debug, thiserror::Error)]
+enum SinkError {
+    #[error("{0}")]
+    Server(String),
+    #[error("{0}")]
+    Log(#[from] StreamError),
+}
+
+/// The sink.
+pub(crate) struct Sink {
+    url: Url,
+    log: Arc<dyn Log>,
+    board: StatusBoard,
+}
+
+/// What the status tells.
+#[derive(Default)]
+struct Totals {
+    delivered: u64,
+    dead: u64,
+}
+
+impl Sink {
+    pub(crate) fn new(url: Url, log: Arc<dyn Log>, board: StatusBoard) -> Self {
+        Self { url, log, board }
+    }
+
+    /// Delivers until `stop`. Never fails: what is wrong shows on the status board and is tried again.
+    pub(crate) async fn run(&self, stop: &CancellationToken) {
+        let mut failures = 0;
+        let mut totals = Totals::default();
+        while !stop.is_cancelled() {
+            let Err(error) = self.session(stop, &mut totals, &mut failures).await else { return };
+            failures += 1;
+            let delay = RETRIES.delay(failures);
+            tracing::warn!(%error, failures, ?delay, "findings could not be delivered; trying again");
+            self.board.update(STAGE, "*", |status| {
+                status.state = StageState::Failing;
+                status.message =
+                    format!("{error}; nothing is lost, trying again in {} s", delay.as_secs().max(1));
+            });
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// From preparing the server to the first error. What was read and not delivered is read again by the next session.
+    async fn session(
+        &self,
+        stop: &CancellationToken,
+        totals: &mut Totals,
+        failures: &mut u32,
+    ) -> Result<(), SinkError> {
+        let client = self.client()?;
+        template::prepare(&client).await?;
+        let mut consumer = self.join().await?;
+        let result = loop {
+            if stop.is_cancelled() {
+                break Ok(());
+            }
+            match self.turn(&client, consumer.as_mut(), totals).await {
+                Ok(()) => *failures = 0,
+                Err(error) => break Err(error),
+            }
+        };
+        consumer.close().await;
+        result
+    }
+
+    fn client(&self) -> Result<Elasticsearch, SinkError> {
+        let mut url = self.url.clone();
+        let credentials =
+            url.password().map(|password| Credentials::Basic(url.username().to_owned(), password.to_owned()));
+        // Errors and logs show the URL: without what it keeps secret.
+        let plain = url.set_username("").and_then(|()| url.set_password(None));
+        plain.map_err(|()| SinkError::Server(format!("'{url}' is no HTTP URL")))?;
+        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(REQUEST_TIMEOUT);
+        if let Some(credentials) = credentials {
+            builder = builder.auth(credentials);
+        }
+        Ok(Elasticsearch::new(builder.build().map_err(|error| SinkError::Server(error.to_string()))?))
+    }
+
+    async fn join(&self) -> Result<Box<dyn Consumer>, SinkError> {
+        let partitions = self.log.topic(COMPLIANCE_TOPIC).await?.map_or(1, |topic| topic.partitions);
+        for name in [COMPLIANCE_TOPIC, DEAD_LETTER_TOPIC] {
+            if self.log.topic(name).await?.is_none() {
+                let spec = TopicSpec { name: name.to_owned(), partitions, compacted: false, retention: None };
+                // The worker makes `compliance` with as many partitions as `inventory` has: wait for it.
+                if name == COMPLIANCE_TOPIC {
+                    return Err(SinkError::Server("waiting for the topic 'compliance'".to_owned()));
+                }
+                self.log.ensure_topic(&spec).await?;
+            }
+        }
+        let options = SubscribeOptions {
+            group: GROUP.to_owned(),
+            topics: vec![COMPLIANCE_TOPIC.to_owned()],
+            instance_id: None,
+            from_beginning: true,
+        };
+        Ok(self.log.subscribe(options).await?)
+    }
+
+    /// Takes what is there, delivers it, commits.
+    async fn turn(
+        &self,
+        client: &Elasticsearch,
+        consumer: &mut dyn Consumer,
+        totals: &mut Totals,
+    ) -> Result<(), SinkError> {
+        let (partition, records) = match consumer.poll(MAX_RECORDS, POLL).await? {
+            Some(Event::Records(partition, records)) => (partition, records),
+            Some(Event::Assigned(_) | Event::Revoked(_)) => return Ok(()),
+            None => {
+                self.tell(totals, None);
+                return Ok(());
+            }
+        };
+        let Some(next) = records.last().map(|record| record.offset + 1) else { return Ok(()) };
+        let rejected = deliver(client, &records).await?;
+        totals.delivered += (records.len() - rejected.len()) as u64;
+        totals.dead += rejected.len() as u64;
+        self.bury(&partition, &records, rejected).await?;
+        consumer.commit(&[(partition, next)]).await?;
+        self.tell(totals, records.last());
+        Ok(())
+    }
+
+    /// Keeps what the server refused for good, with the reason.
+    async fn bury(
+        &self,
+        from: &TopicPartition,
+        records: &[Record],
+        rejected: BTreeMap<usize, String>,
+    ) -> Result<(), SinkError> {
+        let letters = rejected.into_iter().map(|(at, reason)| {
+            let record = &records[at];
+            tracing::error!(
+                partition = record.partition,
+                offset = record.offset,
+                reason,
+                "finding went to the dead letters"
+            );
+            let mut headers = record.headers.clone();
+            headers.push(("firn-reason".to_owned(), reason.into_bytes().into()));
+            headers.push(("firn-offset".to_owned(), record.offset.to_string().into_bytes().into()));
+            ProduceRecord {
+                topic: DEAD_LETTER_TOPIC.to_owned(),
+                key: record.key.clone(),
+                partition: Some(from.partition),
+                value: record.value.clone(),
+                headers,
+            }
+        });
+        for result in self.log.append(letters.collect()).await {
+            result?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, totals: &Totals, newest: Option<&Record>) {
+        self.board.update(STAGE, "*", |status| {
+            status.state = StageState::Running;
+            status.message.clear();
+            if let Some(record) = newest {
+                status.fresh_until_ms = Some(record.timestamp_ms);
+            }
+            status.totals.insert("delivered".to_owned(), totals.delivered);
+            status.totals.insert("dead_letters".to_owned(), totals.dead);
+        });
+    }
+}
+
+/// Delivers all records, trying again those that the server had no room for. Answers what can never be delivered, by the
+/// record's place; an error means that the server should be left alone for a while.
+async fn deliver(client: &Elasticsearch, records: &[Record]) -> Result<BTreeMap<usize, String>, SinkError> {
+    let mut rejected = BTreeMap::new();
+    let mut documents: Vec<Document> = Vec::new();
+    for (at, record) in records.iter().enumerate() {
+        match document::of(at, record) {
+            Ok(two) => documents.extend(two),
+            Err(reason) => {
+                rejected.insert(at, reason);
+            }
+        }
+    }
+    let outcome = send(client, &documents).await?;
+    for Rejected { at, reason } in outcome {
+        rejected.insert(at, reason);
+    }
+    Ok(rejected)
+}
+
+#[cfg(test)]
+mod tests;

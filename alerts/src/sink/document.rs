@@ -1,0 +1,102 @@
+//! Documents with the field names of the Elastic Common Schema, where it has one; Firn's own below `firn`.
+
+use chrono::{DateTime, Datelike};
+use firn_policy::{FindingStatus, TransitionRecord};
+use firn_stream::Record;
+use serde_json::{Value, json};
+
+use crate::index::rfc3339;
+
+/// Alias of the present state of all findings.
+pub(super) const STATE_ALIAS: &str = "firn-findings";
+/// The index behind it.
+pub(super) const STATE_INDEX: &str = "firn-findings-000001";
+/// Prefix of the monthly indices of transitions.
+pub(super) const TRANSITIONS_PREFIX: &str = "firn-transitions-";
+
+/// How a document goes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Replaces an older version; external versioning.
+    Index(i64),
+    /// Once and for all.
+    Create,
+}
+
+/// One document of a bulk request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Document {
+    /// The record it was made from, by its place.
+    pub(super) record: usize,
+    pub(super) index: String,
+    pub(super) id: String,
+    pub(super) action: Action,
+    pub(super) source: Value,
+}
+
+/// A transition's two documents: the finding's state after it, and the transition itself.
+pub(super) fn of(at: usize, record: &Record) -> Result<[Document; 2], String> {
+    let value = record.value.as_deref().ok_or("the record has no payload")?;
+    let transition: TransitionRecord =
+        serde_json::from_slice(value).map_err(|error| format!("the record is no transition: {error}"))?;
+    let version = i64::try_from(transition.version).map_err(|_| "the version is too large".to_owned())?;
+    let instant = DateTime::from_timestamp_micros(transition.at_us).ok_or("the instant is out of range")?;
+    let month = format!("{TRANSITIONS_PREFIX}{:04}.{:02}", instant.year(), instant.month());
+    let source = source(&transition);
+    Ok([
+        Document {
+            record: at,
+            index: STATE_INDEX.to_owned(),
+            id: transition.finding_id.clone(),
+            action: Action::Index(version),
+            source: source.clone(),
+        },
+        Document {
+            record: at,
+            index: month,
+            id: format!("{}-{}", transition.finding_id, transition.version),
+            action: Action::Create,
+            source,
+        },
+    ])
+}
+
+fn source(transition: &TransitionRecord) -> Value {
+    let outcome = match transition.to {
+        FindingStatus::Resolved | FindingStatus::Compliant => "success",
+        _ => "failure",
+    };
+    // Evidence differs by rule: as text it never runs into another rule's mapping.
+    let evidence =
+        if transition.evidence.is_null() { Value::Null } else { json!(transition.evidence.to_string()) };
+    json!({
+        "@timestamp": rfc3339(transition.at_us),
+        "event": {
+            "kind": "alert",
+            "category": ["configuration", "host"],
+            "type": ["info"],
+            "action": format!("finding-{}", transition.to.as_str()),
+            "outcome": outcome,
+            "severity": transition.severity as u8,
+            "reason": transition.reason,
+        },
+        "host": { "id": transition.host_id, "hostname": transition.hostname, "name": transition.hostname },
+        "organization": { "id": transition.organization_id },
+        "rule": { "id": transition.rule_id, "name": transition.title, "version": transition.revision },
+        "user": { "name": transition.by },
+        "firn": {
+            "tenant": transition.tenant,
+            "finding_id": transition.finding_id,
+            "severity": transition.severity,
+            "status": transition.to,
+            "previous_status": transition.from,
+            "version": transition.version,
+            "cause": transition.cause,
+            "evidence": evidence,
+            "catalog_commit": transition.catalog_commit,
+            "topic": transition.topic,
+            "partition": transition.partition,
+            "offset": transition.offset,
+        },
+    })
+}

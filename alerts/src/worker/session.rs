@@ -1,0 +1,352 @@
+//! One membership in the group: from joining to leaving, or to the first error.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use firn_inventory::tables::{
+    ALERTS_COMMANDS_TOPIC, ALERTS_STATE_TOPIC, COMPLIANCE_TOPIC, INVENTORY_TOPIC, TENANT_HEADER,
+};
+use firn_runtime::StageState;
+use firn_stream::{
+    Consumer, Event, ProduceRecord, Record, SubscribeOptions, TopicPartition, TransactionalProducer,
+};
+
+use super::{GROUP, STAGE, Worker, restore::restore, topics};
+use crate::{
+    AlertsError, codec,
+    engine::{Batch, Counts, Engine, Step},
+    host::HostKey,
+    rules::{RuleBook, TenantRules},
+};
+
+/// Records of one transaction, at the most.
+const MAX_RECORDS: usize = 5_000;
+/// How long records are gathered for one transaction.
+const GATHER: Duration = Duration::from_millis(100);
+/// How long to wait for a first record before looking after timers, rules and shutdown.
+const IDLE: Duration = Duration::from_millis(250);
+/// How often the topic's ends are asked for: lag, and whether a partition is read to its end.
+const LOOK_AT_ENDS: Duration = Duration::from_secs(1);
+/// A partition's time follows the wall clock this far behind, so that a record on its way is not overtaken by it.
+const CLOCK_SLACK_US: i64 = 2_000_000;
+
+/// See the module.
+pub(super) struct Session<'a> {
+    worker: &'a Worker,
+    consumer: Box<dyn Consumer>,
+    producer: Box<dyn TransactionalProducer>,
+    engine: Engine,
+    topic_id: String,
+    /// Next offset to be read of each partition that is ours.
+    positions: BTreeMap<TopicPartition, i64>,
+    /// End of each inventory partition, and the wall clock when that was asked for.
+    ends: Vec<i64>,
+    ends_at_us: i64,
+    looked_at_ends: Option<Instant>,
+    totals: BTreeMap<String, Counts>,
+}
+
+impl<'a> Session<'a> {
+    /// Joins the group; an older worker of the same instance is fenced off.
+    pub(super) async fn join(worker: &'a Worker) -> Result<Session<'a>, AlertsError> {
+        let log = worker.log.as_ref();
+        let topic = topics::ensure(log, worker.config.partitions).await?;
+        let id = format!("{GROUP}-{}", worker.config.instance);
+        let producer = log
+            .transactional(&id)
+            .await
+            .map_err(AlertsError::stream("opening the transactional producer"))?;
+        let options = SubscribeOptions {
+            group: GROUP.to_owned(),
+            topics: vec![INVENTORY_TOPIC.to_owned(), ALERTS_COMMANDS_TOPIC.to_owned()],
+            instance_id: Some(id),
+            from_beginning: true,
+        };
+        let consumer = log.subscribe(options).await.map_err(AlertsError::stream("joining the group"))?;
+        Ok(Self {
+            worker,
+            consumer,
+            producer,
+            engine: Engine::default(),
+            topic_id: topic.id,
+            positions: BTreeMap::new(),
+            ends: Vec::new(),
+            ends_at_us: i64::MIN,
+            looked_at_ends: None,
+            totals: BTreeMap::new(),
+        })
+    }
+
+    /// Gathers, decides, commits: one transaction, or none if there is nothing to do.
+    pub(super) async fn turn(&mut self) -> Result<(), AlertsError> {
+        let mut batch = Batch { topic_id: self.topic_id.clone(), ..Batch::default() };
+        let read = self.gather(&mut batch).await?;
+        self.look_at_ends(&read).await?;
+        batch.rules = rules(&self.worker.book, self.tenants(&batch)).await?;
+        batch.clock_us = self.clock(&read);
+        if !read.is_empty() || self.engine.has_work(&batch) {
+            self.step(batch, read).await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the group; the findings of its partitions are another's to show.
+    pub(super) async fn leave(self) {
+        let mut partitions: Vec<i32> = self.positions.keys().map(|partition| partition.partition).collect();
+        partitions.dedup();
+        for partition in partitions {
+            self.worker.index.revoke(partition);
+        }
+        self.consumer.close().await;
+    }
+
+    /// Reads until there is enough for a transaction; answers the next offset of each partition read.
+    async fn gather(&mut self, batch: &mut Batch) -> Result<BTreeMap<TopicPartition, i64>, AlertsError> {
+        let mut read = BTreeMap::new();
+        let (mut count, mut deadline) = (0, Instant::now() + IDLE);
+        while count < MAX_RECORDS {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            let event = self
+                .consumer
+                .poll(MAX_RECORDS - count, wait)
+                .await
+                .map_err(AlertsError::stream("reading"))?;
+            match event {
+                None => break,
+                Some(Event::Assigned(partitions)) => self.assigned(partitions).await?,
+                Some(Event::Revoked(partitions)) => {
+                    for partition in &partitions {
+                        read.remove(partition);
+                        self.drop_partition(partition, batch);
+                    }
+                }
+                Some(Event::Records(partition, records)) => {
+                    let Some(last) = records.last() else { continue };
+                    if count == 0 {
+                        deadline = Instant::now() + GATHER;
+                    }
+                    count += records.len();
+                    read.insert(partition.clone(), last.offset + 1);
+                    let to = if partition.topic == INVENTORY_TOPIC {
+                        &mut batch.records
+                    } else {
+                        &mut batch.commands
+                    };
+                    to.entry(partition.partition).or_insert_with(Vec::<Record>::new).extend(records);
+                }
+            }
+            // Events other than records leave the wait as it was; a zero wait still drains what lies ready.
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Ok(read)
+    }
+
+    /// Restores the partitions' states before any record of them is read.
+    async fn assigned(&mut self, partitions: Vec<TopicPartition>) -> Result<(), AlertsError> {
+        let log = self.worker.log.as_ref();
+        let failed = || AlertsError::stream("reading the group's positions");
+        let mut committed = HashMap::new();
+        for topic in [INVENTORY_TOPIC, ALERTS_COMMANDS_TOPIC] {
+            let starts = log.offsets(topic).await.map_err(failed())?;
+            let offsets = log.committed(GROUP, topic).await.map_err(failed())?;
+            let next = starts.iter().zip(offsets).map(|(range, offset)| offset.unwrap_or(range.start));
+            committed.insert(topic.to_owned(), next.collect::<Vec<i64>>());
+        }
+        for partition in partitions {
+            let at = usize::try_from(partition.partition).unwrap_or_default();
+            let position = committed.get(&partition.topic).and_then(|offsets| offsets.get(at)).copied();
+            if partition.topic == INVENTORY_TOPIC {
+                let hosts = restore(log, partition.partition).await?;
+                self.worker.index.update(partition.partition, hosts.iter());
+                self.engine.assign(partition.partition, hosts);
+            }
+            self.positions.insert(partition, position.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn drop_partition(&mut self, partition: &TopicPartition, batch: &mut Batch) {
+        self.positions.remove(partition);
+        if partition.topic == INVENTORY_TOPIC {
+            self.engine.revoke(partition.partition);
+            self.worker.index.revoke(partition.partition);
+            batch.records.remove(&partition.partition);
+        } else {
+            batch.commands.remove(&partition.partition);
+        }
+    }
+
+    /// All tenants that the step may touch.
+    fn tenants(&self, batch: &Batch) -> BTreeSet<String> {
+        let mut tenants = self.engine.tenants();
+        let keys =
+            batch.records.values().flatten().filter_map(|record| HostKey::parse(record.key.as_deref()?));
+        tenants.extend(keys.map(|key| key.tenant));
+        tenants
+    }
+
+    async fn look_at_ends(&mut self, read: &BTreeMap<TopicPartition, i64>) -> Result<(), AlertsError> {
+        if self.looked_at_ends.is_some_and(|at| at.elapsed() < LOOK_AT_ENDS) {
+            return Ok(());
+        }
+        let asked_at_us = Utc::now().timestamp_micros();
+        let ranges = self
+            .worker
+            .log
+            .offsets(INVENTORY_TOPIC)
+            .await
+            .map_err(AlertsError::stream("reading the ends"))?;
+        self.ends = ranges.iter().map(|range| range.end).collect();
+        self.ends_at_us = asked_at_us;
+        self.looked_at_ends = Some(Instant::now());
+        self.report(read);
+        Ok(())
+    }
+
+    fn inventory(&self, read: &BTreeMap<TopicPartition, i64>) -> impl Iterator<Item = (i32, i64, i64)> {
+        let positions = self.positions.iter().filter(|(partition, _)| partition.topic == INVENTORY_TOPIC);
+        positions.map(|(partition, position)| {
+            let next = read.get(partition).copied().unwrap_or(*position);
+            let end = usize::try_from(partition.partition).ok().and_then(|at| self.ends.get(at)).copied();
+            (partition.partition, next, end.unwrap_or(i64::MAX))
+        })
+    }
+
+    /// The time of partitions that are read to their end.
+    fn clock(&self, read: &BTreeMap<TopicPartition, i64>) -> BTreeMap<i32, i64> {
+        let time_us = self.ends_at_us.saturating_sub(CLOCK_SLACK_US);
+        self.inventory(read)
+            .filter(|(_, next, end)| next >= end)
+            .map(|(number, ..)| (number, time_us))
+            .collect()
+    }
+
+    async fn step(&mut self, batch: Batch, read: BTreeMap<TopicPartition, i64>) -> Result<(), AlertsError> {
+        let engine = std::mem::take(&mut self.engine);
+        let decide = move || {
+            let step = engine.process(&batch);
+            let records = outputs(&step);
+            (engine, batch, step, records)
+        };
+        let decided = tokio::task::spawn_blocking(decide).await;
+        let (engine, batch, step, records) =
+            decided.map_err(|error| AlertsError::Crashed(error.to_string()))?;
+        self.engine = engine;
+        // Positions of all partitions written to, also of those not read: a worker that lost one must fail here.
+        let offsets: Vec<(TopicPartition, i64)> = self
+            .positions
+            .iter()
+            .filter(|(partition, _)| {
+                read.contains_key(partition) || step.partitions.contains_key(&partition.partition)
+            })
+            .map(|(partition, position)| {
+                (partition.clone(), read.get(partition).copied().unwrap_or(*position))
+            })
+            .collect();
+        let commit = self.producer.commit(records, &offsets, Some(self.consumer.as_ref()));
+        commit.await.map_err(AlertsError::stream("committing states, transitions and positions"))?;
+        self.positions.extend(offsets);
+        self.engine.accept(&step, &batch.rules);
+        for (number, part) in &step.partitions {
+            self.worker.index.update(*number, part.changed.iter());
+        }
+        self.count(&step);
+        Ok(())
+    }
+
+    fn count(&mut self, step: &Step) {
+        for (tenant, counts) in &step.counts {
+            let total = self.totals.entry(tenant.clone()).or_default();
+            total.add(counts);
+            metrics::counter!("firn_alerts_records_total", "tenant" => tenant.clone())
+                .increment(counts.records);
+            metrics::counter!("firn_alerts_transitions_total", "tenant" => tenant.clone())
+                .increment(counts.transitions);
+        }
+        metrics::counter!("firn_alerts_unreadable_records_total").increment(step.unreadable);
+        for ((tenant, rule), error) in &step.rule_errors {
+            tracing::warn!(tenant, rule, error, "rule failed on a record; the verdict is 'no result'");
+        }
+        let live = self.worker.index.live();
+        for tenant in step.counts.keys() {
+            let (total, open) = (self.totals[tenant], live.get(tenant).copied().unwrap_or_default());
+            self.worker.board.update(STAGE, tenant, |status| {
+                if status.state == StageState::Starting {
+                    status.state = StageState::Running;
+                }
+                status.fresh_until_ms = Some(total.received_at_us / 1_000);
+                status.totals.insert("records".to_owned(), total.records);
+                status.totals.insert("records_dropped".to_owned(), total.dropped);
+                status.totals.insert("transitions".to_owned(), total.transitions);
+                status.totals.insert("findings_open".to_owned(), open);
+            });
+        }
+    }
+
+    /// Lag is per partition and partitions hold all tenants: each tenant shows the whole lag, an upper bound of its own.
+    fn report(&self, read: &BTreeMap<TopicPartition, i64>) {
+        let behind = self
+            .inventory(read)
+            .filter(|(.., end)| *end != i64::MAX)
+            .map(|(_, next, end)| (end - next).max(0));
+        let lag: u64 = behind.sum::<i64>().unsigned_abs();
+        metrics::gauge!("firn_alerts_lag_records").set(lag as f64);
+        self.worker.board.update(STAGE, "*", |status| {
+            status.state = StageState::Running;
+            status.message = format!("{} partitions", self.ends.len());
+            status.lag_records = Some(lag);
+        });
+        let live = self.worker.index.live();
+        for tenant in self.engine.tenants() {
+            let open = live.get(&tenant).copied().unwrap_or_default();
+            self.worker.board.update(STAGE, &tenant, |status| {
+                status.lag_records = Some(lag);
+                status.totals.insert("findings_open".to_owned(), open);
+            });
+        }
+    }
+}
+
+/// Rules of tenants. One that can't be asked about is an error: to guess that it has no rules would lose its records.
+async fn rules(
+    book: &RuleBook,
+    tenants: BTreeSet<String>,
+) -> Result<HashMap<String, Arc<TenantRules>>, AlertsError> {
+    let mut rules = HashMap::new();
+    for tenant in tenants {
+        if let Some(known) = book.of(&tenant).await? {
+            rules.insert(tenant, known);
+        }
+    }
+    Ok(rules)
+}
+
+/// A step as records: one state per host, and the transitions.
+fn outputs(step: &Step) -> Vec<ProduceRecord> {
+    let mut records = Vec::new();
+    for (partition, part) in &step.partitions {
+        let record = |topic: &str, key: &HostKey, value: Vec<u8>| ProduceRecord {
+            topic: topic.to_owned(),
+            key: Some(key.to_bytes()),
+            partition: Some(*partition),
+            value: Some(value.into()),
+            headers: vec![(TENANT_HEADER.to_owned(), key.tenant.clone().into_bytes().into())],
+        };
+        for (key, state) in &part.changed {
+            records.push(record(ALERTS_STATE_TOPIC, key, codec::encode(state)));
+        }
+        for transition in &part.transitions {
+            let key = HostKey { tenant: transition.tenant.clone(), host_id: transition.host_id.clone() };
+            // Plain data with text keys: serializing it can't fail.
+            let value = serde_json::to_vec(transition).unwrap_or_default();
+            records.push(record(COMPLIANCE_TOPIC, &key, value));
+        }
+    }
+    records
+}

@@ -1,0 +1,308 @@
+//! The worker over the embedded log: restarts, crashes and failing transactions against a replay of the same records.
+
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use chrono::Utc;
+use firn_catalog_client::{CatalogClient, StaticToken};
+use firn_inventory::{
+    BronzeBuilder, LogPosition, bronze_schema, decode, record_key,
+    tables::{COMPLIANCE_TOPIC, INVENTORY_TOPIC, RECEIVED_AT_HEADER, TENANT_HEADER},
+};
+use firn_policy::{FindingState, Observation, TransitionRecord, compile, finding_id, observe, shipped, tick};
+use firn_stream::{EmbeddedConfig, EmbeddedLog, ProduceRecord, Record, TopicPartition, TopicSpec};
+use firn_table::{FileIo, StorageConfig};
+use serde_json::json;
+
+use super::*;
+use crate::index::Filter;
+use faults::{Fault, FaultyLog};
+
+const PARTITIONS: i32 = 2;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Lab {
+    log: Arc<EmbeddedLog>,
+    /// Receipt time of the first record: in the future, so that the wall clock opens nothing.
+    base_us: i64,
+    _folder: tempfile::TempDir,
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(EmbeddedConfig::new(folder.path().join("log.db"))).unwrap();
+        let spec = TopicSpec {
+            name: INVENTORY_TOPIC.to_owned(),
+            partitions: PARTITIONS,
+            compacted: false,
+            retention: None,
+        };
+        log.ensure_topic(&spec).await.unwrap();
+        let base_us = (Utc::now() + chrono::Duration::days(1)).timestamp_micros();
+        Self { log, base_us, _folder: folder }
+    }
+
+    fn worker(&self, log: Arc<dyn Log>) -> Worker {
+        let tokens = Arc::new(StaticToken("none".to_owned()));
+        // Port 1 answers nobody: rules come from the book alone.
+        let catalog = CatalogClient::new("http://127.0.0.1:1", tokens).unwrap();
+        let book = RuleBook::new(catalog, FileIo::new(StorageConfig::default()));
+        for tenant in ["acme", "zeta"] {
+            book.put(tenant, shipped().into_iter().map(Ok).collect(), "commit-1", None);
+        }
+        Worker {
+            log,
+            book: Arc::new(book),
+            index: FindingsIndex::default(),
+            board: StatusBoard::default(),
+            config: AlertsConfig { partitions: PARTITIONS, ..AlertsConfig::default() },
+        }
+    }
+
+    /// Hosts that break and mend rules, by a generator that knows its seed; `count` records from `first` on.
+    async fn upload(&self, first: i64, count: i64) {
+        let records = (first..first + count).map(|number| {
+            let dice = |sides: i64, salt: i64| (number.wrapping_mul(2_654_435_761) >> salt).rem_euclid(sides);
+            let (tenant, host) = (["acme", "zeta"][(dice(2, 7)) as usize], format!("host-{}", dice(9, 11)));
+            let inventory = json!({
+                "host_id": host, "hostname": host, "os_type": "windows",
+                "disk_encrypted": dice(3, 13) > 0, "firewall_enabled": dice(4, 15) > 0,
+                "disk_total_bytes": 1000, "disk_free_bytes": 50 + dice(100, 17),
+                "local_admins": vec!["admin"; dice(6, 19) as usize],
+            });
+            ProduceRecord {
+                topic: INVENTORY_TOPIC.to_owned(),
+                key: Some(record_key(tenant, &host).into()),
+                partition: None,
+                value: Some(inventory.to_string().into()),
+                headers: vec![
+                    (TENANT_HEADER.to_owned(), tenant.into()),
+                    // 97 seconds apart: an hour of grace ends after some dozen records.
+                    (RECEIVED_AT_HEADER.to_owned(), (self.base_us + number * 97_000_000).to_string().into()),
+                ],
+            }
+        });
+        for result in self.log.append(records.collect()).await {
+            result.unwrap();
+        }
+    }
+
+    async fn read_all(&self, topic: &str) -> BTreeMap<i32, Vec<Record>> {
+        let mut all = BTreeMap::new();
+        let Some(known) = self.log.topic(topic).await.unwrap() else { return all };
+        for partition in 0..known.partitions {
+            let from = TopicPartition { topic: topic.to_owned(), partition };
+            let end = self.log.offsets(topic).await.unwrap()[partition as usize].end;
+            let count = usize::try_from(end).unwrap();
+            let records =
+                if count == 0 { Vec::new() } else { self.log.read(&from, 0, count, PATIENCE).await.unwrap() };
+            assert_eq!(records.len(), count, "{topic}/{partition}");
+            all.insert(partition, records);
+        }
+        all
+    }
+
+    async fn transitions(&self) -> Vec<TransitionRecord> {
+        let records = self.read_all(COMPLIANCE_TOPIC).await;
+        let parse = |record: &Record| serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
+        records.values().flatten().map(parse).collect()
+    }
+
+    /// Waits until the group has passed every record of `inventory`.
+    async fn until_caught_up(&self) {
+        let caught_up = async {
+            loop {
+                let ends = self.log.offsets(INVENTORY_TOPIC).await.unwrap();
+                let committed = self.log.committed(GROUP, INVENTORY_TOPIC).await.unwrap();
+                if ends.iter().zip(&committed).all(|(range, done)| done.unwrap_or_default() == range.end) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, caught_up).await.expect("the worker catches up");
+    }
+
+    /// Waits until at least `count` transitions are published.
+    async fn until_transitions(&self, count: usize) {
+        let enough = async {
+            while self.transitions().await.len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, enough).await.expect("transitions are published");
+    }
+
+    /// What must have been told, computed a record at a time from the log and the rules alone.
+    async fn expected(&self) -> Vec<(String, u64, String)> {
+        let rules: Vec<_> =
+            shipped().iter().map(|policy| compile(policy, &bronze_schema()).unwrap()).collect();
+        let mut told = Vec::new();
+        for records in self.read_all(INVENTORY_TOPIC).await.into_values() {
+            let mut states: HashMap<(String, String, usize), FindingState> = HashMap::new();
+            let mut time_us = i64::MIN;
+            for record in &records {
+                let decoded = decode(record.value.as_deref().unwrap()).unwrap();
+                let text = |at: usize| std::str::from_utf8(&record.headers[at].1).unwrap().to_owned();
+                let (tenant, received_at_us) = (text(0), text(1).parse::<i64>().unwrap());
+                time_us = time_us.max(received_at_us);
+                let position = LogPosition {
+                    topic_id: "t".to_owned(),
+                    partition: record.partition,
+                    offset: record.offset,
+                    received_at_us,
+                    source: "native".to_owned(),
+                };
+                let mut builder = BronzeBuilder::default();
+                builder.push(&decoded, &position);
+                let batch = builder.finish();
+                for (at, rule) in rules.iter().enumerate() {
+                    let place = (tenant.clone(), decoded.inventory.host_id.clone(), at);
+                    let id = finding_id(&place.0, &place.1, &rule.policy.id);
+                    let order = (received_at_us, received_at_us, record.partition, record.offset);
+                    let seen = Observation { verdict: rule.evaluate(&batch).0.verdicts[0], order };
+                    let mut state = states.remove(&place);
+                    if let Some(known) = &state {
+                        let (after, opened) = tick(&rule.policy, known, received_at_us);
+                        told.extend(
+                            opened.map(|t| (id.clone(), t.version, format!("{:?} {}", t.to, t.at_us))),
+                        );
+                        state = Some(after);
+                    }
+                    let (after, seen) = observe(&rule.policy, state.as_ref(), &seen);
+                    told.extend(seen.map(|t| (id, t.version, format!("{:?} {}", t.to, t.at_us))));
+                    states.insert(place, after);
+                }
+            }
+            for ((tenant, host, at), state) in &states {
+                let (_, opened) = tick(&rules[*at].policy, state, time_us);
+                let id = finding_id(tenant, host, &rules[*at].policy.id);
+                told.extend(opened.map(|t| (id, t.version, format!("{:?} {}", t.to, t.at_us))));
+            }
+        }
+        told.sort();
+        told
+    }
+
+    async fn assert_exactly_what_a_replay_tells(&self) {
+        let expected = self.expected().await;
+        assert!(expected.len() > 50, "the scenario is too quiet: {}", expected.len());
+        self.until_transitions(expected.len()).await;
+        let counter = |version: u64| version & ((1 << 40) - 1);
+        let tell =
+            |t: TransitionRecord| (t.finding_id, counter(t.version), format!("{:?} {}", t.to, t.at_us));
+        let mut told: Vec<_> = self.transitions().await.into_iter().map(tell).collect();
+        told.sort();
+        assert_eq!(told, expected);
+    }
+}
+
+fn start(worker: &Worker) -> (tokio::task::JoinHandle<Result<(), AlertsError>>, CancellationToken) {
+    let (worker, stop) = (worker.clone(), CancellationToken::new());
+    let token = stop.clone();
+    (tokio::spawn(async move { worker.run(&token).await }), stop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_and_kills_in_the_middle_lose_and_double_no_transition() {
+    let lab = Lab::new().await;
+    for round in 0..6 {
+        lab.upload(round * 60, 60).await;
+        let before = lab.transitions().await.len();
+        let (task, stop) = start(&lab.worker(lab.log.clone()));
+        lab.until_transitions(before + 1).await;
+        if round % 2 == 0 {
+            // As by kill -9: wherever it is, it never goes on.
+            task.abort();
+            let _ = task.await;
+        } else {
+            stop.cancel();
+            task.await.unwrap().unwrap();
+        }
+    }
+    let (task, stop) = start(&lab.worker(lab.log.clone()));
+    lab.until_caught_up().await;
+    lab.assert_exactly_what_a_replay_tells().await;
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_transactions_lose_and_double_nothing_whatever_became_of_them() {
+    let lab = Lab::new().await;
+    // Before the commit as by a kill between producing and committing; after it, as by an answer that got lost.
+    let faults = vec![
+        Fault::Before,
+        Fault::None,
+        Fault::After,
+        Fault::After,
+        Fault::Before,
+        Fault::None,
+        Fault::After,
+    ];
+    let faulty = Arc::new(FaultyLog::new(lab.log.clone(), faults));
+    let worker = lab.worker(faulty.clone());
+    let (task, stop) = start(&worker);
+    for round in 0..8 {
+        lab.upload(round * 40, 40).await;
+        lab.until_caught_up().await;
+    }
+    assert_eq!(faulty.faults_left(), 0);
+    lab.assert_exactly_what_a_replay_tells().await;
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+/// The findings of `acme`, by id, once there are as many as told.
+async fn page(worker: &Worker, count: usize) -> Vec<crate::Finding> {
+    let all = async {
+        loop {
+            let mut page = worker.index.find("acme", &Filter::default(), 1_000, &worker.book);
+            if page.total == count {
+                page.findings.sort_by(|a, b| a.id.cmp(&b.id));
+                return page.findings;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("findings are shown")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restored_index_shows_what_the_live_one_showed() {
+    let lab = Lab::new().await;
+    lab.upload(0, 120).await;
+    let first = lab.worker(lab.log.clone());
+    let (task, stop) = start(&first);
+    lab.until_caught_up().await;
+    lab.until_transitions(lab.expected().await.len()).await;
+    let told = lab.transitions().await;
+    let ids: BTreeSet<_> = told.iter().filter(|t| t.tenant == "acme").map(|t| &t.finding_id).collect();
+    let live = page(&first, ids.len()).await;
+    stop.cancel();
+    task.await.unwrap().unwrap();
+    page(&first, 0).await;
+
+    let second = lab.worker(lab.log.clone());
+    let (task, stop) = start(&second);
+    assert_eq!(page(&second, ids.len()).await, live);
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn unequal_partition_counts_stop_the_worker_with_the_way_out() {
+    let lab = Lab::new().await;
+    let spec =
+        TopicSpec { name: COMPLIANCE_TOPIC.to_owned(), partitions: 5, compacted: false, retention: None };
+    lab.log.ensure_topic(&spec).await.unwrap();
+    let error = lab.worker(lab.log.clone()).run(&CancellationToken::new()).await.unwrap_err();
+    assert!(error.to_string().contains("firn alerts repartition"), "{error}");
+}

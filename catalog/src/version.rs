@@ -19,6 +19,13 @@ mod syntax;
 mod tree;
 mod workspace;
 
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod suite;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};

@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    DocumentPut, DocumentSelection, Hash, IdempotencyRow, NewEvent, ReferenceMove, Refusal, Store, StoreError, Write,
-    Written, open, postgres_server::PostgresServer,
+    DocumentPut, DocumentSelection, Hash, IdempotencyRow, NewEvent, ReferenceMove, Refusal, Store,
+    StoreError, Write, Written, open, postgres_server::PostgresServer,
 };
 
 /// Runs the suite on a database that `url` names and that is empty.
@@ -27,7 +27,8 @@ async fn conform(url: &str) {
     assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
 
     let reopened = open(url).await.unwrap();
-    let names: Vec<String> = reopened.references("swaps").await.unwrap().into_iter().map(|row| row.name).collect();
+    let names: Vec<String> =
+        reopened.references("swaps").await.unwrap().into_iter().map(|row| row.name).collect();
     assert_eq!(names, ["main"], "a reopened store has everything");
     reopened.close().await;
 }
@@ -61,7 +62,8 @@ async fn repositories_and_references(store: &dyn Store) {
     let names: Vec<String> = ["main", "dev", "absent"].map(str::to_owned).to_vec();
     let heads = store.heads("refs", &names).await.unwrap().unwrap();
     assert_eq!(heads.access_epoch, 1);
-    let found: BTreeSet<(String, Hash)> = heads.references.into_iter().map(|row| (row.name, row.hash)).collect();
+    let found: BTreeSet<(String, Hash)> =
+        heads.references.into_iter().map(|row| (row.name, row.hash)).collect();
     assert_eq!(found, BTreeSet::from([("main".to_owned(), hash("0")), ("dev".to_owned(), hash("1"))]));
     assert_eq!(store.heads("refs", &[]).await.unwrap().unwrap().references, []);
 
@@ -126,7 +128,13 @@ async fn objects(store: &dyn Store) {
 
 fn put(kind: &str, key: &str, expected_version: Option<i64>, body: Option<&str>) -> DocumentPut {
     let body = body.map(|body| Bytes::from(body.to_owned()));
-    DocumentPut { kind: kind.to_owned(), tenant: "acme".to_owned(), key: key.to_owned(), expected_version, body }
+    DocumentPut {
+        kind: kind.to_owned(),
+        tenant: "acme".to_owned(),
+        key: key.to_owned(),
+        expected_version,
+        body,
+    }
 }
 
 async fn documents(store: &dyn Store) {
@@ -173,7 +181,8 @@ fn key_row(key: &str, request: &str) -> IdempotencyRow {
 async fn idempotency(store: &dyn Store) {
     create(store, "keys").await;
     let first = key_row("k", "request");
-    let refusal = IdempotencyRow { commit_hash: None, error: Some("409 gone".to_owned()), ..key_row("e", "request") };
+    let refusal =
+        IdempotencyRow { commit_hash: None, error: Some("409 gone".to_owned()), ..key_row("e", "request") };
     let write = Write { idempotency: vec![first.clone(), refusal.clone()], ..writing("keys") };
     assert_eq!(store.write(&write).await.unwrap(), Written::Done);
     let again = Write { idempotency: vec![key_row("k", "another")], ..writing("keys") };
@@ -228,13 +237,16 @@ async fn events_of_concurrent_writers_have_no_gaps(store: Arc<dyn Store>) {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
             let references = vec![moved(&format!("branch-{writer}"), None, Some("0"))];
-            store.write(&Write { references, events: vec![event("commit", writer)], ..writing("numbers") }).await
+            store
+                .write(&Write { references, events: vec![event("commit", writer)], ..writing("numbers") })
+                .await
         })
     });
     for writer in writers.collect::<Vec<_>>() {
         assert_eq!(writer.await.unwrap().unwrap(), Written::Done);
     }
-    let numbers: Vec<i64> = store.events("numbers", 0, 100).await.unwrap().iter().map(|row| row.number).collect();
+    let numbers: Vec<i64> =
+        store.events("numbers", 0, 100).await.unwrap().iter().map(|row| row.number).collect();
     assert_eq!(numbers, (1..=16).collect::<Vec<_>>());
 }
 

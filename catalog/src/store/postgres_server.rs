@@ -36,7 +36,14 @@ impl PostgresServer {
             chown(&data, Some(user), Some(group)).unwrap();
         }
         let initdb = command(&binaries.join("initdb"))
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .current_dir("/")
             .output()
@@ -53,7 +60,8 @@ impl PostgresServer {
     pub(crate) fn create_database(&self, name: &str) -> String {
         let mut createdb = Command::new(self.binaries.join("createdb"));
         let port = self.port.to_string();
-        let status = createdb.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port, name]).status().unwrap();
+        let status =
+            createdb.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port, name]).status().unwrap();
         assert!(status.success(), "createdb failed");
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }

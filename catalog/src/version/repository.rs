@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Commit, CommitRequest, Committed, Content, EntryRange, Event, IdempotencyRecord, Key, MergeRequest,
-    Merged, NamedRef, Resolved,
+    Merged, Resolved,
     apply::{self, Head},
     archive::Archive,
     group::{self, Outcome, Queues, Work},

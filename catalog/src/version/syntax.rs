@@ -133,9 +133,9 @@ mod tests {
             ("dev~2", expression(Some("dev"), false, &[Step::Back(2)])),
             ("dev~", expression(Some("dev"), false, &[Step::Back(1)])),
             ("dev^2", expression(Some("dev"), false, &[Step::Parent(2)])),
-            ("dev*2026-11-22T10:00:00Z", expression(Some("dev"), false, &[instant.clone()])),
+            ("dev*2026-11-22T10:00:00Z", expression(Some("dev"), false, std::slice::from_ref(&instant))),
             ("*2026-11-22T10:00:00.500Z", expression(Some("main"), false, &[fraction])),
-            ("dev*1795341600000", expression(Some("dev"), false, &[instant.clone()])),
+            ("dev*1795341600000", expression(Some("dev"), false, std::slice::from_ref(&instant))),
             (
                 &format!("dev@{HASH}~1^2*2026-11-22T10:00:00Z"),
                 expression(Some("dev"), true, &[Step::Back(1), Step::Parent(2), instant]),

@@ -22,7 +22,11 @@ type Model = BTreeMap<Key, Content>;
 
 fn key(number: u16) -> Key {
     let namespace = format!("n{}", number % 7);
-    if number.is_multiple_of(5) { Key(vec![namespace, format!("t{number}")]) } else { Key(vec![format!("t{number}")]) }
+    if number.is_multiple_of(5) {
+        Key(vec![namespace, format!("t{number}")])
+    } else {
+        Key(vec![format!("t{number}")])
+    }
 }
 
 fn content(value: u8) -> Content {
@@ -87,7 +91,11 @@ async fn check_history(history: Vec<Vec<(u16, Option<u8>)>>) {
         let all = EntryRange { limit: usize::MAX, ..EntryRange::default() };
         assert_eq!(entries(&workspace, root, &all).await.unwrap().0, Vec::from_iter(model.clone()));
         let at_once = model.iter().map(|(key, content)| (key.clone(), Some(content.clone()))).collect();
-        assert_eq!(update(&mut workspace, *EMPTY_ROOT, at_once).await.unwrap(), root, "one state has one root");
+        assert_eq!(
+            update(&mut workspace, *EMPTY_ROOT, at_once).await.unwrap(),
+            root,
+            "one state has one root"
+        );
         for number in (0..1500).step_by(37) {
             assert_eq!(get(&workspace, root, &key(number)).await.unwrap(), model.get(&key(number)).cloned());
         }

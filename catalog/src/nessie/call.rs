@@ -1,0 +1,111 @@
+//! What every handler gets: the tenant, the path, the query, and who calls.
+
+use std::collections::HashMap;
+
+use axum::{
+    extract::{FromRequestParts, Path, RawQuery},
+    http::{HeaderMap, request::Parts},
+};
+use firn_auth::{Principal, Role};
+use serde::de::DeserializeOwned;
+
+use super::{error::NessieError, text};
+use crate::{
+    CatalogError,
+    management::{self, AppState},
+    version::{Hash, Key, Repository},
+};
+
+const DEFAULT_PAGE: usize = 250;
+const LARGEST_PAGE: usize = 1000;
+
+/// A request without its body.
+pub(super) struct Call {
+    state: AppState,
+    headers: HeaderMap,
+    path: HashMap<String, String>,
+    query: Vec<(String, String)>,
+}
+
+impl FromRequestParts<AppState> for Call {
+    type Rejection = NessieError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Self::Rejection> {
+        let Path(path) = Path::<HashMap<String, String>>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| CatalogError::Invalid(rejection.body_text()))?;
+        let Ok(RawQuery(query)) = RawQuery::from_request_parts(parts, state).await;
+        let query = query.unwrap_or_default();
+        let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Ok(Self { state: state.clone(), headers: parts.headers.clone(), path, query })
+    }
+}
+
+impl Call {
+    /// The tenant's repository, if the caller has at least this role there.
+    pub(super) fn repository(&self, role: Role) -> Result<(Repository, Principal), CatalogError> {
+        let tenant = self.path("tenant");
+        let principal = management::authorize(&self.state, &self.headers, tenant, role)?;
+        Ok((self.state.versions.repository(tenant), principal))
+    }
+
+    /// A part of the path.
+    pub(super) fn path(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// The branch that the path names, and the commit that the caller expects in its history: `name` or `name@hash`.
+    pub(super) fn target(&self) -> Result<(String, Option<Hash>), CatalogError> {
+        let (name, hash) = self.path("ref").split_once('@').unwrap_or((self.path("ref"), ""));
+        let name = if matches!(name, "" | "-") { "main" } else { name };
+        let hash = if hash.is_empty() { None } else { Some(hash.parse().map_err(wrong_hash)?) };
+        Ok((name.to_owned(), hash))
+    }
+
+    /// A parameter that isn't empty.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let given = self.query.iter().find(|(given, value)| given == name && !value.is_empty());
+        given.map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a parameter.
+    pub(super) fn parameters<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.query.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A key as a parameter.
+    pub(super) fn key(&self, name: &str) -> Option<Key> {
+        self.parameter(name).map(text::key)
+    }
+
+    /// Whether a parameter is `true`.
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.parameter(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// How many items a page may have. Refuses filters on the way, which every list takes.
+    pub(super) fn page_size(&self) -> Result<usize, CatalogError> {
+        if self.parameter("filter").is_some() {
+            return Err(CatalogError::Invalid(
+                "filters are not supported: leave 'filter' out and filter the answer".into(),
+            ));
+        }
+        let Some(given) = self.parameter("max-records") else { return Ok(DEFAULT_PAGE) };
+        match given.parse::<usize>() {
+            Ok(0) => Ok(DEFAULT_PAGE),
+            Ok(size) => Ok(size.min(LARGEST_PAGE)),
+            Err(_) => Err(CatalogError::Invalid(format!("'max-records' is a number, not '{given}'"))),
+        }
+    }
+}
+
+/// Reads a JSON body.
+pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CatalogError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| CatalogError::Invalid(format!("the body can't be read: {error}")))
+}
+
+/// For hashes in paths and bodies.
+pub(super) fn wrong_hash(error: impl std::fmt::Display) -> CatalogError {
+    CatalogError::Invalid(error.to_string())
+}

@@ -1,0 +1,66 @@
+//! Contents by key.
+
+use axum::{Json, body::Bytes};
+use firn_auth::Role;
+use firn_catalog_client::nessie::ContentKey;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    call::{self, Call},
+    effective,
+    error::NessieError,
+    text,
+};
+use crate::{CatalogError, error::Missing, version::Key};
+
+/// More keys than this are asked for in several requests.
+const MAX_KEYS: usize = 10_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Requested {
+    requested_keys: Vec<ContentKey>,
+}
+
+pub(super) async fn one(call: Call) -> Result<Json<Value>, NessieError> {
+    let (repository, _) = call.repository(Role::Reader)?;
+    let resolved = repository.resolve(call.path("ref")).await?;
+    let key = text::key(call.path("key"));
+    let found = repository.get(resolved.hash, std::slice::from_ref(&key)).await?;
+    let Some(content) = found.into_iter().next().flatten() else {
+        let hint = format!(" at {}", resolved.hash);
+        return Err(CatalogError::NotFound { what: Missing::Content, name: key.to_string(), hint }.into());
+    };
+    Ok(Json(json!({"content": *content.0, "effectiveReference": effective(&resolved)})))
+}
+
+pub(super) async fn several_by_query(call: Call) -> Result<Json<Value>, NessieError> {
+    let keys = call.parameters("key").map(text::key).collect();
+    several(&call, keys).await
+}
+
+pub(super) async fn several_by_body(call: Call, bytes: Bytes) -> Result<Json<Value>, NessieError> {
+    let requested: Requested = call::body(&bytes)?;
+    several(&call, requested.requested_keys.into_iter().map(text::own_key).collect()).await
+}
+
+/// Keys without content are left out, as in Nessie.
+async fn several(call: &Call, keys: Vec<Key>) -> Result<Json<Value>, NessieError> {
+    let (repository, _) = call.repository(Role::Reader)?;
+    if keys.len() > MAX_KEYS {
+        return Err(CatalogError::Invalid(format!(
+            "ask for at most {MAX_KEYS} keys at once, not {}",
+            keys.len()
+        ))
+        .into());
+    }
+    let resolved = repository.resolve(call.path("ref")).await?;
+    let found = repository.get(resolved.hash, &keys).await?;
+    let contents: Vec<Value> = keys
+        .iter()
+        .zip(found)
+        .filter_map(|(key, content)| Some(json!({"key": text::wire_key(key), "content": *content?.0})))
+        .collect();
+    Ok(Json(json!({"contents": contents, "effectiveReference": effective(&resolved)})))
+}

@@ -9,7 +9,7 @@ use crate::{
     CatalogError,
     iceberg,
     management::{self, AppState},
-    //nessie nessie,
+    nessie,
 };
 
 /// An open catalog. Cheap to clone.
@@ -27,7 +27,7 @@ impl Catalog {
     /// `/iceberg/…`, `/nessie/{tenant}/api/v2/…`, `/v1/tenants…` (tenants, leases, events).
     pub fn router(&self) -> Router {
         iceberg::router(self.state.clone())
-            //nessie .merge(nessie::router(self.state.clone()))
+            .merge(nessie::router(self.state.clone()))
             .merge(management::router(self.state.clone()))
     }
 

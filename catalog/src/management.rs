@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod clients;
 mod events;
 mod leases;
 mod state;
@@ -9,10 +10,11 @@ mod tenants;
 
 use axum::{
     Router,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 
 pub(crate) use access::{authenticate, authorize};
+pub(crate) use clients::client_claims;
 pub(crate) use state::AppState;
 pub(crate) use tenants::{create_tenant, tenant_names};
 
@@ -22,6 +24,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/tenants", get(tenants::list).post(tenants::create))
         .route("/v1/tenants/{tenant}", get(tenants::show))
         .route("/v1/tenants/{tenant}/leases/{name}", post(leases::acquire).delete(leases::release))
+        .route("/v1/tenants/{tenant}/clients", post(clients::create))
+        .route("/v1/tenants/{tenant}/clients/{name}", delete(clients::remove))
         .route("/v1/tenants/{tenant}/events", get(events::list))
         .with_state(state)
 }

@@ -22,6 +22,9 @@ mod types;
 mod update;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use create::{NewTable, new_table};
 pub(crate) use document::Document;
 pub(crate) use error::MetadataError;

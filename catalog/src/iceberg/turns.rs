@@ -20,9 +20,15 @@ type Place = (String, String, Key);
 type Queue = Arc<tokio::sync::Mutex<()>>;
 
 /// The queues of all tables that are being committed to.
-#[derive(Default)]
 pub(crate) struct Turns {
     queues: Arc<Mutex<HashMap<Place, Queue>>>,
+    max_wait: Duration,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { queues: Arc::default(), max_wait: MAX_WAIT }
+    }
 }
 
 /// Turns at one or several tables, until dropped.
@@ -51,7 +57,8 @@ impl Turns {
             if Arc::strong_count(&queue) > MAX_WAITING {
                 return Err(crowded());
             }
-            let guard = tokio::time::timeout(MAX_WAIT, queue.lock_owned()).await.map_err(|_| crowded())?;
+            let guard =
+                tokio::time::timeout(self.max_wait, queue.lock_owned()).await.map_err(|_| crowded())?;
             turn.held.push((place, guard));
         }
         Ok(turn)
@@ -98,9 +105,9 @@ mod tests {
         assert!(turns.queues.lock().unwrap().is_empty());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_wait_has_an_end() {
-        let turns = Turns::default();
+        let turns = Turns { max_wait: Duration::from_millis(1), ..Turns::default() };
         let _held = turns.take("t", "main", keys(&["a"])).await.unwrap();
         let waited = turns.take("t", "main", keys(&["a"])).await;
         assert!(matches!(waited, Err(CatalogError::Unavailable(_))));

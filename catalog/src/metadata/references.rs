@@ -60,11 +60,12 @@ impl Change {
             let snapshot = self.document.find("snapshots", "snapshot-id", current);
             match snapshot.and_then(|snapshot| snapshot["parent-snapshot-id"].as_i64()) {
                 None | Some(-1) => return Ok(()),
+                Some(parent) if parent == previous => return Ok(()),
                 Some(parent) if parent == current => break,
                 Some(parent) => current = parent,
             }
         }
-        if current == previous || current == id {
+        if current == id {
             return Ok(());
         }
         Err(MetadataError::Stale(format!(

@@ -82,7 +82,10 @@ pub(crate) fn check_view_requirements(view: &Document, requirements: &[Value]) -
                 }
             }
             (kind, _) => {
-                return invalid(format!("there is no such requirement of a view: {}", kind.unwrap_or("none")));
+                return invalid(format!(
+                    "there is no such requirement of a view: {}",
+                    kind.unwrap_or("none")
+                ));
             }
         }
     }

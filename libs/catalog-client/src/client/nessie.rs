@@ -61,7 +61,7 @@ impl TenantClient {
             let path = self.tree(&format!("{name}@{}", head.hash()));
             match self.transport.delete(&path).await {
                 Err(error) if error.kind == ClientErrorKind::Conflict && attempt < DELETE_ATTEMPTS => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 answer => return answer,
             }

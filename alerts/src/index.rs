@@ -61,7 +61,7 @@ pub struct FindingsPage {
 /// What to look for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
-    /// Any of these; all but pending ones if empty.
+    /// Any of these; if empty, all that people were ever told of.
     pub(crate) statuses: Vec<FindingStatus>,
     pub(crate) rule_id: Option<String>,
     pub(crate) host_id: Option<String>,
@@ -202,7 +202,7 @@ impl Tenant {
 impl Filter {
     fn fits(&self, finding: &HostFinding) -> bool {
         let status = if self.statuses.is_empty() {
-            finding.status != FindingStatus::Pending && finding.version > 0
+            finding.version > 0
         } else {
             self.statuses.contains(&finding.status)
         };

@@ -1,14 +1,29 @@
 //! The harness: real servers, the built binary, and other people's clients, for the end-to-end suite.
 //!
-//! Nothing here is mocked. A server that is not installed is an error that names the command to install it.
+//! Nothing here is mocked. A server that is not installed is an error that names the command to install it:
+//! `scripts/test-servers install`. Servers run on free ports in temporary folders and are stopped by process id.
 
+mod cache;
 mod firn_process;
+mod kafka;
+mod opensearch;
+mod ports;
+mod postgres;
+mod process;
 mod python;
+mod s3;
+mod wait;
 
 use std::net::TcpListener;
 
 pub use firn_process::{FirnProcess, firn, firn_binary, firn_command, firn_stdout};
+pub use kafka::Kafka;
+pub use opensearch::OpenSearch;
+pub use postgres::Postgres;
+pub use process::Process;
 pub use python::python;
+pub use s3::SeaweedFs;
+pub use wait::until;
 
 /// A port that was free a moment ago.
 pub fn free_port() -> std::io::Result<u16> {

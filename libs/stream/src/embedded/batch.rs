@@ -31,6 +31,12 @@ pub(super) struct Membership {
     pub(super) member: Member,
 }
 
+/// A partition number that a member got, and where it starts in each topic.
+pub(super) struct Claimed {
+    pub(super) number: i32,
+    pub(super) starts: Vec<(TopicPartition, i64)>,
+}
+
 /// The writer's transaction.
 pub(super) struct Batch<'a> {
     pub(super) transaction: &'a Transaction<'a>,
@@ -226,7 +232,7 @@ impl<'a> Batch<'a> {
         topics: &[String],
         numbers: &[i32],
         from_beginning: bool,
-    ) -> rusqlite::Result<Vec<(i32, Vec<(TopicPartition, i64)>)>> {
+    ) -> rusqlite::Result<Vec<Claimed>> {
         let granted = self.groups().claim(&by.group, by.member, numbers);
         let mut claimed = Vec::with_capacity(granted.len());
         for number in granted {
@@ -237,7 +243,7 @@ impl<'a> Batch<'a> {
                 let Ok(slot) = self.layout.slot_of(&partition) else { continue };
                 starts.push((partition, self.start_of(&by.group, slot, from_beginning)?));
             }
-            claimed.push((number, starts));
+            claimed.push(Claimed { number, starts });
         }
         Ok(claimed)
     }

@@ -10,7 +10,12 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 
-use super::{batch::Membership, groups::Step, readers, writer::Core};
+use super::{
+    batch::{Claimed, Membership},
+    groups::Step,
+    readers,
+    writer::Core,
+};
 use crate::{Consumer, Event, StreamError, StreamErrorKind, SubscribeOptions, TopicPartition};
 
 /// How often a waiting member looks after the group, at least: for others that hang.
@@ -97,7 +102,7 @@ impl EmbeddedConsumer {
             .submit(0, move |batch| batch.claim(&by, &topics, &numbers, from_beginning).map(Ok))
             .await?;
         let mut assigned = Vec::new();
-        for (number, starts) in claimed {
+        for Claimed { number, starts } in claimed {
             self.held.insert(number);
             for (partition, offset) in starts {
                 assigned.push(partition.clone());

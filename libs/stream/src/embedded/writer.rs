@@ -17,7 +17,7 @@ use super::{
 use crate::{StreamError, StreamErrorKind};
 
 /// What may wait for the writer, in KiB: each job counts its payload and at least one.
-const QUEUE_KIB: u32 = 64 << 10;
+const QUEUE_KIB: u32 = 16 << 10;
 
 /// Jobs of one transaction.
 const BATCH_JOBS: usize = 1024;
@@ -74,7 +74,8 @@ pub(super) struct Core {
     shared: Arc<Shared>,
     pub(super) readers: Arc<Readers>,
     room: Arc<Semaphore>,
-    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    /// As deep as there is room, so that a job with room is never kept waiting.
+    jobs: Option<mpsc::SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,7 +89,7 @@ impl Core {
             groups: Mutex::default(),
             changes: watch::Sender::new(0),
         });
-        let (jobs, waiting) = mpsc::channel();
+        let (jobs, waiting) = mpsc::sync_channel(QUEUE_KIB as usize);
         let readers = Arc::new(Readers::new(config.path.clone()));
         let writer = Writer {
             connection,
@@ -120,7 +121,7 @@ impl Core {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Submission { work: Some(work), outcome: None, reply, _room: room });
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(job).map_err(|_| stopped())?;
+        jobs.try_send(job).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult},
     client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -85,7 +85,7 @@ fn options() -> AdminOptions {
 /// One topic was asked for, so one result is expected; `done_already` is success.
 fn settled(
     doing: &str,
-    answer: Result<Vec<Result<String, (String, RDKafkaErrorCode)>>, KafkaError>,
+    answer: Result<Vec<TopicResult>, KafkaError>,
     done_already: RDKafkaErrorCode,
 ) -> Result<(), StreamError> {
     match answer.map_err(|error| failed(doing, &error))?.pop() {

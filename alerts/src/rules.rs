@@ -161,7 +161,7 @@ impl RuleBook {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "tenants could not be listed; their rules stay as they are")
+                    tracing::warn!(%error, "tenants could not be listed; their rules stay as they are");
                 }
             }
             tokio::select! {

@@ -136,7 +136,7 @@ async fn promotions(
     let mut promotions = state.history.of(tenant.as_str());
     let known: HashSet<_> = promotions.iter().map(|record| record.run.clone()).collect();
     promotions.extend(log.iter().filter_map(published).filter(|record| !known.contains(&record.run)));
-    promotions.sort_by(|a, b| b.started_at_ms.cmp(&a.started_at_ms));
+    promotions.sort_by_key(|record| std::cmp::Reverse(record.started_at_ms));
     promotions.truncate(paging.limit.unwrap_or(20).min(MOST_RUNS));
     Json(Promotions { promotions }).into_response()
 }
@@ -167,5 +167,50 @@ async fn list_models(
             Json(Models { models: state.graph.models().iter().map(ModelView::of).collect() }).into_response()
         }
         Err(refusal) => *refusal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use axum::{body::Body, http::Request};
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt;
+
+    use crate::{
+        promotion::TenantPlace,
+        testing::{Lake, inventory},
+    };
+
+    async fn get(lake: &Lake, compactor: &crate::Compactor, path: &str, token: &str) -> (u16, Value) {
+        let request =
+            Request::get(path).header("authorization", format!("Bearer {token}")).body(Body::empty());
+        let answer = compactor.router(lake.key.verifier()).oneshot(request.unwrap()).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn runs_and_models_are_shown_to_readers_also_after_a_restart() {
+        let lake = Lake::start().await;
+        lake.report(&[inventory(0, "h1", "e1", json!({}))]).await;
+        let first = lake.compactor("one");
+        first.promotion.visit(&lake.client, &mut TenantPlace::default(), &CancellationToken::new()).await;
+        let token = lake.key.service_token("reader", Duration::from_secs(60));
+        let restarted = lake.compactor("one");
+        for compactor in [&first, &restarted] {
+            let (status, body) = get(&lake, compactor, "/v1/tenants/acme/promotions", &token).await;
+            assert_eq!((status, body["promotions"].as_array().unwrap().len()), (200, 1), "{body}");
+            assert_eq!(body["promotions"][0]["state"], "succeeded");
+            assert_eq!(body["promotions"][0]["receipt"]["models"][0]["rows"], 1);
+        }
+        let (status, body) = get(&lake, &restarted, "/v1/tenants/acme/models", &token).await;
+        assert_eq!((status, &body["models"][0]["table"]), (200, &json!("silver.inventory")));
+        let (status, body) = get(&lake, &restarted, "/v1/tenants/acme/models", "forged").await;
+        assert_eq!((status, &body["error"]["code"]), (401, &json!(401)));
     }
 }

@@ -63,7 +63,6 @@ impl Compactor {
     }
 
     /// `/v1/tenants/{tenant}/promotions` and `/v1/tenants/{tenant}/models`.
-    #[must_use]
     pub fn router(&self, verifier: Verifier) -> Router {
         api::router(
             self.client.clone(),

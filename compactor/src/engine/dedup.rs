@@ -192,3 +192,81 @@ async fn reach(session: &SessionContext, dedup: &Dedup) -> Result<Option<(String
     let low = literal(low.value(0).saturating_sub(within_us));
     Ok(low.zip(literal(high.value(0).saturating_add(within_us))))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use datafusion::{
+        arrow::{array::TimestampMicrosecondArray, compute::concat_batches},
+        catalog::MemTable,
+    };
+    use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
+
+    use super::*;
+
+    const DAY: i64 = 86_400_000_000;
+
+    fn dedup() -> Dedup {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Dedup {
+            key: names(&["host_id", "event_id"]),
+            within: Duration::from_secs(7 * 86_400),
+            time: "received_at".to_owned(),
+            order: names(&["log_offset"]),
+        }
+    }
+
+    /// Rows of offset, event (none: 0) and day.
+    fn batch(rows: &[(i64, u8, i64)]) -> RecordBatch {
+        let hosts: StringArray = rows.iter().map(|_| Some("h")).collect();
+        let events: StringArray = rows.iter().map(|row| (row.1 > 0).then(|| row.1.to_string())).collect();
+        let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.2 * DAY));
+        let columns: [(&str, ArrayRef); 4] = [
+            ("host_id", Arc::new(hosts)),
+            ("event_id", Arc::new(events)),
+            ("received_at", Arc::new(times.with_timezone("UTC"))),
+            ("log_offset", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)))),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+    }
+
+    fn table(batch: &RecordBatch) -> Arc<dyn TableProvider> {
+        Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]).unwrap())
+    }
+
+    async fn kept(increment: &RecordBatch, before: &RecordBatch) -> RecordBatch {
+        let kept = (before.num_rows() > 0).then(|| table(before));
+        let repeats = find_repeats(&SessionContext::new(), &dedup(), table(increment), kept).await.unwrap();
+        let added = repeats.remove_from(&dedup(), increment).unwrap();
+        concat_batches(&before.schema(), [before, &added]).unwrap()
+    }
+
+    fn offsets(batch: &RecordBatch) -> Vec<i64> {
+        integers(batch.column(3)).unwrap().values().to_vec()
+    }
+
+    #[tokio::test]
+    async fn the_first_within_the_time_stays_and_rows_without_a_key_repeat_nothing() {
+        let rows = [(0, 1, 0), (1, 1, 3), (2, 1, 6), (3, 1, 7), (4, 1, 9), (5, 2, 0), (6, 0, 0), (7, 0, 0)];
+        assert_eq!(offsets(&kept(&batch(&rows), &batch(&[])).await), [0, 3, 5, 6, 7]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn increments_equal_full_recomputation(
+            rows in proptest::collection::vec((0_u8..3, 0_i64..20), 0..30), cut in 0_usize..30,
+        ) {
+            let rows: Vec<_> = (0_i64..).zip(rows).map(|(offset, (event, day))| (offset, event, day)).collect();
+            let cut = cut.min(rows.len());
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (full, incremental) = runtime.block_on(async {
+                let first = kept(&batch(&rows[..cut]), &batch(&[])).await;
+                (kept(&batch(&rows), &batch(&[])).await, kept(&batch(&rows[cut..]), &first).await)
+            });
+            prop_assert_eq!(offsets(&full), offsets(&incremental));
+        }
+    }
+}

@@ -123,6 +123,11 @@ mod tests {
             messages.push_str(&error.chars().take(90).collect::<String>());
             messages.push('\n');
         }
-        expect![[""]].assert_eq(&messages);
+        expect![[r#"
+            a.sql:4:3: Schema error: No field named hostnam. Valid fields are bronze.inventory.receive
+            a.sql:3:1: check 'x': Schema error: No field named colour. Valid fields are host_id.
+            a.sql:3:9: the output has no column 'host': it has os_type
+        "#]]
+        .assert_eq(&messages);
     }
 }

@@ -20,6 +20,9 @@ struct Value<'a> {
     text: &'a str,
 }
 
+/// Words and their values, as they stand.
+type Directives<'a> = Vec<(&'a str, Value<'a>)>;
+
 impl<'a> Value<'a> {
     fn error(&self, message: impl Into<String>) -> ModelError {
         ModelError {
@@ -97,10 +100,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Model, ModelError> {
 }
 
 /// The header's directives in order, and its free text.
-fn read_directives<'a>(
-    file: &'a str,
-    text: &'a str,
-) -> Result<(Vec<(&'a str, Value<'a>)>, String), ModelError> {
+fn read_directives<'a>(file: &'a str, text: &'a str) -> Result<(Directives<'a>, String), ModelError> {
     let (mut directives, mut description) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let Some(comment) = line.trim_start().strip_prefix("--") else {

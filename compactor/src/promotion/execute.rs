@@ -228,16 +228,12 @@ impl ModelRun<'_> {
         let rows = rows.select_columns(&columns).map_err(failed)?;
         let schema = lake_schema(rows.schema().as_arrow());
         let mut records = session.read_table(clean(rows, &schema).await.map_err(failed)?).map_err(failed)?;
-        if incremental && self.rules_changed() {
-            if let Some(current) = self.current_records().await? {
-                let again = session
-                    .read_table(current)
-                    .and_then(|rows| rows.select_columns(&columns))
-                    .map_err(failed)?;
-                let again =
-                    session.read_table(clean(again, &schema).await.map_err(failed)?).map_err(failed)?;
-                records = records.union(again).map_err(failed)?;
-            }
+        let again = if incremental && self.rules_changed() { self.current_records().await? } else { None };
+        if let Some(again) = again {
+            let again =
+                session.read_table(again).and_then(|rows| rows.select_columns(&columns)).map_err(failed)?;
+            let again = session.read_table(clean(again, &schema).await.map_err(failed)?).map_err(failed)?;
+            records = records.union(again).map_err(failed)?;
         }
         let records = sorted(records, &["host_id", "log_partition", "log_offset"]).map_err(failed)?;
         let records = records.execute_stream().await.map_err(failed)?;

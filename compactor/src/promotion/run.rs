@@ -155,7 +155,11 @@ impl Promotion {
     }
 
     /// Merges the branch. A lost answer is no matter: what `main` says decides what the next run does.
-    pub(super) async fn publish(&self, client: &TenantClient, receipt: &Receipt) -> Result<(), CompactorError> {
+    pub(super) async fn publish(
+        &self,
+        client: &TenantClient,
+        receipt: &Receipt,
+    ) -> Result<(), CompactorError> {
         let branch = branches::working(&receipt.run);
         let head = client.reference(&branch).await?.hash().to_owned();
         if head == receipt.base {

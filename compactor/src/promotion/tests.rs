@@ -16,7 +16,7 @@ async fn promote(lake: &Lake, promotion: &Promotion) {
     promotion.visit(&lake.client, &mut place, &CancellationToken::new()).await;
 }
 
-/// The receipt of the newest run, as "table action rows (dropped)".
+/// The receipt of the newest run, as "table action rows (dropped)"; of compliance, rows per rule.
 fn receipt(promotion: &Promotion) -> Vec<String> {
     let newest = promotion.history.of("acme").into_iter().next().unwrap();
     assert_eq!(newest.state, RunState::Succeeded, "{newest:?}");
@@ -50,17 +50,37 @@ async fn a_run_fills_every_layer_and_publishes_once() {
             "silver.inventory full 2 (1)",
             "gold.org_metrics full 1 (0)",
             "silver.device full 2 (0)",
-            "gold.compliance full 22 (0)",
+            "gold.compliance full 2 (0)",
             "silver.software full 2 (0)",
         ]
     "#]]
     .assert_debug_eq(&receipt(&promotion));
-    expect![[""]].assert_eq(&lake.rows("main", "gold.compliance", COMPLIANCE).await);
+    expect![[r#"
+        +---------+-------+----------------------+--------------------------+
+        | host_id | state | since                | evidence                 |
+        +---------+-------+----------------------+--------------------------+
+        | h1      | pass  | 2026-11-22T10:00:00Z | {"disk_encrypted":true}  |
+        | h2      | fail  | 2026-11-22T10:02:00Z | {"disk_encrypted":false} |
+        +---------+-------+----------------------+--------------------------+"#]]
+    .assert_eq(&lake.rows("main", "gold.compliance", COMPLIANCE).await);
     let metrics =
         "SELECT organization_id, window_start, hosts, samples, cpu_usage_avg, disk_used_share FROM t";
-    expect![[""]].assert_eq(&lake.rows("main", "gold.org_metrics", metrics).await);
+    expect![[r#"
+        +-----------------+----------------------+-------+---------+---------------+-----------------+
+        | organization_id | window_start         | hosts | samples | cpu_usage_avg | disk_used_share |
+        +-----------------+----------------------+-------+---------+---------------+-----------------+
+        | org-1           | 2026-11-22T10:00:00Z | 2     | 2       | 30.0          | 0.75            |
+        +-----------------+----------------------+-------+---------+---------------+-----------------+"#]]
+    .assert_eq(&lake.rows("main", "gold.org_metrics", metrics).await);
     let software = "SELECT host_id, name, version FROM t ORDER BY name";
-    expect![[""]].assert_eq(&lake.rows("main", "silver.software", software).await);
+    expect![[r#"
+        +---------+------+---------+
+        | host_id | name | version |
+        +---------+------+---------+
+        | h1      | bash | 5.2     |
+        | h1      | vim  |         |
+        +---------+------+---------+"#]]
+    .assert_eq(&lake.rows("main", "silver.software", software).await);
     assert_eq!(lake.references().await, ["main"]);
     let log = lake.client.log("main", 50, false).await.unwrap();
     let receipts = log.iter().filter(|entry| entry.commit_meta.all_properties.contains_key(RECEIPT_PROPERTY));
@@ -87,10 +107,35 @@ async fn increments_take_what_is_new_and_a_second_look_does_nothing() {
     ];
     lake.report(&reports).await;
     promote(&lake, &promotion).await;
-    expect![[""]].assert_debug_eq(&receipt(&promotion));
-    expect![[""]].assert_eq(&lake.rows("main", "gold.compliance", COMPLIANCE).await);
+    expect![[r#"
+        [
+            "silver.inventory increment 2 (1)",
+            "gold.org_metrics skip 0 (0)",
+            "silver.device increment 3 (0)",
+            "gold.compliance increment 3 (0)",
+            "silver.software skip 0 (0)",
+        ]
+    "#]]
+    .assert_debug_eq(&receipt(&promotion));
+    expect![[r#"
+        +---------+-----------+----------------------+-------------------------+
+        | host_id | state     | since                | evidence                |
+        +---------+-----------+----------------------+-------------------------+
+        | h1      | pass      | 2026-11-22T10:00:00Z | {"disk_encrypted":true} |
+        | h2      | pass      | 2026-11-22T10:03:00Z | {"disk_encrypted":true} |
+        | h3      | no_result | 2026-11-22T10:05:00Z | {"disk_encrypted":null} |
+        +---------+-----------+----------------------+-------------------------+"#]]
+    .assert_eq(&lake.rows("main", "gold.compliance", COMPLIANCE).await);
     let devices = "SELECT host_id, event_id, log_offset FROM t ORDER BY host_id";
-    expect![[""]].assert_eq(&lake.rows("main", "silver.device", devices).await);
+    expect![[r#"
+        +---------+----------+------------+
+        | host_id | event_id | log_offset |
+        +---------+----------+------------+
+        | h1      | e1       | 0          |
+        | h2      | e3       | 3          |
+        | h3      | e4       | 5          |
+        +---------+----------+------------+"#]]
+    .assert_eq(&lake.rows("main", "silver.device", devices).await);
     let status = &lake.board.all()[&(PROMOTION.to_owned(), "acme".to_owned())];
     assert_eq!(status.lag_records, Some(0));
 }
@@ -124,7 +169,14 @@ async fn a_failing_check_leaves_main_alone_and_the_branch_to_look_at() {
     let kept = lake.references().await;
     assert_eq!(kept.len(), 1 + promotion.config.keep_failed + 1, "{kept:?}");
     assert!(kept.contains(&branch), "{kept:?} {branch}");
-    expect![[""]].assert_eq(&lake.rows(&branch, "silver.hosts", "SELECT * FROM t ORDER BY host_id").await);
+    expect![[r#"
+        +---------+
+        | host_id |
+        +---------+
+        | h1      |
+        | h2      |
+        +---------+"#]]
+    .assert_eq(&lake.rows(&branch, "silver.hosts", "SELECT * FROM t ORDER BY host_id").await);
     let status = &lake.board.all()[&(PROMOTION.to_owned(), "acme".to_owned())];
     assert_eq!(status.state, StageState::Failing);
     assert!(status.message.contains("not-h2"), "{}", status.message);
@@ -150,8 +202,20 @@ async fn a_killed_run_is_never_seen_and_is_done_again() {
     assert!(lake.table("main", "silver.copy").await.is_none(), "main shows half a run");
     promote(&lake, &promotion).await;
     assert_eq!(lake.references().await, ["main"]);
-    expect![[""]].assert_debug_eq(&receipt(&promotion));
-    expect![[""]].assert_eq(&lake.rows("main", "silver.copy", "SELECT count(*) AS rows FROM t").await);
+    expect![[r#"
+        [
+            "silver.copy full 3 (0)",
+            "silver.hosts full 2 (0)",
+        ]
+    "#]]
+    .assert_debug_eq(&receipt(&promotion));
+    expect![[r#"
+        +------+
+        | rows |
+        +------+
+        | 3    |
+        +------+"#]]
+    .assert_eq(&lake.rows("main", "silver.copy", "SELECT count(*) AS rows FROM t").await);
 }
 
 #[tokio::test]
@@ -166,7 +230,13 @@ async fn of_two_runs_at_once_one_publishes_and_nothing_doubles() {
     // The other run deleted the branch of this one, as after a lost lease.
     let refused = promotion.publish(&lake.client, &slow).await.unwrap_err();
     assert!(refused.is_not_found() || refused.is_conflict(), "{refused}");
-    expect![[""]].assert_eq(&lake.rows("main", "silver.copy", "SELECT count(*) AS rows FROM t").await);
+    expect![[r#"
+        +------+
+        | rows |
+        +------+
+        | 4    |
+        +------+"#]]
+    .assert_eq(&lake.rows("main", "silver.copy", "SELECT count(*) AS rows FROM t").await);
 }
 
 #[tokio::test]

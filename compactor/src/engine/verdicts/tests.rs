@@ -80,7 +80,15 @@ async fn late_records_change_nothing_and_untouched_hosts_stay() {
     let before = judged(&rules, batch(&first), None).await;
     let second = [at(3, (2, 5, Some(true))), at(4, (2, 20, Some(false))), at(5, (0, 1, Some(false)))];
     let after = judged(&rules, batch(&second), Some(before)).await;
-    expect_test::expect![[""]].assert_eq(&shown(&after));
+    expect_test::expect![[r#"
+        +---------+---------+-----------+-----------------------------+--------------------------+------------+
+        | host_id | rule_id | state     | since                       | evidence                 | log_offset |
+        +---------+---------+-----------+-----------------------------+--------------------------+------------+
+        | h0      | disk    | fail      | 1970-01-01T00:00:00.000001Z | {"disk_encrypted":false} | 5          |
+        | h1      | disk    | pass      | 1970-01-01T00:00:00.000010Z | {"disk_encrypted":true}  | 0          |
+        | h2      | disk    | fail      | 1970-01-01T00:00:00.000010Z | {"disk_encrypted":false} | 4          |
+        | h3      | disk    | no_result | 1970-01-01T00:00:00.000010Z | {"disk_encrypted":null}  | 2          |
+        +---------+---------+-----------+-----------------------------+--------------------------+------------+"#]].assert_eq(&shown(&after));
 }
 
 #[tokio::test]
@@ -90,7 +98,15 @@ async fn a_changed_rule_judges_the_newest_record_again_and_a_withdrawn_one_goes(
     let before = judged(&rules, batch(&records), None).await;
     let changed = [policy("disk", "coalesce(disk_encrypted, false)"), policy("new", "not disk_encrypted")];
     let after = judged(&changed, batch(&records), Some(before)).await;
-    expect_test::expect![[""]].assert_eq(&shown(&after));
+    expect_test::expect![[r#"
+        +---------+---------+-----------+-----------------------------+-------------------------+------------+
+        | host_id | rule_id | state     | since                       | evidence                | log_offset |
+        +---------+---------+-----------+-----------------------------+-------------------------+------------+
+        | h1      | disk    | pass      | 1970-01-01T00:00:00.000010Z | {"disk_encrypted":true} | 0          |
+        | h1      | new     | fail      | 1970-01-01T00:00:00.000010Z | {"disk_encrypted":true} | 0          |
+        | h2      | disk    | fail      | 1970-01-01T00:00:00.000010Z | {"disk_encrypted":null} | 1          |
+        | h2      | new     | no_result | 1970-01-01T00:00:00.000010Z | {"disk_encrypted":null} | 1          |
+        +---------+---------+-----------+-----------------------------+-------------------------+------------+"#]].assert_eq(&shown(&after));
 }
 
 proptest! {

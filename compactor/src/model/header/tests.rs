@@ -60,5 +60,24 @@ fn errors_point_at_the_word() {
         "-- model: a.c\n-- kind: append\nSELECT * FROM a.b; SELECT * FROM a.d",
     ];
     let messages: Vec<_> = wrong.iter().map(|text| error_of(text)).collect();
-    expect![[""]].assert_eq(&(messages.join("\n") + "\n"));
+    expect![[r#"
+        m.sql:1:1: no 'model' in the header: add a line '-- model: silver.example'
+        m.sql:2:4: unknown directive 'kynd': known are model, kind, key, order, dedup, current, partition, interval, check, column
+        m.sql:1:11: 'Silver' is no table name: write namespace.name in a-z, 0-9 and _
+        m.sql:2:10: unknown kind 'upsert': append, latest, aggregate, full or rules
+        m.sql:3:10: 'kind' stands twice: keep one of them
+        m.sql:3:13: unknown severity 'loud': warn, drop or fail
+        m.sql:3:17: check 'x' has no condition: add a SQL boolean
+        m.sql:3:14: 'soon' is no duration: write a number and s, m, h or d
+        m.sql:3:11: write 'KEYS within DURATION of TIME by ORDER', such as 'event_id within 7d of received_at by log_offset'
+        m.sql:3:15: 'week(t)' is no partition field: write TRANSFORM(COLUMN) with identity, year, month, day, hour, bucket, truncate
+        m.sql:2:10: kind 'latest' needs '-- key:' and '-- order:'
+        m.sql:2:10: kind 'append' reads one table incrementally, this one reads a.b, a.d: use kind full, or join in a later model
+        m.sql:3:8: 'key' has no value
+        m.sql:2:10: kind 'rules' needs '-- current:', the table of latest records
+        m.sql:4:6: table 'inventory' must be written as namespace.name
+        m.sql:1:1: SQL error: ParserError("Expected: ), found: EOF")
+        m.sql:3:1: the SELECT names no table
+        m.sql:3:1: a model is one SELECT, this file holds 2 statements
+    "#]].assert_eq(&(messages.join("\n") + "\n"));
 }

@@ -1,13 +1,14 @@
 //! The catalog as one object: open it, take its router.
 
+#[cfg(test)]
+mod tests;
+
 use axum::Router;
 use firn_auth::TenantName;
 use firn_catalog_client::{Tenant, TenantCreate};
 
 use crate::{
-    CatalogConfig,
-    CatalogError,
-    iceberg,
+    CatalogConfig, CatalogError, iceberg,
     management::{self, AppState},
     nessie,
 };

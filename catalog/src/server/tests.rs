@@ -1,0 +1,10 @@
+//! The catalog over HTTP, in this process, with SQLite and local files, spoken to by the real client.
+
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod commits;
+mod harness;
+mod lists;
+mod references;
+mod views;

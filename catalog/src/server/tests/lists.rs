@@ -1,0 +1,115 @@
+//! Namespaces, names and pages.
+
+use serde_json::{Value, json};
+
+use super::harness::{Server, create, ident, new_table};
+
+#[tokio::test]
+async fn odd_names_come_back_as_they_went() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let namespace = vec!["a/b".to_owned(), "c d+e%é😀.f".to_owned()];
+    client.ensure_namespace("main", &namespace).await.unwrap();
+    client.ensure_namespace("main", &namespace).await.unwrap();
+    let name = "t 1/2%+@é";
+    client.create_table("main", &namespace, &new_table(name)).await.unwrap();
+    let tables = client.list_tables("main", &namespace).await.unwrap();
+    assert_eq!((tables.len(), tables[0].name.as_str()), (1, name));
+    client.load_table("main", &tables[0]).await.unwrap();
+    assert_eq!(client.list_namespaces("main", &["a/b".to_owned()]).await.unwrap(), [namespace]);
+    // As Java spells it: a plus for a space in a path.
+    let java = "/namespaces/a%2Fb%1Fc+d%2Be%25%C3%A9%F0%9F%98%80.f/tables/t+1%2F2%25%2B%40%C3%A9";
+    assert_eq!(server.raw("HEAD", java).send().await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn pages_are_of_one_state_and_end() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    for name in ["a", "b", "c"] {
+        create(&client, name).await;
+    }
+    // A namespace with content between the tables doesn't disturb.
+    client.ensure_namespace("main", &["ns".to_owned(), "bb".to_owned()]).await.unwrap();
+    client.create_table("main", &["ns".to_owned(), "bb".to_owned()], &new_table("x")).await.unwrap();
+    let page = |query: String| {
+        let request = server.raw("GET", &format!("/namespaces/ns/tables?{query}"));
+        async move { request.send().await.unwrap().json::<Value>().await.unwrap() }
+    };
+    let names = |page: &Value| -> Vec<String> {
+        let all = page["identifiers"].as_array().unwrap().iter();
+        all.map(|ident| ident["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = page("pageToken=&pageSize=2".to_owned()).await;
+    assert_eq!(names(&first), ["a", "b"]);
+    create(&client, "b2").await;
+    let token = first["next-page-token"].as_str().unwrap();
+    let second = page(format!("pageSize=2&pageToken={token}")).await;
+    assert_eq!((names(&second), &second["next-page-token"]), (vec!["c".to_owned()], &Value::Null));
+    assert_eq!(names(&page(String::new()).await), ["a", "b", "b2", "c"]);
+    let all = page("pageToken=".to_owned()).await;
+    assert_eq!(all["next-page-token"], Value::Null);
+    let answer = server.raw("GET", "/namespaces/ns/tables?pageToken=junk").send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+}
+
+#[tokio::test]
+async fn a_namespace_lives_and_goes() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let post = |path: &str, body: Value| server.raw("POST", path).json(&body).send();
+    let status = |method: &'static str, path: &'static str| {
+        let request = server.raw(method, path);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    assert_eq!(status("HEAD", "/namespaces/ns").await, 204);
+    assert_eq!(status("HEAD", "/namespaces/none").await, 404);
+    assert_eq!(status("GET", "/namespaces?parent=none").await, 404);
+    assert_eq!(status("GET", "/namespaces?parent=ns").await, 200);
+    assert_eq!(status("GET", "/namespaces/none/tables").await, 404);
+    assert_eq!(post("/namespaces", json!({"namespace": ["ns"]})).await.unwrap().status(), 409);
+    assert_eq!(post("/namespaces", json!({"namespace": ["no", "parent"]})).await.unwrap().status(), 404);
+
+    let set = json!({"updates": {"a": "1", "b": "2"}, "removals": ["c"]});
+    let answer: Value = post("/namespaces/ns/properties", set).await.unwrap().json().await.unwrap();
+    assert_eq!(answer, json!({"updated": ["a", "b"], "removed": [], "missing": ["c"]}));
+    let remove = json!({"removals": ["a"]});
+    let answer: Value = post("/namespaces/ns/properties", remove).await.unwrap().json().await.unwrap();
+    assert_eq!(answer, json!({"updated": [], "removed": ["a"], "missing": []}));
+    let shown: Value = server.raw("GET", "/namespaces/ns").send().await.unwrap().json().await.unwrap();
+    assert_eq!(shown, json!({"namespace": ["ns"], "properties": {"b": "2"}}));
+
+    create(&client, "t").await;
+    let full = server.raw("DELETE", "/namespaces/ns").send().await.unwrap();
+    assert_eq!(full.status(), 409);
+    assert_eq!(full.json::<Value>().await.unwrap()["error"]["type"], "NamespaceNotEmptyException");
+    client.drop_table("main", &ident("t")).await.unwrap();
+    assert_eq!(status("DELETE", "/namespaces/ns").await, 204);
+    assert_eq!(status("DELETE", "/namespaces/ns").await, 404);
+}
+
+#[tokio::test]
+async fn a_renamed_table_keeps_its_identity() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let table = create(&client, "a").await;
+    create(&client, "taken").await;
+    let rename = |to: Value| {
+        let body = json!({"source": {"namespace": ["ns"], "name": "a"}, "destination": to});
+        let request = server.raw("POST", "/tables/rename").json(&body);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    assert_eq!(rename(json!({"namespace": ["ns"], "name": "taken"})).await, 409);
+    assert_eq!(rename(json!({"namespace": ["none"], "name": "b"})).await, 404);
+    assert_eq!(rename(json!({"namespace": ["ns"], "name": "b"})).await, 204);
+    assert_eq!(client.load_table("main", &ident("b")).await.unwrap(), table);
+    assert_eq!(rename(json!({"namespace": ["ns"], "name": "c"})).await, 404);
+
+    let request = server.raw("POST", "/namespaces/ns/tables/b/unregister");
+    let last: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(last["metadata-location"].as_str(), table.metadata_location.as_deref());
+    let body = json!({"name": "again", "metadata-location": table.metadata_location, "overwrite": false});
+    let answer = server.raw("POST", "/namespaces/ns/register").json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(client.load_table("main", &ident("again")).await.unwrap().metadata, table.metadata);
+}

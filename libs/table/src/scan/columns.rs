@@ -1,7 +1,7 @@
 //! A file's columns as the table's: matched by field id, whatever their names, with casts and defaults.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     hash::{Hash, Hasher},
     sync::Arc,
@@ -35,6 +35,9 @@ use crate::{
 pub(super) struct FieldIdAdapterFactory {
     /// Values of columns in files that were written before the column was added, by field id.
     initial_defaults: Arc<HashMap<i32, ScalarValue>>,
+    /// Columns that may hold NaN. Parquet's statistics leave NaN out while DataFusion sorts it above all numbers, so these
+    /// columns are hidden from DataFusion's pruning of row groups and pages.
+    nan_columns: Arc<HashSet<i32>>,
 }
 
 impl FieldIdAdapterFactory {
@@ -46,7 +49,11 @@ impl FieldIdAdapterFactory {
             Some((field.id, scalar(&literal, column.data_type())?))
         };
         let initial_defaults = schema.as_struct().fields().iter().filter_map(initial_default).collect();
-        Self { initial_defaults: Arc::new(initial_defaults) }
+        Self { initial_defaults: Arc::new(initial_defaults), nan_columns: Arc::default() }
+    }
+
+    pub(super) fn with_nan_columns(&self, nan_columns: HashSet<i32>) -> Self {
+        Self { initial_defaults: Arc::clone(&self.initial_defaults), nan_columns: Arc::new(nan_columns) }
     }
 }
 
@@ -60,6 +67,7 @@ impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
             file,
             match_by,
             initial_defaults: Arc::clone(&self.initial_defaults),
+            nan_columns: Arc::clone(&self.nan_columns),
         }))
     }
 }
@@ -70,6 +78,7 @@ struct FieldIdAdapter {
     file: SchemaRef,
     match_by: MatchBy,
     initial_defaults: Arc<HashMap<i32, ScalarValue>>,
+    nan_columns: Arc<HashSet<i32>>,
 }
 
 impl PhysicalExprAdapter for FieldIdAdapter {
@@ -92,10 +101,11 @@ impl FieldIdAdapter {
         let Some(index) = self.match_by.find(self.file.fields(), wanted) else { return self.absent(wanted) };
         let found = self.file.field(index);
         let in_file: Arc<dyn PhysicalExpr> = Arc::new(Column::new(found.name(), index));
-        if found.data_type() == wanted.data_type() {
+        let may_be_nan = field_id(wanted).is_some_and(|id| self.nan_columns.contains(&id));
+        if found.data_type() == wanted.data_type() && !may_be_nan {
             return Ok(in_file);
         }
-        if wanted.data_type().is_nested() {
+        if wanted.data_type().is_nested() || may_be_nan {
             let to = Arc::new(wanted.clone());
             return Ok(Arc::new(ReshapeExpr { column: in_file, to, match_by: self.match_by }));
         }
@@ -116,7 +126,7 @@ impl FieldIdAdapter {
     }
 }
 
-/// A nested column of a file in the table's type.
+/// A column of a file in the table's type, opaque to pruning.
 #[derive(Debug, Clone)]
 struct ReshapeExpr {
     column: Arc<dyn PhysicalExpr>,

@@ -1,6 +1,6 @@
 //! The physical scan of chosen files: DataFusion's Parquet source with statistics, split over partitions.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
@@ -90,9 +90,21 @@ pub(super) fn scan_files(
         .with_statistics(total)
         .with_projection_indices(request.projection.cloned())?
         .with_limit(request.limit)
-        .with_expr_adapter(Some(Arc::clone(request.columns) as _))
+        .with_expr_adapter(Some(Arc::new(
+            request.columns.with_nan_columns(nan_columns(request.schema, &files)),
+        )))
         .build();
     Ok(DataSourceExec::from_data_source(config))
+}
+
+/// Columns of floating point numbers of which some file may hold NaN.
+fn nan_columns(schema: &SchemaRef, files: &[LiveFile]) -> HashSet<i32> {
+    let floats = schema.fields().iter().filter(|field| field.data_type().is_floating());
+    let has_none = |file: &LiveFile, id: i32| file.entry.data_file.nan_value_counts().get(&id) == Some(&0);
+    floats
+        .filter_map(|field| field_id(field))
+        .filter(|id| !files.iter().all(|file| has_none(file, *id)))
+        .collect()
 }
 
 fn partitioned_file(file_io: &FileIo, file: &DataFile) -> Result<PartitionedFile> {

@@ -53,11 +53,9 @@ async fn added_columns_are_null_in_older_files() {
         .await
         .unwrap();
     assert!(table.arrow_schema().unwrap().field_with_name("os").unwrap().is_nullable());
-    let columns = samples(&[("b", DAY, 2)])
-        .columns()
-        .iter()
-        .cloned()
-        .chain([Arc::new(StringArray::from(vec!["linux"])) as ArrayRef]);
+    let narrow = samples(&[("b", DAY, 2)]);
+    let columns =
+        narrow.columns().iter().cloned().chain([Arc::new(StringArray::from(vec!["linux"])) as ArrayRef]);
     lake.append(&table, &RecordBatch::try_new(wider, columns.collect()).unwrap()).await;
     // An older writer goes on without the column.
     lake.append(&table, &samples(&[("c", DAY, 3)])).await;

@@ -43,7 +43,8 @@ pub(crate) struct Lake {
     pub(crate) file_io: FileIo,
     /// Answers to POST requests that are still to be lost after the server acted.
     pub(crate) answers_to_lose: Arc<AtomicUsize>,
-    pub(crate) folder: TempDir,
+    /// Goes with everything in it when the test ends.
+    _folder: TempDir,
 }
 
 impl Lake {
@@ -73,7 +74,7 @@ impl Lake {
         let token = StaticToken(key.service_token("table-test", Duration::from_secs(3600)));
         let client =
             CatalogClient::new(&format!("http://{address}"), Arc::new(token)).unwrap().tenant("acme");
-        Self { client, file_io: FileIo::new(StorageConfig::default()), answers_to_lose, folder }
+        Self { client, file_io: FileIo::new(StorageConfig::default()), answers_to_lose, _folder: folder }
     }
 
     /// A table `bronze.<name>` of samples, partitioned as told.
@@ -130,9 +131,9 @@ pub(crate) fn sample_schema() -> SchemaRef {
 
 /// Rows of host, microseconds and value.
 pub(crate) fn samples(rows: &[(&str, i64, i64)]) -> RecordBatch {
-    let hosts = rows.iter().map(|row| row.0).collect::<StringArray>();
-    let at = rows.iter().map(|row| row.1).collect::<TimestampMicrosecondArray>().with_timezone("UTC");
-    let values = rows.iter().map(|row| row.2).collect::<Int64Array>();
+    let hosts = rows.iter().map(|row| Some(row.0)).collect::<StringArray>();
+    let at = rows.iter().map(|row| Some(row.1)).collect::<TimestampMicrosecondArray>().with_timezone("UTC");
+    let values = rows.iter().map(|row| Some(row.2)).collect::<Int64Array>();
     let columns: Vec<ArrayRef> = vec![Arc::new(hosts), Arc::new(at), Arc::new(values)];
     RecordBatch::try_new(sample_schema(), columns).unwrap()
 }

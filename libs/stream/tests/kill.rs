@@ -51,7 +51,10 @@ async fn killed_writers_lose_nothing_acknowledged() {
         assert_eq!(appended, wanted, "each once, in order");
         assert_eq!(left, right, "a transaction is in both topics or in none");
         for number in &acknowledged {
-            assert!(appended.contains(number) && left.contains(number), "{number} was acknowledged and is lost");
+            assert!(
+                appended.contains(number) && left.contains(number),
+                "{number} was acknowledged and is lost"
+            );
         }
     }
     assert!(acknowledged.len() >= ROUNDS * ACKNOWLEDGED_PER_ROUND);

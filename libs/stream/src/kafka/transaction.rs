@@ -143,7 +143,7 @@ fn again(step: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     loop {
         match step() {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && attempt < STEP_ATTEMPTS => {
-                attempt += 1
+                attempt += 1;
             }
             outcome => return outcome,
         }

@@ -1,1 +1,10 @@
-//! firn-ingest
+//! From the wire to bronze: the gateway takes inventories over HTTP and puts them into the log, the worker takes them from
+//! the log into each tenant's bronze tables, exactly once.
+//!
+//! The two share nothing but the log's topic: they run in one process or in many.
+
+mod gateway;
+mod worker;
+
+pub use gateway::{Gateway, GatewayConfig};
+pub use worker::{Worker, WorkerConfig, WorkerError, ensure_inventory_topic};

@@ -1,0 +1,229 @@
+//! `POST /v1/tenants/{tenant}/inventory`: inventories in, 202 once the log has them durably.
+//!
+//! The gateway refuses what it can't route: a record that is no object or has no `host_id`. Everything else is accepted and
+//! judged by the worker, so that a record is never lost between two opinions. The tenant comes from the token, never from
+//! the payload. Memory is bounded: bytes are reserved before they are held, and a request that finds no room gets 503.
+
+mod answer;
+mod batch;
+mod body;
+mod budget;
+mod rate;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use firn_auth::{Principal, TenantName, Verifier};
+use firn_inventory::tables::INVENTORY_TOPIC;
+use firn_runtime::{StageState, StatusBoard, http::authorization};
+use firn_stream::{Log, StreamErrorKind};
+
+use answer::{Outcome, Refusal};
+use batch::{Batch, Routed};
+use budget::Budget;
+use rate::RateLimit;
+
+/// Settings of the gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Largest body as it is sent, compressed or not. Default 16 MiB.
+    pub max_body_bytes: usize,
+    /// Largest body after decompression. Default 64 MiB.
+    pub max_decoded_bytes: usize,
+    /// Largest single record. Default 900,000 bytes, below what the log takes.
+    pub max_record_bytes: usize,
+    /// Most records of one request. Default 10,000.
+    pub max_records: usize,
+    /// Bytes of all requests that are held at once. Default 256 MiB.
+    pub max_in_flight_bytes: usize,
+    /// Records a tenant may send per second on average, with ten seconds' worth at once; unlimited if `None` (the default).
+    pub tenant_records_per_s: Option<u32>,
+    /// How long a body may take to arrive. Default 60 s.
+    pub body_timeout: Duration,
+    /// How long the log may take to acknowledge. Default 30 s.
+    pub append_timeout: Duration,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 16 << 20,
+            max_decoded_bytes: 64 << 20,
+            max_record_bytes: 900_000,
+            max_records: 10_000,
+            max_in_flight_bytes: 256 << 20,
+            tenant_records_per_s: None,
+            body_timeout: Duration::from_secs(60),
+            append_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: GatewayConfig,
+    log: Arc<dyn Log>,
+    verifier: Verifier,
+    board: StatusBoard,
+    budget: Budget,
+    rate: Option<RateLimit>,
+}
+
+impl Gateway {
+    /// A gateway that writes to `log`'s topic `inventory`.
+    #[must_use]
+    pub fn new(config: GatewayConfig, log: Arc<dyn Log>, verifier: Verifier, board: StatusBoard) -> Self {
+        let budget = Budget::new(config.max_in_flight_bytes);
+        let rate = config.tenant_records_per_s.map(RateLimit::new);
+        board.update("gateway", "*", |status| status.state = StageState::Running);
+        Self { shared: Arc::new(Shared { config, log, verifier, board, budget, rate }) }
+    }
+
+    /// `/v1/tenants/{tenant}/inventory`.
+    pub fn router(&self) -> Router {
+        Router::new().route("/v1/tenants/{tenant}/inventory", post(upload)).with_state(self.clone())
+    }
+}
+
+async fn upload(
+    State(gateway): State<Gateway>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let began = Instant::now();
+    let answered = gateway.shared.upload(&tenant, &headers, body).await;
+    metrics::histogram!("firn_gateway_upload_seconds").record(began.elapsed().as_secs_f64());
+    answered.unwrap_or_else(IntoResponse::into_response)
+}
+
+impl Shared {
+    async fn upload(&self, tenant: &str, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
+        let (tenant, principal) = self.authorize(tenant, headers)?;
+        self.accept(&tenant, &principal, headers, body).await
+    }
+
+    fn authorize(&self, tenant: &str, headers: &HeaderMap) -> Result<(TenantName, Principal), Refusal> {
+        let principal = self
+            .verifier
+            .verify_header(authorization(headers))
+            .map_err(|error| Refusal::unauthenticated(error.to_string()))?;
+        // One answer for a tenant that is another's, that is not there and that can't be: existence is not told.
+        let forbidden = || Refusal::forbidden("the token may not upload inventories for this tenant");
+        let tenant: TenantName = tenant.parse().map_err(|_| forbidden())?;
+        if !principal.may_upload(&tenant) {
+            return Err(forbidden());
+        }
+        Ok((tenant, principal))
+    }
+
+    async fn accept(
+        &self,
+        tenant: &TenantName,
+        principal: &Principal,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, Refusal> {
+        let form = body::Form::of(headers)?;
+        let mut room = self.budget.reservation();
+        let sent = body::read(body, headers, &self.config, &mut room).await?;
+        let (batch, room) = self.prepare(form, sent, room, tenant, principal).await?;
+        if let Some(rate) = &self.rate {
+            rate.take(tenant, batch.len()).map_err(Refusal::too_fast)?;
+        }
+        let outcomes = self.append(batch).await;
+        drop(room);
+        self.count(tenant, &outcomes);
+        answer::respond(form.single, &outcomes)
+    }
+
+    /// Decompresses, splits and routes, off the async threads.
+    async fn prepare(
+        &self,
+        form: body::Form,
+        sent: bytes::Bytes,
+        mut room: budget::Reservation,
+        tenant: &TenantName,
+        principal: &Principal,
+    ) -> Result<(Batch, budget::Reservation), Refusal> {
+        let config = self.config.clone();
+        let tenant = tenant.clone();
+        let bound_to = principal.claims.host.clone();
+        let work = move || {
+            let decoded = body::decompress(form.encoding, sent, config.max_decoded_bytes, &mut room)?;
+            let received_at_us = chrono::Utc::now().timestamp_micros();
+            let batch =
+                Batch::route(&decoded, form.single, &config, &tenant, bound_to.as_deref(), received_at_us)?;
+            Ok((batch, room))
+        };
+        let crashed = |_| Refusal::internal("the gateway could not read the body; its log says why");
+        tokio::task::spawn_blocking(work).await.map_err(crashed)?
+    }
+
+    async fn append(&self, batch: Batch) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut records = Vec::with_capacity(batch.len());
+        for routed in batch.into_records() {
+            match routed {
+                Routed::Record(record) => {
+                    outcomes.push(None);
+                    records.push(record);
+                }
+                Routed::Refused(status, reason) => outcomes.push(Some(Outcome::Refused { status, reason })),
+            }
+        }
+        let count = records.len();
+        let appended = async { if count == 0 { Vec::new() } else { self.log.append(records).await } };
+        let results = tokio::time::timeout(self.config.append_timeout, appended).await;
+        let mut results = results.map(Vec::into_iter).ok();
+        let mut next = || match &mut results {
+            None => Outcome::unknown("the log did not acknowledge in time: the record may be stored"),
+            Some(results) => match results.next() {
+                Some(Ok(_)) => Outcome::Accepted,
+                Some(Err(error)) if error.kind == StreamErrorKind::TooLarge => {
+                    Outcome::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, reason: error.to_string() }
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(topic = INVENTORY_TOPIC, %error, "the log did not take a record");
+                    Outcome::unknown("the log could not be written")
+                }
+                None => Outcome::unknown("the log gave no answer for this record"),
+            },
+        };
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(&mut next)).collect()
+    }
+
+    fn count(&self, tenant: &TenantName, outcomes: &[Outcome]) {
+        let accepted = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted)).count() as u64;
+        let refused = outcomes.len() as u64 - accepted;
+        let labelled = |outcome| [("tenant", tenant.to_string()), ("outcome", String::from(outcome))];
+        metrics::counter!("firn_gateway_records_total", &labelled("accepted")).increment(accepted);
+        metrics::counter!("firn_gateway_records_total", &labelled("refused")).increment(refused);
+        self.board.update("gateway", tenant.as_str(), |status| {
+            status.state = StageState::Running;
+            *status.totals.entry("records".into()).or_default() += accepted;
+            *status.totals.entry("refused".into()).or_default() += refused;
+            if accepted > 0 {
+                status.fresh_until_ms = Some(chrono::Utc::now().timestamp_millis());
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What the client is told.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use firn_runtime::http::json_error;
+use serde_json::{Value, json};
+
+use super::budget::Full;
+
+/// Seconds after which a client may come back when there was no room.
+const RETRY_AFTER_S: u64 = 1;
+
+/// A request that is refused as a whole; nothing of it is stored.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    retry_after_s: Option<u64>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into(), retry_after_s: None }
+    }
+
+    pub(super) fn unauthenticated(message: String) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "NotAuthorized", message)
+    }
+
+    pub(super) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    pub(super) fn timed_out(message: &str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message)
+    }
+
+    pub(super) fn too_large(message: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge", message)
+    }
+
+    pub(super) fn unsupported(message: String) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
+    pub(super) fn unusable(message: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntity", message)
+    }
+
+    pub(super) fn too_fast(wait_s: u64) -> Self {
+        let message = format!("the tenant sends more records than its rate allows; come back in {wait_s} s");
+        Self {
+            retry_after_s: Some(wait_s),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+        }
+    }
+
+    pub(super) fn internal(message: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
+    fn log_unavailable(message: &str) -> Self {
+        let message = format!("{message}; records may be stored, and those sent again keep their event_id");
+        Self {
+            retry_after_s: Some(RETRY_AFTER_S),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "LogUnavailable", message)
+        }
+    }
+}
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Self {
+        let message = "the gateway holds as many bytes as it may; nothing was stored, come back soon";
+        Self {
+            retry_after_s: Some(RETRY_AFTER_S),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "Overloaded", message)
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = json_error(self.status, self.kind, self.message);
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, identity"));
+        }
+        response
+    }
+}
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Durable in the log.
+    Accepted,
+    /// Not stored.
+    Refused { status: StatusCode, reason: String },
+    /// Perhaps stored.
+    Unknown { reason: &'static str },
+}
+
+impl Outcome {
+    pub(super) fn unknown(reason: &'static str) -> Self {
+        Self::Unknown { reason }
+    }
+
+    fn to_json(&self, index: usize) -> Value {
+        match self {
+            Self::Accepted => json!({"index": index, "status": 202}),
+            Self::Refused { status, reason } => {
+                json!({"index": index, "status": status.as_u16(), "reason": reason})
+            }
+            Self::Unknown { reason } => json!({"index": index, "status": 503, "reason": reason}),
+        }
+    }
+}
+
+/// 202 if all were accepted. A single record's refusal is the answer's own; a batch is answered 207 with a result per
+/// record, or 503 if the log took none that it could have taken.
+pub(super) fn respond(single: bool, outcomes: &[Outcome]) -> Result<Response, Refusal> {
+    let accepted = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted)).count();
+    if accepted == outcomes.len() {
+        return Ok((StatusCode::ACCEPTED, Json(json!({"accepted": accepted}))).into_response());
+    }
+    let unknown = outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Unknown { reason } => Some(*reason),
+        _ => None,
+    });
+    if let (0, Some(reason)) = (accepted, unknown) {
+        return Err(Refusal::log_unavailable(reason));
+    }
+    if let (true, [Outcome::Refused { status, reason }]) = (single, outcomes) {
+        let kind = match *status {
+            StatusCode::PAYLOAD_TOO_LARGE => "PayloadTooLarge",
+            StatusCode::FORBIDDEN => "Forbidden",
+            _ => "UnprocessableEntity",
+        };
+        return Err(Refusal::new(*status, kind, format!("record 0: {reason}")));
+    }
+    let results: Vec<_> =
+        outcomes.iter().enumerate().map(|(index, outcome)| outcome.to_json(index)).collect();
+    let refused = outcomes.len() - accepted;
+    let body = json!({"accepted": accepted, "refused": refused, "results": results});
+    Ok((StatusCode::MULTI_STATUS, Json(body)).into_response())
+}

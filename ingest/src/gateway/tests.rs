@@ -1,0 +1,209 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+
+use axum::http::{HeaderMap, Request, header};
+use expect_test::{Expect, expect};
+use firn_auth::{Claims, Role, Scope, SigningKey};
+use firn_inventory::tables::{RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER};
+use firn_stream::{EmbeddedConfig, EmbeddedLog, Record, TopicPartition};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use super::*;
+use crate::ensure_inventory_topic;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const NDJSON: &str = "application/x-ndjson";
+
+struct Bench {
+    gateway: Gateway,
+    log: Arc<EmbeddedLog>,
+    key: SigningKey,
+    _folder: TempDir,
+}
+
+impl Bench {
+    async fn new(config: GatewayConfig) -> Self {
+        let bench = Self::without_topic(config);
+        ensure_inventory_topic(bench.log.as_ref()).await.unwrap();
+        bench
+    }
+
+    fn without_topic(config: GatewayConfig) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(EmbeddedConfig::new(folder.path().join("log.db"))).unwrap();
+        let key = SigningKey::generate();
+        let gateway = Gateway::new(config, log.clone(), key.verifier(), StatusBoard::default());
+        Self { gateway, log, key, _folder: folder }
+    }
+
+    /// A token that may upload for `acme`, changed as wanted.
+    fn token(&self, change: impl FnOnce(&mut Claims)) -> String {
+        let mut claims = Claims::new("agent", HOUR);
+        claims.tenants.insert("acme".parse().unwrap(), Role::Agent);
+        claims.scopes.push(Scope::InventoryWrite);
+        change(&mut claims);
+        self.key.sign(&claims)
+    }
+
+    async fn post(
+        &self,
+        token: &str,
+        headers: &[(header::HeaderName, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
+        let mut request = Request::post("/v1/tenants/acme/inventory");
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        if !token.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response = self.gateway.router().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        Answer { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    async fn upload(&self, content_type: &str, body: impl Into<Body>) -> Answer {
+        self.post(&self.token(|_| ()), &[(header::CONTENT_TYPE, content_type)], body).await
+    }
+
+    async fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for partition in 0..8 {
+            let from = TopicPartition { topic: INVENTORY_TOPIC.into(), partition };
+            records.extend(self.log.read(&from, 0, 10_000, Duration::ZERO).await.unwrap());
+        }
+        records
+    }
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn check(&self, expected: &Expect) {
+        expected.assert_eq(&format!("{} {}", self.status, self.body));
+    }
+}
+
+#[tokio::test]
+async fn accepted_record_is_in_the_log_with_its_address() {
+    let bench = Bench::new(GatewayConfig::default()).await;
+    let record = r#"{"host_id":"pc/7","cpu_count":"four"}"#;
+    bench.upload("application/json; charset=utf-8", record).await.check(&expect![[r#"202 {"accepted":1}"#]]);
+    let [stored] = &bench.records().await[..] else { panic!("one record") };
+    assert_eq!(stored.key.as_deref(), Some(&b"acme/pc%2F7"[..]));
+    assert_eq!(stored.value.as_deref(), Some(record.as_bytes()));
+    let header = |name: &str| {
+        let (_, value) = stored.headers.iter().find(|(header, _)| header == name).unwrap();
+        String::from_utf8(value.to_vec()).unwrap()
+    };
+    assert_eq!((header(TENANT_HEADER), header(SOURCE_HEADER)), ("acme".into(), "native".into()));
+    let age_us = chrono::Utc::now().timestamp_micros() - header(RECEIVED_AT_HEADER).parse::<i64>().unwrap();
+    assert!((0..60_000_000).contains(&age_us));
+}
+
+#[tokio::test]
+async fn batch_is_answered_record_by_record() {
+    let bench = Bench::new(GatewayConfig { max_record_bytes: 100, ..GatewayConfig::default() }).await;
+    let long = format!(r#"{{"host_id":"a","x":"{}"}}"#, "x".repeat(100));
+    let body = format!("{{\"host_id\":\"a\"}}\r\n\n[1]\n{{\"x\":1}}\n{long}\n{{\"host_id\":\"b\"}}\n");
+    bench.upload(NDJSON, body).await.check(&expect![[r#""#]]);
+    assert_eq!(bench.records().await.len(), 2);
+    bench.upload(NDJSON, "{\"host_id\":\"a\"}\n{\"host_id\":\"b\"}").await.check(&expect![[r#""#]]);
+}
+
+#[tokio::test]
+async fn only_who_may_uploads() {
+    let bench = Bench::new(GatewayConfig::default()).await;
+    let record = r#"{"host_id":"a"}"#;
+    let post = async |token: String| bench.post(&token, &[], record).await;
+    let anonymous = post(String::new()).await;
+    assert_eq!(anonymous.status, 401);
+    assert_eq!(anonymous.headers[header::WWW_AUTHENTICATE], "Bearer");
+    assert_eq!(post("nonsense".into()).await.status, 401);
+    let other = |claims: &mut Claims| {
+        claims.tenants = [("other".parse().unwrap(), Role::Admin)].into();
+    };
+    assert_eq!(post(bench.token(other)).await.status, 403);
+    assert_eq!(post(bench.token(|claims| claims.scopes.clear())).await.status, 403);
+    assert_eq!(post(bench.token(|claims| claims.host = Some("b".into()))).await.status, 403);
+    assert_eq!(bench.records().await.len(), 0);
+    assert_eq!(post(bench.token(|claims| claims.host = Some("a".into()))).await.status, 202);
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_read_and_bombs_are_not() {
+    let config = GatewayConfig { max_decoded_bytes: 1 << 20, ..GatewayConfig::default() };
+    let bench = Bench::new(config).await;
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let token = bench.token(|_| ());
+    let post = async |encoding: &str, body: Vec<u8>| {
+        let headers = [(header::CONTENT_TYPE, NDJSON), (header::CONTENT_ENCODING, encoding)];
+        bench.post(&token, &headers, body).await.status
+    };
+    let record = br#"{"host_id":"a"}"#;
+    let bomb = vec![b' '; 50 << 20];
+    assert_eq!(post("gzip", gzip(record)).await, 202);
+    assert_eq!(post("zstd", zstd::encode_all(&record[..], 3).unwrap()).await, 202);
+    assert_eq!(post("gzip", gzip(&bomb)).await, 413);
+    assert_eq!(post("zstd", zstd::encode_all(&bomb[..], 3).unwrap()).await, 413);
+    assert_eq!(post("gzip", b"not gzip".to_vec()).await, 400);
+    assert_eq!(post("br", record.to_vec()).await, 415);
+    assert_eq!(bench.records().await.len(), 2);
+}
+
+#[tokio::test]
+async fn refusals_say_what_to_do() {
+    let bench =
+        Bench::new(GatewayConfig { max_body_bytes: 200, max_records: 2, ..GatewayConfig::default() }).await;
+    let mut answers = String::new();
+    for (content_type, body) in [
+        ("application/json", String::new()),
+        (NDJSON, "\n \n".into()),
+        ("application/json", r#"{"hostname":"a"}"#.into()),
+        ("application/json", r#"[{"host_id":"a"}]"#.into()),
+        ("text/plain", r#"{"host_id":"a"}"#.into()),
+        (NDJSON, "{}\n{}\n{}".into()),
+        ("application/json", "x".repeat(201)),
+    ] {
+        let answer = bench.upload(content_type, body).await;
+        answers += &format!("{} {}\n", answer.status, answer.body);
+    }
+    expect![[r#""#]].assert_eq(&answers);
+}
+
+#[tokio::test]
+async fn room_and_rate_are_bounded() {
+    let config =
+        GatewayConfig { max_in_flight_bytes: 100, tenant_records_per_s: Some(1), ..GatewayConfig::default() };
+    let bench = Bench::new(config).await;
+    let crowded = bench.upload("application/json", format!(r#"{{"host_id":"{}"}}"#, "a".repeat(100))).await;
+    assert_eq!((crowded.status, &crowded.headers[header::RETRY_AFTER]), (503, &"1".parse().unwrap()));
+    assert!(crowded.body.contains("Overloaded"), "{}", crowded.body);
+    for _ in 0..10 {
+        assert_eq!(bench.upload("application/json", r#"{"host_id":"a"}"#).await.status, 202);
+    }
+    let fast = bench.upload("application/json", r#"{"host_id":"a"}"#).await;
+    assert_eq!(fast.status, 429);
+    assert!(fast.headers.contains_key(header::RETRY_AFTER));
+}
+
+#[tokio::test]
+async fn log_that_takes_nothing_is_503() {
+    let bench = Bench::without_topic(GatewayConfig::default());
+    let answer = bench.upload("application/json", r#"{"host_id":"a"}"#).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("LogUnavailable"), "{}", answer.body);
+    assert!(answer.headers.contains_key(header::RETRY_AFTER));
+}

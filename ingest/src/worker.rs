@@ -1,0 +1,198 @@
+//! From the log into each tenant's bronze tables, exactly once.
+//!
+//! # Why each record is in bronze or quarantine once
+//!
+//! A record is identified by topic id, partition and offset. Which tenant it belongs to follows from the record alone and
+//! from when that tenant was created, so every worker that ever reads it decides the same (`address`, `directory`).
+//!
+//! A tenant's rows, its quarantined records and the positions behind them are *one* catalog transaction (`commit`): property
+//! `firn.position.<topic id>.<partition>` of `bronze.inventory` is the next offset to take. The transaction asserts the
+//! positions that the worker read from the very table state it filtered its records against, and sets the new ones. So:
+//!
+//! - *Never twice.* A record below the position is filtered out; one at or above it is committed together with a position
+//!   above it. If another worker (one that took the partition over, or a zombie that lost it) committed in between, the
+//!   assertion fails and nothing of the transaction is visible.
+//! - *Never lost.* The group's offset is committed only up to the first record that isn't in the catalog (`book`). A
+//!   worker that starts reads from there, and filters by the tenants' positions.
+//! - *Never guessed.* Whatever goes wrong, the answer is the same: the tenant's records are dropped from memory, the
+//!   partitions are sought back to the first of them, and the next try reads the positions again. That covers a lost race,
+//!   a catalog that is away, and an unknown outcome: if the unknown commit landed, the positions say so; if it lands later
+//!   still, the assertion of the next try fails, and that one starts over. A crash at any moment is the same case.
+//! - *Never half.* Files are written before the transaction and mean nothing without it.
+//!
+//! One window remains open, for records of a tenant that does not exist yet: they go to the quarantine of the tenant `firn`,
+//! and if the tenant is created within a minute of them and the worker dies before the group's offset passes them, they
+//! are read again and belong to the tenant then.
+//!
+//! A topic that was recreated has another id. A tenant with positions in another topic's name only is stopped with an error
+//! that names the way out; the other tenants go on, and the group's offset waits for the stopped one's records.
+//!
+//! # Memory
+//!
+//! Records wait as the bytes they came as and are decoded when their tenant's commit begins, off the async threads. All of
+//! them together are bounded: beyond the bound the largest tenant is committed and nothing is read.
+
+mod address;
+mod book;
+mod commit;
+mod directory;
+mod positions;
+mod report;
+mod rows;
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use firn_catalog_client::CatalogClient;
+use firn_inventory::tables::INVENTORY_TOPIC;
+use firn_runtime::StatusBoard;
+use firn_stream::{Log, StreamError, SubscribeOptions, Topic, TopicSpec};
+use firn_table::{FileIo, WriteOptions};
+use tokio_util::sync::CancellationToken;
+
+use session::Session;
+
+/// Consumer group of all ingest workers.
+const GROUP: &str = "firn-ingest";
+
+/// Partitions of a topic that the worker creates.
+const PARTITIONS: i32 = 8;
+
+/// Tenant whose quarantine takes what belongs to nobody.
+const HOUSE_TENANT: &str = "firn";
+
+/// Settings of the worker.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Fixed name of this worker in its group, so that a restart keeps its partitions; none by default.
+    pub instance_id: Option<String>,
+    /// A tenant's records are committed this long after the first of them was read. Default 5 s.
+    pub commit_interval: Duration,
+    /// Or once they have this many bytes. Default 128 MiB.
+    pub commit_bytes: usize,
+    /// Bytes of all tenants' records in memory beyond which nothing is read. Default 256 MiB.
+    pub max_buffered_bytes: usize,
+    /// Commits per second of this worker; with more active tenants the interval grows. Default 20.
+    pub max_commits_per_s: u32,
+    /// Commits that run at once. Default 4.
+    pub max_concurrent_commits: usize,
+    /// Records taken from the log at once. Default 500.
+    pub poll_records: usize,
+    /// How long commits that run may go on after the worker is told to stop. Default 20 s.
+    pub drain: Duration,
+    /// How data files are written.
+    pub write: WriteOptions,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            instance_id: None,
+            commit_interval: Duration::from_secs(5),
+            commit_bytes: 128 << 20,
+            max_buffered_bytes: 256 << 20,
+            max_commits_per_s: 20,
+            max_concurrent_commits: 4,
+            poll_records: 500,
+            drain: Duration::from_secs(20),
+            write: WriteOptions::default(),
+        }
+    }
+}
+
+/// Why the worker stopped. Start it again; it goes on where the catalog says.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] StreamError),
+    /// Records that were never taken are gone from the log, or the group's offset lies beyond its end.
+    #[error(
+        "{topic}/{partition}: group {GROUP} is at offset {committed}, but the log holds {start} to {end}: records were \
+         dropped before they were taken, or the log was replaced; restore the log, or set the group's offset to \
+         {start} to accept the loss"
+    )]
+    OutsideOfLog {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// The group's offset.
+        committed: i64,
+        /// First offset held.
+        start: i64,
+        /// Next offset to be written.
+        end: i64,
+    },
+    /// The topic under this name is another one now.
+    #[error("topic {topic} was recreated while it was read (id {was}, now {is})")]
+    Recreated {
+        /// Topic.
+        topic: String,
+        /// Its id when the worker started.
+        was: String,
+        /// Its id now, or `none`.
+        is: String,
+    },
+}
+
+/// Takes records from the log into bronze. Cheap to clone; each running one is a member of the group.
+#[derive(Clone)]
+pub struct Worker {
+    config: WorkerConfig,
+    log: Arc<dyn Log>,
+    catalog: CatalogClient,
+    file_io: FileIo,
+    board: StatusBoard,
+}
+
+impl Worker {
+    /// A worker. `catalog` needs an operator's token with the ingest scope, since only it may write positions.
+    #[must_use]
+    pub fn new(
+        config: WorkerConfig,
+        log: Arc<dyn Log>,
+        catalog: CatalogClient,
+        file_io: FileIo,
+        board: StatusBoard,
+    ) -> Self {
+        Self { config, log, catalog, file_io, board }
+    }
+
+    /// Runs until `shutdown`, then finishes the commits that have begun and leaves what has not to the next start.
+    ///
+    /// # Errors
+    /// What only a person can mend, or a restart: see [`WorkerError`]. Failures of one tenant don't end the worker.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), WorkerError> {
+        let topic = ensure_inventory_topic(self.log.as_ref()).await?;
+        let mut consumer = self
+            .log
+            .subscribe(SubscribeOptions {
+                group: GROUP.to_owned(),
+                topics: vec![topic.name.clone()],
+                instance_id: self.config.instance_id.clone(),
+                from_beginning: true,
+            })
+            .await?;
+        let mut session = Session::new(self.clone(), topic, shutdown);
+        let ended = session.work(consumer.as_mut()).await;
+        session.drain(consumer.as_mut()).await;
+        consumer.close().await;
+        ended
+    }
+}
+
+/// Creates the topic `inventory`, or answers it if it exists. The worker does so when it starts; a gateway that may start
+/// before any worker should, too.
+///
+/// # Errors
+/// What the log answers.
+pub async fn ensure_inventory_topic(log: &dyn Log) -> Result<Topic, StreamError> {
+    let spec = TopicSpec {
+        name: INVENTORY_TOPIC.to_owned(),
+        partitions: PARTITIONS,
+        compacted: false,
+        retention: None,
+    };
+    log.ensure_topic(&spec).await
+}

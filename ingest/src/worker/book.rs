@@ -1,0 +1,279 @@
+//! What the worker holds and how far it is: pure bookkeeping, no I/O and no clock of its own.
+//!
+//! Invariant: every record below a partition's position is in the catalog, or in exactly one of a tenant's `pending` or
+//! `in_flight`, or at or above that tenant's `held` offset. The low watermark, the only thing committed to the group, is the
+//! least offset of the last three.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use super::{address::Taken, positions::Positions};
+
+/// First offset by partition.
+type Firsts = BTreeMap<i32, i64>;
+
+/// The books of one worker.
+#[derive(Default)]
+pub(super) struct Book {
+    /// Partitions that are ours.
+    partitions: BTreeMap<i32, Progress>,
+    tenants: HashMap<String, Tenant>,
+    /// Invariant: the sum of all tenants' pending and in-flight bytes.
+    buffered_bytes: usize,
+}
+
+struct Progress {
+    /// Next offset to be read.
+    position: i64,
+    /// Last offset committed to the group.
+    committed: i64,
+}
+
+#[derive(Default)]
+struct Tenant {
+    pending: Vec<Taken>,
+    pending_bytes: usize,
+    /// When the first pending record came.
+    since: Option<Instant>,
+    in_flight: Option<InFlight>,
+    /// Next offset wanted; lower ones are here or in the catalog already. Unknown where absent.
+    next: Positions,
+    held: Option<Held>,
+    /// Failures since the last success.
+    failures: u32,
+}
+
+struct InFlight {
+    firsts: Firsts,
+    bytes: usize,
+    records: usize,
+}
+
+/// A tenant that waits after a failure: none of its records are kept, only where they begin.
+struct Held {
+    until: Instant,
+    firsts: Firsts,
+}
+
+/// When a tenant's records are due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) interval: Duration,
+    pub(super) bytes: usize,
+    pub(super) max_buffered_bytes: usize,
+}
+
+impl Book {
+    /// A partition is ours from `position` on.
+    pub(super) fn assign(&mut self, partition: i32, position: i64) {
+        self.partitions.insert(partition, Progress { position, committed: position });
+    }
+
+    /// A partition is no longer ours: what it gave and what has not begun to be committed is dropped.
+    pub(super) fn revoke(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
+        for tenant in self.tenants.values_mut() {
+            tenant.pending.retain(|taken| taken.partition != partition);
+            let bytes = tenant.pending.iter().map(Taken::memory_bytes).sum();
+            self.buffered_bytes -= tenant.pending_bytes - bytes;
+            tenant.pending_bytes = bytes;
+            if tenant.pending.is_empty() {
+                tenant.since = None;
+            }
+            tenant.next.remove(&partition);
+            if let Some(held) = &mut tenant.held {
+                held.firsts.remove(&partition);
+            }
+        }
+    }
+
+    pub(super) fn owns(&self, partition: i32) -> bool {
+        self.partitions.contains_key(&partition)
+    }
+
+    /// Takes one record of `tenant`, in the order of its partition.
+    pub(super) fn take(&mut self, tenant: &str, taken: Taken, now: Instant) {
+        let Some(progress) = self.partitions.get_mut(&taken.partition) else { return };
+        progress.position = taken.offset + 1;
+        if !self.tenants.contains_key(tenant) {
+            self.tenants.insert(tenant.to_owned(), Tenant::default());
+        }
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
+        if let Some(held) = &mut tenant.held {
+            let first = held.firsts.entry(taken.partition).or_insert(taken.offset);
+            *first = taken.offset.min(*first);
+            return;
+        }
+        // Read again because another tenant's partition was sought back.
+        if tenant.next.get(&taken.partition).is_some_and(|next| taken.offset < *next) {
+            return;
+        }
+        tenant.next.insert(taken.partition, taken.offset + 1);
+        let bytes = taken.memory_bytes();
+        tenant.pending_bytes += bytes;
+        self.buffered_bytes += bytes;
+        tenant.since.get_or_insert(now);
+        tenant.pending.push(taken);
+    }
+
+    /// The tenant whose commit should begin now, if any: beyond the memory bound the largest, else the one that waits longest.
+    pub(super) fn due(&self, due: Due, now: Instant) -> Option<String> {
+        let idle = self
+            .tenants
+            .iter()
+            .filter(|(_, tenant)| tenant.in_flight.is_none() && !tenant.pending.is_empty());
+        if self.buffered_bytes >= due.max_buffered_bytes {
+            return idle.max_by_key(|(_, tenant)| tenant.pending_bytes).map(|(name, _)| name.clone());
+        }
+        let waited = |tenant: &Tenant| {
+            tenant.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        };
+        idle.filter(|(_, tenant)| tenant.pending_bytes >= due.bytes || waited(tenant) >= due.interval)
+            .max_by_key(|(_, tenant)| waited(tenant))
+            .map(|(name, _)| name.clone())
+    }
+
+    /// The tenant's pending records, whose commit begins.
+    pub(super) fn start(&mut self, tenant: &str) -> Vec<Taken> {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return Vec::new() };
+        let records = std::mem::take(&mut tenant.pending);
+        tenant.since = None;
+        tenant.in_flight = Some(InFlight {
+            firsts: firsts(&records),
+            bytes: std::mem::take(&mut tenant.pending_bytes),
+            records: records.len(),
+        });
+        records
+    }
+
+    /// The commit that had begun is in the catalog, with these positions.
+    pub(super) fn committed(&mut self, tenant: &str, positions: &Positions) {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
+        if let Some(in_flight) = tenant.in_flight.take() {
+            self.buffered_bytes -= in_flight.bytes;
+        }
+        tenant.failures = 0;
+        for (partition, next) in positions {
+            if let Some(known) = tenant.next.get_mut(partition) {
+                *known = (*known).max(*next);
+            } else if self.partitions.contains_key(partition) {
+                tenant.next.insert(*partition, *next);
+            }
+        }
+    }
+
+    /// How often in a row the tenant failed, counting one more now.
+    pub(super) fn next_failure(&mut self, tenant: &str) -> u32 {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return 1 };
+        tenant.failures = tenant.failures.saturating_add(1);
+        tenant.failures
+    }
+
+    /// The commit that had begun failed: all the tenant's records are dropped, to be read again after `until`.
+    pub(super) fn hold(&mut self, tenant: &str, until: Instant) {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
+        let mut first = firsts(&tenant.pending);
+        if let Some(in_flight) = tenant.in_flight.take() {
+            self.buffered_bytes -= in_flight.bytes;
+            for (partition, offset) in in_flight.firsts {
+                // Those of partitions that were revoked meanwhile are another worker's to read again.
+                if self.partitions.contains_key(&partition) {
+                    let entry = first.entry(partition).or_insert(offset);
+                    *entry = offset.min(*entry);
+                }
+            }
+        }
+        self.buffered_bytes -= std::mem::take(&mut tenant.pending_bytes);
+        tenant.pending.clear();
+        tenant.since = None;
+        tenant.next.clear();
+        tenant.held = Some(Held { until, firsts: first });
+    }
+
+    /// Lets go of tenants that have waited long enough; answers where to read on, by partition.
+    pub(super) fn release(&mut self, now: Instant) -> Firsts {
+        let mut seeks = Firsts::new();
+        for tenant in self.tenants.values_mut() {
+            let Some(held) = tenant.held.take_if(|held| held.until <= now) else { continue };
+            for (partition, offset) in held.firsts {
+                let entry = seeks.entry(partition).or_insert(offset);
+                *entry = offset.min(*entry);
+            }
+        }
+        seeks.retain(|partition, offset| match self.partitions.get_mut(partition) {
+            Some(progress) => {
+                progress.position = progress.position.min(*offset);
+                true
+            }
+            None => false,
+        });
+        seeks
+    }
+
+    /// Offsets to commit to the group: low watermarks above what was committed.
+    pub(super) fn committable(&self) -> Firsts {
+        let low = self.low_watermarks();
+        low.into_iter().filter(|(partition, low)| self.partitions[partition].committed < *low).collect()
+    }
+
+    /// These were committed to the group.
+    pub(super) fn group_committed(&mut self, offsets: &Firsts) {
+        for (partition, offset) in offsets {
+            if let Some(progress) = self.partitions.get_mut(partition) {
+                progress.committed = *offset;
+            }
+        }
+    }
+
+    /// By partition that is ours: the first offset that is not known to be in the catalog.
+    pub(super) fn low_watermarks(&self) -> Firsts {
+        let mut low: Firsts =
+            self.partitions.iter().map(|(partition, progress)| (*partition, progress.position)).collect();
+        let mut lower = |partition: i32, offset: i64| {
+            if let Some(low) = low.get_mut(&partition) {
+                *low = offset.min(*low);
+            }
+        };
+        for tenant in self.tenants.values() {
+            // Pending records of one partition are in order, but a later one may come first in another.
+            tenant.pending.iter().for_each(|taken| lower(taken.partition, taken.offset));
+            let held = tenant.held.iter().flat_map(|held| &held.firsts);
+            let in_flight = tenant.in_flight.iter().flat_map(|in_flight| &in_flight.firsts);
+            held.chain(in_flight).for_each(|(partition, offset)| lower(*partition, *offset));
+        }
+        low
+    }
+
+    /// Whether nothing more should be read.
+    pub(super) fn is_full(&self, due: Due) -> bool {
+        self.buffered_bytes >= due.max_buffered_bytes
+    }
+
+    /// Bytes of all records in memory.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes
+    }
+
+    /// Tenants with records in memory, and how many.
+    pub(super) fn active(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.tenants.iter().filter_map(|(name, tenant)| {
+            let records =
+                tenant.pending.len() + tenant.in_flight.as_ref().map_or(0, |in_flight| in_flight.records);
+            (records > 0).then_some((name.as_str(), records))
+        })
+    }
+}
+
+fn firsts(records: &[Taken]) -> Firsts {
+    let mut firsts = Firsts::new();
+    for taken in records {
+        let first = firsts.entry(taken.partition).or_insert(taken.offset);
+        *first = taken.offset.min(*first);
+    }
+    firsts
+}
+
+#[cfg(test)]
+mod tests;

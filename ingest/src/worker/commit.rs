@@ -1,0 +1,268 @@
+//! One tenant's batch as one catalog transaction.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use firn_catalog_client::{CatalogClient, TenantClient, iceberg::TableIdent};
+use firn_inventory::{
+    bronze_schema, field_class, quarantine_schema,
+    tables::{BRONZE_INVENTORY, BRONZE_QUARANTINE, position_property},
+};
+use firn_runtime::retry::Backoff;
+use firn_table::{
+    DataFileWriter, FileIo, NewTable, Operation, Partitioning, Table, TableError, TableErrorKind,
+    TableOperation, Transaction, WriteOptions, WrittenFile, ensure_table,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    address::Taken,
+    positions::{self, Positions},
+    rows::{Rows, judge},
+};
+
+const BRANCH: &str = "main";
+
+/// Records decoded at once: large enough for good batches, small enough for memory.
+const CHUNK_RECORDS: usize = 4096;
+
+/// Tries against other writers of the same tables, such as compaction.
+const MAX_ATTEMPTS: usize = 10;
+
+/// A catalog that is away for a moment should not cost a re-read.
+const CATALOG_AWAY: Backoff =
+    Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(2), attempts: 3 };
+
+/// Commits batches.
+pub(super) struct Committer {
+    pub(super) catalog: CatalogClient,
+    pub(super) file_io: FileIo,
+    pub(super) topic_id: String,
+    pub(super) write: WriteOptions,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// What a commit did.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// The tenant's positions now.
+    pub(super) positions: Positions,
+    pub(super) bronze: u64,
+    pub(super) quarantined: u64,
+    /// Receipt of the newest record.
+    pub(super) newest_us: Option<i64>,
+}
+
+/// Why nothing was committed, as far as is known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Another worker moved the positions; read again.
+    #[error("another worker moved the positions: {0}")]
+    Raced(String),
+    /// Tried later it may work.
+    #[error("{0}")]
+    Later(String),
+    /// A person must look; the tenant is stopped meanwhile.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// Files that are written and not yet committed.
+struct Written {
+    bronze: Vec<WrittenFile>,
+    quarantine: Vec<WrittenFile>,
+}
+
+impl Committer {
+    /// Takes what the tenant does not have yet of `records` into its tables, with the positions behind it.
+    pub(super) async fn commit(&self, tenant: &str, records: Vec<Taken>) -> Result<Committed, Failure> {
+        let client = self.catalog.tenant(tenant);
+        let inventory = ensure_table(&client, &self.file_io, BRANCH, &inventory_table()).await?;
+        let before = positions::read(&inventory.properties(), &self.topic_id)
+            .map_err(|error| Failure::Stopped(error.to_string()))?;
+        let wanted = |taken: &Taken| before.get(&taken.partition).is_none_or(|next| taken.offset >= *next);
+        let records: Arc<Vec<Taken>> = Arc::new(records.into_iter().filter(wanted).collect());
+        if records.is_empty() {
+            return Ok(Committed { positions: before, ..Committed::default() });
+        }
+        let quarantine = ensure_table(&client, &self.file_io, BRANCH, &quarantine_table()).await?;
+
+        let written = self.write(tenant, &records, &inventory, &quarantine).await?;
+        let mut moved = Positions::new();
+        for taken in records.iter() {
+            let next = moved.entry(taken.partition).or_default();
+            *next = (taken.offset + 1).max(*next);
+        }
+        let rows = |files: &[WrittenFile]| files.iter().map(|file| file.record_count).sum();
+        let (bronze, quarantined) = (rows(&written.bronze), rows(&written.quarantine));
+        let mut after = before.clone();
+        after.extend(&moved);
+        let transaction = self.transaction(written, &before, &moved, &after);
+        self.post(&client, transaction).await?;
+        let newest_us = records.iter().map(|taken| taken.received_at_us).max();
+        Ok(Committed { positions: after, bronze, quarantined, newest_us })
+    }
+
+    /// Decodes and writes chunk by chunk; removes the files again if that fails.
+    async fn write(
+        &self,
+        tenant: &str,
+        records: &Arc<Vec<Taken>>,
+        inventory: &Table,
+        quarantine: &Table,
+    ) -> Result<Written, Failure> {
+        let mut bronze_writer = DataFileWriter::new(inventory, self.write.clone())?;
+        let mut quarantine_writer = DataFileWriter::new(quarantine, self.write.clone())?;
+        let mut begin = 0;
+        while begin < records.len() {
+            let end = (begin + CHUNK_RECORDS).min(records.len());
+            let rows = self.judge(tenant, records, begin..end).await?;
+            let mut result = Ok(());
+            if rows.bronze.num_rows() > 0 {
+                result = bronze_writer.write(&rows.bronze).await;
+            }
+            if result.is_ok() && rows.quarantine.num_rows() > 0 {
+                result = quarantine_writer.write(&rows.quarantine).await;
+            }
+            if let Err(error) = result {
+                bronze_writer.abort().await;
+                quarantine_writer.abort().await;
+                return Err(error.into());
+            }
+            begin = end;
+        }
+        let bronze = match bronze_writer.close().await {
+            Ok(files) => files,
+            Err(error) => {
+                quarantine_writer.abort().await;
+                return Err(error.into());
+            }
+        };
+        // If this fails, the files of bronze stay behind unreferenced; maintenance removes such files.
+        let quarantine = quarantine_writer.close().await?;
+        Ok(Written { bronze, quarantine })
+    }
+
+    async fn judge(
+        &self,
+        tenant: &str,
+        records: &Arc<Vec<Taken>>,
+        range: std::ops::Range<usize>,
+    ) -> Result<Rows, Failure> {
+        let (tenant, topic_id) = (tenant.to_owned(), self.topic_id.clone());
+        let records = Arc::clone(records);
+        tokio::task::spawn_blocking(move || judge(&tenant, &topic_id, &records[range]))
+            .await
+            .map_err(|crashed| Failure::Stopped(format!("decoding crashed, which is a bug: {crashed}")))
+    }
+
+    fn transaction(
+        &self,
+        written: Written,
+        before: &Positions,
+        moved: &Positions,
+        after: &Positions,
+    ) -> Transaction {
+        let asserted = moved.keys().map(|partition| {
+            let expected = before.get(partition).map(i64::to_string);
+            (position_property(&self.topic_id, *partition), expected)
+        });
+        // The summary repeats all positions, so that a rollback to this snapshot can restore them.
+        let summary = if written.bronze.is_empty() {
+            BTreeMap::new()
+        } else {
+            positions::properties(after, &self.topic_id)
+        };
+        let mut operations = vec![TableOperation {
+            table: ident(BRONZE_INVENTORY),
+            operation: Operation::Append { files: written.bronze },
+            summary,
+            assert_properties: asserted.collect(),
+            set_properties: positions::properties(moved, &self.topic_id),
+        }];
+        if !written.quarantine.is_empty() {
+            operations.push(TableOperation {
+                table: ident(BRONZE_QUARANTINE),
+                operation: Operation::Append { files: written.quarantine },
+                summary: BTreeMap::new(),
+                assert_properties: BTreeMap::new(),
+                set_properties: BTreeMap::new(),
+            });
+        }
+        Transaction { reference: BRANCH.to_owned(), operations, max_attempts: MAX_ATTEMPTS }
+    }
+
+    async fn post(&self, client: &TenantClient, transaction: Transaction) -> Result<(), Failure> {
+        let mut failures = 0;
+        loop {
+            let Err(error) = transaction.clone().commit(client, &self.file_io).await else { return Ok(()) };
+            failures += 1;
+            // Only a catalog that surely did nothing is asked again with the same files.
+            if error.kind != TableErrorKind::Catalog || failures >= CATALOG_AWAY.attempts {
+                return Err(error.into());
+            }
+            tracing::debug!(tenant = client.name(), %error, failures, "catalog away, trying again");
+            tokio::select! {
+                () = tokio::time::sleep(CATALOG_AWAY.delay(failures)) => {}
+                () = self.shutdown.cancelled() => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
+        let text = chain(&error);
+        match error.kind {
+            TableErrorKind::Conflict => Self::Raced(text),
+            // The outcome is found out by reading the positions again.
+            TableErrorKind::Unknown | TableErrorKind::Storage | TableErrorKind::Catalog => Self::Later(text),
+            TableErrorKind::NotFound | TableErrorKind::Invalid | TableErrorKind::Unsupported => {
+                Self::Stopped(text)
+            }
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn ident((namespace, name): (&str, &str)) -> TableIdent {
+    TableIdent::new(namespace, name)
+}
+
+/// `bronze.inventory`, partitioned by the day of receipt.
+fn inventory_table() -> NewTable {
+    new_table(BRONZE_INVENTORY, bronze_schema())
+}
+
+/// `bronze.quarantine`, partitioned likewise.
+fn quarantine_table() -> NewTable {
+    new_table(BRONZE_QUARANTINE, quarantine_schema())
+}
+
+fn new_table(name: (&str, &str), schema: arrow::datatypes::SchemaRef) -> NewTable {
+    let mut classes: BTreeMap<String, String> = BTreeMap::new();
+    for column in schema.fields() {
+        let names = classes.entry(format!("firn.class.{}", field_class(column.name()).as_str())).or_default();
+        if !names.is_empty() {
+            names.push(',');
+        }
+        names.push_str(column.name());
+    }
+    NewTable {
+        ident: ident(name),
+        schema,
+        partitioning: vec![Partitioning { column: "received_at".into(), transform: "day".into() }],
+        properties: classes,
+    }
+}

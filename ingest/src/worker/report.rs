@@ -1,0 +1,120 @@
+//! What the worker says of itself: status board, metrics, log.
+
+use std::{collections::HashSet, time::Duration};
+
+use chrono::Utc;
+use firn_runtime::{StageState, StageStatus, StatusBoard};
+
+use super::{
+    book::Book,
+    commit::{Committed, Failure},
+};
+
+const STAGE: &str = "ingest";
+
+/// Writes to the board and the metrics.
+pub(super) struct Report {
+    board: StatusBoard,
+    /// Tenants whose lag on the board is not zero.
+    lagging: HashSet<String>,
+}
+
+impl Report {
+    pub(super) fn new(board: StatusBoard) -> Self {
+        board.update(STAGE, "*", |status| {
+            status.state = StageState::Running;
+            status.message.clear();
+        });
+        Self { board, lagging: HashSet::new() }
+    }
+
+    pub(super) fn committed(&self, tenant: &str, committed: &Committed) {
+        let tenant_label = || tenant.to_owned();
+        metrics::counter!("firn_ingest_records_total", "tenant" => tenant_label(), "table" => "inventory")
+            .increment(committed.bronze);
+        metrics::counter!("firn_ingest_records_total", "tenant" => tenant_label(), "table" => "quarantine")
+            .increment(committed.quarantined);
+        if let Some(newest_us) = committed.newest_us {
+            metrics::counter!("firn_ingest_commits_total", "tenant" => tenant_label()).increment(1);
+            let age_us = Utc::now().timestamp_micros().saturating_sub(newest_us).max(0);
+            let age = Duration::from_micros(age_us.unsigned_abs());
+            metrics::histogram!("firn_ingest_freshness_seconds").record(age.as_secs_f64());
+            let (bronze, quarantined) = (committed.bronze, committed.quarantined);
+            tracing::debug!(tenant, bronze, quarantined, "committed a batch");
+        }
+        for name in ["*", tenant] {
+            self.board.update(STAGE, name, |status| add(status, committed));
+        }
+        self.board.update(STAGE, tenant, |status| {
+            status.state = StageState::Running;
+            status.message.clear();
+        });
+    }
+
+    pub(super) fn failed(&self, tenant: &str, failure: &Failure, delay: Duration) {
+        metrics::counter!("firn_ingest_failures_total", "tenant" => tenant.to_owned()).increment(1);
+        match failure {
+            // Part of normal life when partitions move between workers.
+            Failure::Raced(_) => tracing::info!(tenant, %failure, "batch dropped, reading it again"),
+            Failure::Later(_) => {
+                tracing::warn!(tenant, %failure, ?delay, "batch not committed, trying again")
+            }
+            Failure::Stopped(_) => tracing::error!(tenant, %failure, ?delay, "tenant stopped"),
+        }
+        if !matches!(failure, Failure::Raced(_)) {
+            self.board.update(STAGE, tenant, |status| {
+                status.state = StageState::Failing;
+                status.message = failure.to_string();
+            });
+        }
+    }
+
+    /// The worker as a whole can't go on right now.
+    pub(super) fn troubled(&self, what: &str, error: &dyn std::error::Error) {
+        tracing::warn!(%error, "{what}; trying again");
+        self.board.update(STAGE, "*", |status| {
+            status.state = StageState::Failing;
+            status.message = format!("{what}: {error}");
+        });
+    }
+
+    pub(super) fn recovered(&self) {
+        self.board.update(STAGE, "*", |status| {
+            if status.state != StageState::Running {
+                status.state = StageState::Running;
+                status.message.clear();
+            }
+        });
+    }
+
+    /// Once a second.
+    pub(super) fn progress(&mut self, book: &Book, lag_records: u64, interval: Duration) {
+        #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+        {
+            metrics::gauge!("firn_ingest_lag_records").set(lag_records as f64);
+            metrics::gauge!("firn_ingest_buffered_bytes").set(book.buffered_bytes() as f64);
+        }
+        metrics::gauge!("firn_ingest_commit_interval_seconds").set(interval.as_secs_f64());
+        self.board.update(STAGE, "*", |status| {
+            status.lag_records = Some(lag_records);
+            status.totals.insert("buffered_bytes".into(), book.buffered_bytes() as u64);
+        });
+        let active: HashSet<String> = book.active().map(|(tenant, _)| tenant.to_owned()).collect();
+        for tenant in self.lagging.difference(&active) {
+            self.board.update(STAGE, tenant, |status| status.lag_records = Some(0));
+        }
+        for (tenant, records) in book.active() {
+            self.board.update(STAGE, tenant, |status| status.lag_records = Some(records as u64));
+        }
+        self.lagging = active;
+    }
+}
+
+fn add(status: &mut StageStatus, committed: &Committed) {
+    let mut add = |name: &str, count: u64| *status.totals.entry(name.to_owned()).or_default() += count;
+    add("records", committed.bronze);
+    add("quarantined", committed.quarantined);
+    add("commits", u64::from(committed.newest_us.is_some()));
+    let newest_ms = committed.newest_us.map(|newest_us| newest_us / 1000);
+    status.fresh_until_ms = status.fresh_until_ms.max(newest_ms);
+}

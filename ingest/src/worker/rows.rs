@@ -1,0 +1,93 @@
+//! Records into Arrow rows: the CPU's part of a commit.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use firn_inventory::{
+    BronzeBuilder, Decoded, LogPosition, QuarantineBuilder, Rejection, RejectionKind, decode, record_key,
+};
+
+use super::address::Taken;
+
+/// Rows of both tables.
+pub(super) struct Rows {
+    pub(super) bronze: RecordBatch,
+    pub(super) quarantine: RecordBatch,
+}
+
+/// Judges each record; every one ends in exactly one of the two.
+pub(super) fn judge(tenant: &str, topic_id: &str, records: &[Taken]) -> Rows {
+    let mut bronze = BronzeBuilder::default();
+    let mut quarantine = QuarantineBuilder::default();
+    for taken in records {
+        let position = LogPosition {
+            topic_id: topic_id.to_owned(),
+            partition: taken.partition,
+            offset: taken.offset,
+            received_at_us: taken.received_at_us,
+            source: Arc::as_ref(&taken.source).to_owned(),
+        };
+        match verdict(tenant, taken) {
+            Ok(decoded) => bronze.push(&decoded, &position),
+            Err(rejection) => {
+                quarantine.push(&rejection, taken.value.as_deref().unwrap_or_default(), &position);
+                metrics::counter!("firn_ingest_rejections_total", "kind" => rejection.kind.as_str())
+                    .increment(1);
+            }
+        }
+    }
+    Rows { bronze: bronze.finish(), quarantine: quarantine.finish() }
+}
+
+fn verdict(tenant: &str, taken: &Taken) -> Result<Decoded, Rejection> {
+    if let Some(rejection) = &taken.rejection {
+        return Err(Rejection::clone(rejection));
+    }
+    let Some(value) = &taken.value else {
+        return Err(Rejection::new(RejectionKind::Tombstone, "the record has no payload"));
+    };
+    let decoded = decode(value)?;
+    let key = record_key(tenant, &decoded.inventory.host_id);
+    if taken.key.as_deref() != Some(key.as_bytes()) {
+        let reason = format!(
+            "field 'host_id' is '{}', the record's key names another host",
+            decoded.inventory.host_id
+        );
+        return Err(Rejection::new(RejectionKind::Misaddressed, reason));
+    }
+    Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn every_record_ends_in_exactly_one_table() {
+        let taken = |offset, key: &'static str, value: Option<&'static str>| Taken {
+            partition: 0,
+            offset,
+            received_at_us: 1,
+            source: Arc::from("native"),
+            key: Some(Bytes::from_static(key.as_bytes())),
+            value: value.map(|value| Bytes::from_static(value.as_bytes())),
+            rejection: None,
+        };
+        let rows = judge(
+            "acme",
+            "t",
+            &[
+                taken(0, "acme/a", Some(r#"{"host_id":"a"}"#)),
+                taken(1, "acme/a", Some(r#"{"host_id":"a","seq":"x"}"#)),
+                taken(2, "acme/a", None),
+                taken(3, "acme/a", Some(r#"{"host_id":"b"}"#)),
+                taken(4, "acme/pc%2F1", Some(r#"{"host_id":"pc/1"}"#)),
+            ],
+        );
+        assert_eq!((rows.bronze.num_rows(), rows.quarantine.num_rows()), (2, 3));
+    }
+}

@@ -1,0 +1,325 @@
+//! One run of the worker: the loop that owns the consumer and the book.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use firn_runtime::retry::Backoff;
+use firn_stream::{Consumer, Event, Record, StreamErrorKind, Topic, TopicPartition};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    GROUP, HOUSE_TENANT, Worker, WorkerError,
+    address::{Taken, address},
+    book::{Book, Due},
+    commit::{Committed, Committer, Failure},
+    directory::{Directory, Existence},
+    report::Report,
+};
+
+/// Longest wait for records: also how late the loop notices a finished commit or the end.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// How often group offsets are committed and lags measured.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Between tries of what may work soon.
+const SOON: Backoff =
+    Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), attempts: u32::MAX };
+
+/// Between looks at a tenant that a person must mend.
+const STOPPED: Backoff =
+    Backoff { initial: Duration::from_secs(5), max: Duration::from_secs(60), attempts: u32::MAX };
+
+type Finished = (String, Result<Committed, Failure>);
+
+/// State of a run.
+pub(super) struct Session {
+    worker: Worker,
+    topic: Topic,
+    shutdown: CancellationToken,
+    committer: Arc<Committer>,
+    commits: JoinSet<Finished>,
+    book: Book,
+    directory: Directory,
+    report: Report,
+    ticked_at: Instant,
+    troubles: u32,
+}
+
+impl Session {
+    pub(super) fn new(worker: Worker, topic: Topic, shutdown: CancellationToken) -> Self {
+        let committer = Arc::new(Committer {
+            catalog: worker.catalog.clone(),
+            file_io: worker.file_io.clone(),
+            topic_id: topic.id.clone(),
+            write: worker.config.write.clone(),
+            shutdown: shutdown.clone(),
+        });
+        let report = Report::new(worker.board.clone());
+        Self {
+            worker,
+            topic,
+            shutdown,
+            committer,
+            commits: JoinSet::new(),
+            book: Book::default(),
+            directory: Directory::default(),
+            report,
+            ticked_at: Instant::now(),
+            troubles: 0,
+        }
+    }
+
+    /// Reads and commits until shutdown.
+    pub(super) async fn work(&mut self, consumer: &mut dyn Consumer) -> Result<(), WorkerError> {
+        while !self.shutdown.is_cancelled() {
+            while let Some(finished) = self.commits.try_join_next() {
+                self.finish(finished);
+            }
+            self.release(consumer).await?;
+            self.start_due();
+            if self.ticked_at.elapsed() >= TICK {
+                self.ticked_at = Instant::now();
+                self.tick(consumer).await?;
+            }
+            if self.book.is_full(self.due()) {
+                self.await_commit(POLL_WAIT).await;
+                continue;
+            }
+            match consumer.poll(self.worker.config.poll_records, POLL_WAIT).await {
+                Ok(None) => {}
+                Ok(Some(Event::Assigned(partitions))) => self.assigned(&partitions).await?,
+                Ok(Some(Event::Revoked(partitions))) => self.revoked(&partitions),
+                Ok(Some(Event::Records(partition, records))) => {
+                    self.take(consumer, &partition, records).await?
+                }
+                Err(error) if error.kind == StreamErrorKind::Unavailable => {
+                    self.trouble("the log can't be read", &error).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets running commits end, commits what they made possible, and forgets the rest.
+    pub(super) async fn drain(&mut self, consumer: &mut dyn Consumer) {
+        let deadline = tokio::time::Instant::now() + self.worker.config.drain;
+        while let Ok(Some(finished)) = tokio::time::timeout_at(deadline, self.commits.join_next()).await {
+            self.finish(finished);
+        }
+        // What still runs may or may not land; the positions will tell the next start.
+        self.commits.abort_all();
+        if let Err(error) = self.commit_group(consumer).await {
+            tracing::warn!(%error, "group offsets not committed at the end; the next start reads a little again");
+        }
+    }
+
+    fn due(&self) -> Due {
+        let active = u32::try_from(self.book.active().count()).unwrap_or(u32::MAX);
+        let spread = Duration::from_secs(1) * active / self.worker.config.max_commits_per_s.max(1);
+        Due {
+            interval: self.worker.config.commit_interval.max(spread),
+            bytes: self.worker.config.commit_bytes,
+            max_buffered_bytes: self.worker.config.max_buffered_bytes,
+        }
+    }
+
+    fn start_due(&mut self) {
+        let due = self.due();
+        while self.commits.len() < self.worker.config.max_concurrent_commits.max(1) {
+            let Some(tenant) = self.book.due(due, Instant::now()) else { return };
+            let records = self.book.start(&tenant);
+            let committer = Arc::clone(&self.committer);
+            self.commits.spawn(async move {
+                let result = committer.commit(&tenant, records).await;
+                (tenant, result)
+            });
+        }
+    }
+
+    async fn await_commit(&mut self, at_most: Duration) {
+        if let Ok(Some(finished)) = tokio::time::timeout(at_most, self.commits.join_next()).await {
+            self.finish(finished);
+        }
+    }
+
+    fn finish(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
+        let (tenant, result) = match finished {
+            Ok(finished) => finished,
+            Err(crashed) => std::panic::resume_unwind(crashed.into_panic()),
+        };
+        match result {
+            Ok(committed) => {
+                self.book.committed(&tenant, &committed.positions);
+                self.report.committed(&tenant, &committed);
+            }
+            Err(failure) => {
+                let failures = self.book.next_failure(&tenant);
+                let backoff = if matches!(failure, Failure::Stopped(_)) { STOPPED } else { SOON };
+                let delay = backoff.delay(failures);
+                self.book.hold(&tenant, Instant::now() + delay);
+                self.report.failed(&tenant, &failure, delay);
+            }
+        }
+    }
+
+    /// Seeks back for tenants whose wait is over.
+    async fn release(&mut self, consumer: &mut dyn Consumer) -> Result<(), WorkerError> {
+        for (partition, offset) in self.book.release(Instant::now()) {
+            self.seek(consumer, partition, offset).await?;
+        }
+        Ok(())
+    }
+
+    async fn seek(
+        &self,
+        consumer: &mut dyn Consumer,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), WorkerError> {
+        match consumer.seek(&self.topic_partition(partition), offset).await {
+            // Lost meanwhile; its revocation is on the way.
+            Err(error) if error.kind == StreamErrorKind::Fenced => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    async fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerError> {
+        let log = &self.worker.log;
+        let committed = log.committed(GROUP, &self.topic.name).await?;
+        let ranges = log.offsets(&self.topic.name).await?;
+        for partition in partitions {
+            let Ok(index) = usize::try_from(partition.partition) else { continue };
+            let Some(range) = ranges.get(index) else { continue };
+            let committed = committed.get(index).copied().flatten();
+            let position = committed.unwrap_or(range.start);
+            if position < range.start || position > range.end {
+                return Err(WorkerError::OutsideOfLog {
+                    topic: self.topic.name.clone(),
+                    partition: partition.partition,
+                    committed: position,
+                    start: range.start,
+                    end: range.end,
+                });
+            }
+            self.book.assign(partition.partition, position);
+            tracing::info!(topic = %self.topic.name, partition = partition.partition, offset = position, "partition taken");
+        }
+        Ok(())
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.book.revoke(partition.partition);
+            tracing::info!(topic = %self.topic.name, partition = partition.partition, "partition given up");
+        }
+    }
+
+    async fn take(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        partition: &TopicPartition,
+        records: Vec<Record>,
+    ) -> Result<(), WorkerError> {
+        let Some(first) = records.first().map(|record| record.offset) else { return Ok(()) };
+        if !self.book.owns(partition.partition) {
+            return Ok(());
+        }
+        let addressed: Vec<_> = records.into_iter().map(address).collect();
+        if let Err(error) = self.know_tenants(&addressed).await {
+            self.seek(consumer, partition.partition, first).await?;
+            self.trouble("the catalog can't be asked for its tenants", &error).await;
+            return Ok(());
+        }
+        self.troubles = 0;
+        self.report.recovered();
+        let now = Instant::now();
+        for (tenant, mut taken) in addressed {
+            let tenant = match tenant {
+                Some(tenant) if self.exists(&tenant, &taken) => tenant,
+                Some(tenant) => {
+                    taken
+                        .misaddressed(format!("there was no tenant '{tenant}' when the record was received"));
+                    HOUSE_TENANT.to_owned()
+                }
+                None => HOUSE_TENANT.to_owned(),
+            };
+            self.book.take(&tenant, taken, now);
+        }
+        Ok(())
+    }
+
+    /// Asks the catalog if these records name a tenant that is not known from a list as new as they are.
+    async fn know_tenants(
+        &mut self,
+        addressed: &[(Option<String>, Taken)],
+    ) -> Result<(), firn_catalog_client::ClientError> {
+        let unknown = addressed.iter().any(|(tenant, taken)| {
+            let existence = |tenant: &String| self.directory.existence(tenant, taken.received_at_us);
+            tenant.as_ref().map(existence) == Some(Existence::Ask)
+        });
+        if unknown { self.directory.refresh(&self.worker.catalog).await } else { Ok(()) }
+    }
+
+    /// After `know_tenants`, a list that still can't decide was made after the record was read: that decides it.
+    fn exists(&self, tenant: &str, taken: &Taken) -> bool {
+        self.directory.existence(tenant, taken.received_at_us) == Existence::Exists
+    }
+
+    async fn tick(&mut self, consumer: &mut dyn Consumer) -> Result<(), WorkerError> {
+        match self.worker.log.topic(&self.topic.name).await {
+            Ok(Some(topic)) if topic.id == self.topic.id => {}
+            Ok(topic) => {
+                return Err(WorkerError::Recreated {
+                    topic: self.topic.name.clone(),
+                    was: self.topic.id.clone(),
+                    is: topic.map_or("none".to_owned(), |topic| topic.id),
+                });
+            }
+            Err(error) => tracing::debug!(%error, "topic not looked up"),
+        }
+        match self.commit_group(consumer).await {
+            Ok(()) => {}
+            // Lost meanwhile, or away: nothing depends on it but how much the next start reads again.
+            Err(error) => tracing::info!(%error, "group offsets not committed now"),
+        }
+        if let Ok(ranges) = self.worker.log.offsets(&self.topic.name).await {
+            let ends: BTreeMap<i32, i64> = (0..).zip(ranges.iter().map(|range| range.end)).collect();
+            let behind = self.book.low_watermarks().into_iter().map(|(partition, low)| {
+                ends.get(&partition).map_or(0, |end| u64::try_from(end - low).unwrap_or(0))
+            });
+            self.report.progress(&self.book, behind.sum(), self.due().interval);
+        }
+        Ok(())
+    }
+
+    async fn commit_group(&mut self, consumer: &mut dyn Consumer) -> Result<(), firn_stream::StreamError> {
+        let offsets = self.book.committable();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<_> =
+            offsets.iter().map(|(partition, offset)| (self.topic_partition(*partition), *offset)).collect();
+        consumer.commit(&named).await?;
+        self.book.group_committed(&offsets);
+        Ok(())
+    }
+
+    async fn trouble(&mut self, what: &str, error: &(dyn std::error::Error + Sync)) {
+        self.troubles = self.troubles.saturating_add(1);
+        self.report.troubled(what, error);
+        tokio::select! {
+            () = tokio::time::sleep(SOON.delay(self.troubles)) => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+
+    fn topic_partition(&self, partition: i32) -> TopicPartition {
+        TopicPartition { topic: self.topic.name.clone(), partition }
+    }
+}

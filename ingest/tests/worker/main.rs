@@ -1,0 +1,6 @@
+//! The worker against a real catalog, a real log and real files.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod addressing;
+mod exactly_once;
+mod house;

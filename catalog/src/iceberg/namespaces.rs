@@ -9,6 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use firn_auth::Role;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -33,15 +34,26 @@ type Properties = BTreeMap<String, String>;
 /// `GET …/namespaces?parent=`.
 pub(super) async fn list(State(state): State<AppState>, call: Call) -> Result<Json<Value>, ApiError> {
     let scope = call.open(&state, Role::Reader)?;
-    let parent =
-        call.query("parent").filter(|text| !text.is_empty()).map(split_namespace).unwrap_or_default();
-    let resolved = scope.resolve().await?;
-    if !parent.is_empty() {
-        scope.need_namespace(&resolved, &parent).await?;
-    }
+    let parent = match call.query("parent").filter(|text| !text.is_empty()) {
+        Some(text) => find_parent(&scope, text).await?,
+        None => Vec::new(),
+    };
     let found = children(&scope, &parent, Page::of(&call)?, Content::is_namespace).await?;
     let namespaces: Vec<Vec<String>> = found.keys.into_iter().map(|key| key.0).collect();
     Ok(Json(json!({"namespaces": namespaces, "next-page-token": found.next})))
+}
+
+/// The namespace that `parent` names. PyIceberg encodes it twice, so what exists under the decoded name only is meant.
+async fn find_parent(scope: &Scope, text: &str) -> Result<Vec<String>, ApiError> {
+    let resolved = scope.resolve().await?;
+    let literal = split_namespace(text);
+    let Err(missing) = scope.need_namespace(&resolved, &literal).await else { return Ok(literal) };
+    let decoded =
+        percent_decode_str(text).decode_utf8().map(|text| split_namespace(&text)).unwrap_or_default();
+    if decoded == literal || scope.need_namespace(&resolved, &decoded).await.is_err() {
+        return Err(missing);
+    }
+    Ok(decoded)
 }
 
 #[derive(Deserialize)]

@@ -20,6 +20,10 @@ async fn odd_names_come_back_as_they_went() {
     // As Java spells it: a plus for a space in a path.
     let java = "/namespaces/a%2Fb%1Fc+d%2Be%25%C3%A9%F0%9F%98%80.f/tables/t+1%2F2%25%2B%40%C3%A9";
     assert_eq!(server.raw("HEAD", java).send().await.unwrap().status(), 204);
+    // As PyIceberg spells it: a parent encoded twice.
+    client.ensure_namespace("main", &["p q".to_owned(), "r".to_owned(), "s".to_owned()]).await.unwrap();
+    let list = server.raw("GET", "/namespaces?parent=p%2520q%251Fr").send().await.unwrap();
+    assert_eq!(list.json::<Value>().await.unwrap()["namespaces"], json!([["p q", "r", "s"]]));
 }
 
 #[tokio::test]

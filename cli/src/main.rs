@@ -1,1 +1,139 @@
-fn main() {}
+//! `firn`: the lakehouse in one binary, and the commands that talk to it.
+//!
+//! `up` runs everything; every other command is a client that speaks HTTP to a running server. Exit status: 0 done, 1
+//! failed, 2 wrong usage or configuration.
+
+mod collect;
+mod connection;
+mod console;
+mod data_dir;
+mod doctor;
+mod duration;
+mod env;
+mod failure;
+mod findings;
+mod openapi;
+mod output;
+mod policy;
+mod references;
+mod settings;
+mod simulate;
+mod sql;
+mod status;
+mod table;
+mod tenant;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// An open multi-tenant lakehouse: versioned Iceberg catalog, inventory ingestion, compliance findings.
+#[derive(Parser)]
+#[command(name = "firn", version, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything on this machine
+    Up(up::UpArgs),
+    /// Print variables for shells and programs that talk to a running server
+    Env(env::EnvArgs),
+    /// Query the lake
+    Sql(sql::SqlArgs),
+    /// Take the inventory of this computer, and print or upload it
+    Collect(collect::CollectArgs),
+    /// Send inventories of a simulated fleet
+    Simulate(simulate::SimulateArgs),
+    /// Tell how the stages are doing
+    Status(status::StatusArgs),
+    /// Check configuration, ports, storage, broker and database, and say what to fix
+    Doctor(doctor::DoctorArgs),
+    /// Create and list tenants
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Create, list and delete branches
+    #[command(subcommand)]
+    Branch(references::ReferenceCommand),
+    /// Create, list and delete tags
+    #[command(subcommand)]
+    Tag(references::ReferenceCommand),
+    /// Show the newest commits of a branch
+    Log(references::LogArgs),
+    /// Show what differs between two references, `A..B`
+    Diff(references::DiffArgs),
+    /// Merge a branch into another
+    Merge(references::MergeArgs),
+    /// List and acknowledge findings
+    #[command(subcommand)]
+    Findings(findings::FindingsCommand),
+    /// List policies, and check a policy file
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// List tables
+    #[command(subcommand)]
+    Table(table::TableCommand),
+    /// Print the OpenAPI document of Firn's own endpoints
+    Openapi,
+    /// Print the version
+    Version,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Up(args) => up::run(&args),
+        Command::Policy(policy::PolicyCommand::Check(args)) => policy::check(&args),
+        Command::Openapi => openapi::print(),
+        Command::Version => output::line(concat!("firn ", env!("CARGO_PKG_VERSION"))),
+        client => run_client(client),
+    }
+}
+
+/// A client has one thread: it waits for one server. Queries bring their own parallelism.
+fn run_client(command: Command) -> Result<()> {
+    let runtime = match command {
+        Command::Sql(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+    };
+    runtime.block_on(async {
+        match command {
+            Command::Env(args) => env::run(&args).await,
+            Command::Sql(args) => sql::run(&args).await,
+            Command::Collect(args) => collect::run(&args).await,
+            Command::Simulate(args) => simulate::run(args).await,
+            Command::Status(args) => status::run(&args).await,
+            Command::Doctor(args) => doctor::run(&args).await,
+            Command::Tenant(command) => tenant::run(&command).await,
+            Command::Branch(command) => references::branch(&command).await,
+            Command::Tag(command) => references::tag(&command).await,
+            Command::Log(args) => references::log(&args).await,
+            Command::Diff(args) => references::diff(&args).await,
+            Command::Merge(args) => references::merge(&args).await,
+            Command::Findings(command) => findings::run(&command).await,
+            Command::Policy(command) => policy::run(&command).await,
+            Command::Table(command) => table::run(&command).await,
+            Command::Up(_) | Command::Openapi | Command::Version => Ok(()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

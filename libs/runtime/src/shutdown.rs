@@ -23,6 +23,7 @@ pub fn on_signals() -> io::Result<CancellationToken> {
         cancelled.cancel();
         let name = first_of(&mut interrupt, &mut terminate).await;
         tracing::warn!(signal = name, "ending at once");
+        #[allow(clippy::disallowed_methods, reason = "who asks twice wants no destructors")]
         std::process::exit(INTERRUPTED);
     });
     Ok(token)

@@ -1,0 +1,206 @@
+//! `/openapi.json`: Firn's own endpoints. Iceberg REST and Nessie REST have specifications of their own.
+
+use anyhow::Result;
+use utoipa::openapi::{
+    Components, ContentBuilder, HttpMethod, Info, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem,
+    PathsBuilder, Ref, RefOr, Required, ResponseBuilder, ResponsesBuilder, Schema, SecurityRequirement,
+    path::{OperationBuilder, ParameterBuilder, ParameterIn},
+    request_body::RequestBodyBuilder,
+    schema::{SchemaType, Type},
+    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+use crate::output;
+
+/// One operation.
+struct Endpoint {
+    method: HttpMethod,
+    path: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    /// Query parameters.
+    query: &'static [&'static str],
+    /// Media type of the body, if there is one.
+    body: Option<&'static str>,
+    /// Success: status and what it means.
+    success: (&'static str, &'static str),
+    /// Failures a client should expect.
+    failures: &'static [(&'static str, &'static str)],
+    /// Whether a token is needed.
+    token: bool,
+}
+
+const DENIED: [(&str, &str); 2] = [("401", "No valid token"), ("403", "The token doesn't allow it")];
+
+const fn get(path: &'static str, tag: &'static str, summary: &'static str) -> Endpoint {
+    Endpoint {
+        method: HttpMethod::Get,
+        path,
+        tag,
+        summary,
+        query: &[],
+        body: None,
+        success: ("200", "The answer"),
+        failures: &DENIED,
+        token: true,
+    }
+}
+
+const fn post(path: &'static str, tag: &'static str, summary: &'static str) -> Endpoint {
+    Endpoint { method: HttpMethod::Post, body: Some("application/json"), ..get(path, tag, summary) }
+}
+
+const fn open(path: &'static str, summary: &'static str) -> Endpoint {
+    Endpoint { failures: &[], token: false, ..get(path, "server", summary) }
+}
+
+const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        body: Some("application/x-ndjson"),
+        success: ("202", "All records are durable in the log"),
+        failures: &[
+            ("207", "Some records were refused; a result for each"),
+            ("401", "No valid token"),
+            ("403", "The token may not upload into this tenant or for this host"),
+            ("413", "The body or a record is too large"),
+            ("415", "The content type or encoding isn't known"),
+            ("422", "A record can't be routed: no object, or no host_id"),
+            ("429", "Too many records; see Retry-After"),
+            ("503", "Not taken; see Retry-After"),
+        ],
+        ..post("/v1/tenants/{tenant}/inventory", "ingest", "Upload one inventory, or many as NDJSON")
+    },
+    get("/v1/tenants", "tenants", "The tenants that the token reaches"),
+    post("/v1/tenants", "tenants", "Create a tenant; one that exists is answered"),
+    get("/v1/tenants/{tenant}", "tenants", "One tenant"),
+    Endpoint {
+        query: &["after", "limit", "wait_ms"],
+        ..get("/v1/tenants/{tenant}/events", "tenants", "What changed in the tenant's catalog after a cursor")
+    },
+    post("/v1/tenants/{tenant}/leases/{name}", "leases", "Acquire or renew a lease"),
+    Endpoint {
+        method: HttpMethod::Delete,
+        query: &["holder"],
+        success: ("204", "Given back"),
+        ..get("/v1/tenants/{tenant}/leases/{name}", "leases", "Give a lease back")
+    },
+    get("/v1/tenants/{tenant}/promotions", "promotion", "Recent promotion runs with their receipts"),
+    get("/v1/tenants/{tenant}/models", "promotion", "The models, in the order they run"),
+    Endpoint {
+        query: &["status", "rule", "host", "limit"],
+        ..get("/v1/tenants/{tenant}/findings", "findings", "Findings")
+    },
+    get("/v1/tenants/{tenant}/findings/{id}", "findings", "One finding"),
+    Endpoint {
+        success: ("202", "The command is durable"),
+        ..post("/v1/tenants/{tenant}/findings/{id}/acknowledge", "findings", "Acknowledge a finding")
+    },
+    Endpoint {
+        success: ("202", "The command is durable"),
+        ..post("/v1/tenants/{tenant}/findings/{id}/snooze", "findings", "Keep a finding quiet until a time")
+    },
+    get("/v1/status", "server", "How each stage is doing, for the tenants that the token reaches"),
+    open("/health/live", "200 while the process answers"),
+    open("/health/ready", "200 once the server does its work, else 503"),
+    open("/metrics", "Metrics in Prometheus' text format"),
+    open("/openapi.json", "This document"),
+];
+
+/// The document.
+pub(crate) fn document() -> OpenApi {
+    let mut paths = PathsBuilder::new();
+    for endpoint in ENDPOINTS {
+        let item = PathItem::new(endpoint.method.clone(), operation(endpoint));
+        paths = paths.path(endpoint.path, item);
+    }
+    let mut info = Info::new("Firn", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "Firn's own endpoints. The catalog also speaks Iceberg REST below `/iceberg` and Nessie REST v2 below \
+         `/nessie/{tenant}/api/v2`, as their specifications say."
+            .to_owned(),
+    );
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    let mut components = Components::new();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    components.schemas.insert("Error".to_owned(), error_schema());
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(components)).build()
+}
+
+/// Prints the document.
+pub(crate) fn print() -> Result<()> {
+    output::json(&document())
+}
+
+fn operation(endpoint: &Endpoint) -> utoipa::openapi::path::Operation {
+    let mut responses = ResponsesBuilder::new();
+    let (status, meaning) = endpoint.success;
+    responses = responses.response(status, ResponseBuilder::new().description(meaning).build());
+    for (status, meaning) in endpoint.failures {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Error"))).build();
+        let failure = ResponseBuilder::new().description(*meaning).content("application/json", content);
+        responses = responses.response(*status, failure.build());
+    }
+    let mut operation = OperationBuilder::new()
+        .summary(Some(endpoint.summary))
+        .tag(endpoint.tag)
+        .responses(responses.build());
+    for name in path_parameters(endpoint.path) {
+        operation = operation.parameter(parameter(name, ParameterIn::Path, Required::True));
+    }
+    for name in endpoint.query {
+        operation = operation.parameter(parameter(name, ParameterIn::Query, Required::False));
+    }
+    if let Some(media) = endpoint.body {
+        let object = ObjectBuilder::new().schema_type(SchemaType::new(Type::Object)).build();
+        let content = ContentBuilder::new().schema(Some(Schema::Object(object))).build();
+        operation = operation.request_body(Some(RequestBodyBuilder::new().content(media, content).build()));
+    }
+    if endpoint.token {
+        operation = operation.security(SecurityRequirement::new("bearer", Vec::<String>::new()));
+    }
+    operation.build()
+}
+
+fn parameter(name: &str, place: ParameterIn, required: Required) -> ParameterBuilder {
+    let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).build();
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .required(required)
+        .schema(Some(Schema::Object(text)))
+}
+
+fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn error_schema() -> RefOr<Schema> {
+    let of = |kind| Schema::Object(ObjectBuilder::new().schema_type(SchemaType::new(kind)).build());
+    let detail = ObjectBuilder::new()
+        .property("message", of(Type::String))
+        .property("type", of(Type::String))
+        .property("code", of(Type::Integer))
+        .build();
+    let error = ObjectBuilder::new().property("error", Schema::Object(detail)).required("error").build();
+    RefOr::T(Schema::Object(error))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn document_lists_every_endpoint_with_its_method() {
+        let document = serde_json::to_value(document()).unwrap();
+        for endpoint in ENDPOINTS {
+            let methods = document["paths"][endpoint.path].as_object().unwrap();
+            let name = serde_json::to_value(&endpoint.method).unwrap();
+            let operation = &methods[name.as_str().unwrap()];
+            assert_eq!(operation["summary"], endpoint.summary);
+            assert_eq!(operation.get("security").is_some(), endpoint.token, "{}", endpoint.path);
+        }
+        let names: Vec<_> = path_parameters("/v1/tenants/{tenant}/leases/{name}").collect();
+        assert_eq!(names, ["tenant", "name"]);
+    }
+}

@@ -1,0 +1,308 @@
+//! The configuration: `firn.toml` and `FIRN_SECTION__KEY`, resolved once. docs/CONFIGURATION.md lists the same keys.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use firn_catalog::CatalogConfig;
+use firn_runtime::{
+    config::{self, SecretRef},
+    telemetry::LogConfig,
+};
+use firn_table::StorageConfig;
+use serde::{Deserialize, Deserializer, de::Error};
+use url::Url;
+
+use crate::{data_dir::DataDir, duration, failure::usage};
+
+/// All sections.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) server: ServerSection,
+    pub(crate) auth: AuthSection,
+    pub(crate) catalog: CatalogSection,
+    pub(crate) storage: StorageSection,
+    pub(crate) stream: StreamSection,
+    pub(crate) ingest: IngestSection,
+    pub(crate) promotion: PromotionSection,
+    pub(crate) alerts: AlertsSection,
+    pub(crate) log: LogConfig,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerSection {
+    /// HOST:PORT.
+    pub(crate) listen: String,
+    /// Where clients reach the server, if not at `listen`.
+    pub(crate) public_url: Option<String>,
+    /// The region that this deployment serves.
+    pub(crate) region: String,
+    /// How long a drain may take.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) drain: Duration,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8181".into(),
+            public_url: None,
+            region: "local".into(),
+            drain: Duration::from_secs(25),
+        }
+    }
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuthSection {
+    /// The built-in issuer's Ed25519 key, PKCS#8 PEM.
+    pub(crate) signing_key: Option<SecretRef>,
+}
+
+/// `[catalog]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CatalogSection {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub(crate) database_url: Option<String>,
+    /// Memory for immutable objects and metadata documents, bytes.
+    pub(crate) cache_bytes: u64,
+}
+
+impl Default for CatalogSection {
+    fn default() -> Self {
+        Self { database_url: None, cache_bytes: 32 << 20 }
+    }
+}
+
+/// `[storage]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StorageSection {
+    /// `file:///…` or `s3://bucket/prefix`.
+    pub(crate) warehouse: Option<String>,
+    /// Endpoint of an S3-compatible server.
+    pub(crate) endpoint: Option<String>,
+    /// Region of the bucket.
+    pub(crate) region: Option<String>,
+    /// Path-style requests.
+    pub(crate) path_style: bool,
+    /// Access key id.
+    pub(crate) access_key_id: Option<SecretRef>,
+    /// Secret access key.
+    pub(crate) secret_access_key: Option<SecretRef>,
+}
+
+/// `[stream]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StreamSection {
+    /// Which log.
+    pub(crate) backend: Backend,
+    /// `host:port`, comma-separated.
+    pub(crate) bootstrap_servers: Option<String>,
+    /// Replication factor of topics that Firn creates.
+    pub(crate) replication: i32,
+    /// How long the embedded log keeps records.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) retention: Duration,
+    /// How large the embedded log may grow, bytes.
+    pub(crate) max_bytes: u64,
+}
+
+impl Default for StreamSection {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Embedded,
+            bootstrap_servers: None,
+            replication: 3,
+            retention: Duration::from_secs(7 * 86_400),
+            max_bytes: 10 << 30,
+        }
+    }
+}
+
+/// Which log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Backend {
+    /// A file of the data directory.
+    Embedded,
+    /// Apache Kafka.
+    Kafka,
+}
+
+/// `[ingest]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct IngestSection {
+    /// At most this long between two commits of a tenant with input.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) commit_interval: Duration,
+    /// A tenant's batch is committed at this size, bytes.
+    pub(crate) commit_bytes: u64,
+}
+
+impl Default for IngestSection {
+    fn default() -> Self {
+        Self { commit_interval: Duration::from_secs(5), commit_bytes: 128 << 20 }
+    }
+}
+
+/// `[promotion]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PromotionSection {
+    /// At least this long between two runs of a tenant.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) interval: Duration,
+}
+
+impl Default for PromotionSection {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10) }
+    }
+}
+
+/// `[alerts]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AlertsSection {
+    /// Elasticsearch or OpenSearch; no sink if absent.
+    #[serde(deserialize_with = "url")]
+    pub(crate) elasticsearch_url: Option<Url>,
+}
+
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    // The text isn't shown: it may hold a password.
+    Url::parse(&text).map(Some).map_err(|error| D::Error::custom(format!("not a URL: {error}")))
+}
+
+impl Settings {
+    /// Reads `file` (or `firn.toml` of the data directory, if there is one) and the environment.
+    pub(crate) fn load(file: Option<&Path>, dir: &DataDir) -> Result<Self> {
+        let default = Some(dir.config_file()).filter(|path| path.exists());
+        let file: Option<PathBuf> = file.map(Path::to_owned).or(default);
+        let settings: Self = config::load(file.as_deref(), std::env::vars())?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// What no type can say.
+    fn check(&self) -> Result<()> {
+        if self.stream.backend == Backend::Kafka && self.stream.bootstrap_servers.is_none() {
+            return Err(usage("stream.bootstrap_servers: needed when stream.backend is 'kafka'"));
+        }
+        if self.storage.access_key_id.is_some() != self.storage.secret_access_key.is_some() {
+            return Err(usage("storage: set both access_key_id and secret_access_key, or none"));
+        }
+        if let Some(url) = &self.catalog.database_url
+            && !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            return Err(usage("catalog.database_url: expected sqlite:PATH or postgres://…"));
+        }
+        if let Some(warehouse) = &self.storage.warehouse
+            && !["file:/", "s3://"].iter().any(|scheme| warehouse.starts_with(scheme))
+        {
+            return Err(usage("storage.warehouse: expected file:///… or s3://bucket/prefix"));
+        }
+        Ok(())
+    }
+
+    /// Root of all tables, without trailing slash.
+    pub(crate) fn warehouse(&self, dir: &DataDir) -> String {
+        let own = || format!("file://{}", dir.warehouse().display());
+        self.storage.warehouse.clone().unwrap_or_else(own).trim_end_matches('/').to_owned()
+    }
+
+    /// URL of the catalog's database.
+    pub(crate) fn database_url(&self, dir: &DataDir) -> String {
+        let own = || format!("sqlite:{}", dir.catalog_file().display());
+        self.catalog.database_url.clone().unwrap_or_else(own)
+    }
+
+    /// How files are reached, secrets resolved.
+    pub(crate) fn storage_config(&self) -> Result<StorageConfig> {
+        let resolve = |name: &str, reference: &Option<SecretRef>| -> Result<Option<String>> {
+            let secret = reference.as_ref().map(SecretRef::resolve).transpose();
+            secret.with_context(|| format!("storage.{name}"))
+        };
+        let id = resolve("access_key_id", &self.storage.access_key_id)?;
+        let secret = resolve("secret_access_key", &self.storage.secret_access_key)?;
+        Ok(StorageConfig {
+            endpoint: self.storage.endpoint.clone(),
+            region: self.storage.region.clone(),
+            path_style: self.storage.path_style,
+            credentials: id.zip(secret),
+        })
+    }
+
+    /// Settings of the catalog.
+    pub(crate) fn catalog_config(
+        &self,
+        dir: &DataDir,
+        signing_key: firn_auth::SigningKey,
+        public_url: &str,
+    ) -> Result<CatalogConfig> {
+        let storage = self.storage_config()?;
+        Ok(CatalogConfig {
+            database_url: self.database_url(dir),
+            warehouse: self.warehouse(dir),
+            s3: firn_catalog::S3Config {
+                endpoint: storage.endpoint,
+                region: storage.region,
+                path_style: storage.path_style,
+                credentials: storage.credentials,
+            },
+            region: self.server.region.clone(),
+            cache_bytes: self.catalog.cache_bytes,
+            signing_key,
+            public_url: public_url.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("firn.toml"), text).unwrap();
+        Settings::load(None, &DataDir::new(folder.path())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_local_files_below_the_data_directory() {
+        let dir = DataDir::new(Path::new("/d"));
+        let settings = load("").unwrap();
+        assert_eq!(settings.warehouse(&dir), "file:///d/warehouse");
+        assert_eq!(settings.database_url(&dir), "sqlite:/d/catalog.sqlite");
+        assert_eq!(settings.server.listen, "127.0.0.1:8181");
+    }
+
+    #[test]
+    fn contradictions_name_their_keys() {
+        for (text, want) in [
+            ("stream.backend = 'kafka'", "stream.bootstrap_servers"),
+            ("storage.access_key_id = 'env:X'", "secret_access_key"),
+            ("storage.secret_access_key = 'hunter2'", "not the secret itself"),
+            ("catalog.database_url = 'mysql://x'", "catalog.database_url"),
+            ("storage.warehouse = '/tmp/x'", "storage.warehouse"),
+            ("ingest.commit_interval = '5 years'", "'years' is no unit"),
+            ("[alerts]\nelasticsearch_uri = 'x'", "did you mean 'elasticsearch_url'?"),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(want) && !error.contains("hunter2"), "{error}");
+        }
+    }
+}

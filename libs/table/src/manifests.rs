@@ -92,11 +92,12 @@ pub(crate) async fn load_manifests(
     file_io: &FileIo,
     manifests: &[ManifestFile],
 ) -> Result<Vec<Arc<Vec<ManifestEntryRef>>>, TableError> {
-    // Owned, since borrowing across `buffered` needs higher-ranked lifetimes that the compiler can't prove.
-    let reads = manifests.to_vec().into_iter().map(|manifest| {
-        let file_io = file_io.clone();
+    // Collected, since a lazy iterator of borrowing closures makes the future's `Send` unprovable.
+    let read = |manifest: &ManifestFile| {
+        let (file_io, manifest) = (file_io.clone(), manifest.clone());
         async move { load_manifest(&file_io, &manifest).await }
-    });
+    };
+    let reads = manifests.iter().map(read).collect::<Vec<_>>();
     futures::stream::iter(reads).buffered(PARALLEL_READS).try_collect().await
 }
 

@@ -202,12 +202,13 @@ impl Book {
                 *entry = offset.min(*entry);
             }
         }
+        // Only ever back: a partition that is already before the offset will come to it.
         seeks.retain(|partition, offset| match self.partitions.get_mut(partition) {
-            Some(progress) => {
-                progress.position = progress.position.min(*offset);
+            Some(progress) if *offset < progress.position => {
+                progress.position = *offset;
                 true
             }
-            None => false,
+            _ => false,
         });
         seeks
     }

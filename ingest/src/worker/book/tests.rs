@@ -68,6 +68,21 @@ fn failed_tenant_is_read_again_and_the_others_are_not_taken_twice() {
 }
 
 #[test]
+fn partition_is_never_sought_forward() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    book.assign(0, 0);
+    book.take("a", taken(0, 0), now);
+    book.take("b", taken(0, 1), now);
+    book.start("a");
+    book.start("b");
+    book.hold("a", now);
+    assert_eq!(book.release(now), Firsts::from([(0, 0)]));
+    book.hold("b", now);
+    assert_eq!(book.release(now), Firsts::new(), "offset 0 is still to be read");
+}
+
+#[test]
 fn revoked_partition_leaves_nothing_behind() {
     let now = Instant::now();
     let mut book = Book::default();

@@ -24,7 +24,7 @@ pub fn firn_binary() -> Result<PathBuf> {
     let test = std::env::current_exe().context("where is this test?")?;
     let profile = test.ancestors().nth(2).context("the test executable lies too high")?;
     let binary = profile.join("firn");
-    ensure!(binary.exists(), "{} is not built: run 'cargo build -p firn-cli' first", binary.display());
+    ensure!(binary.exists(), "{} is not built: run 'cargo test --workspace --no-run' first", binary.display());
     Ok(binary)
 }
 

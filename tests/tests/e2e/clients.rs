@@ -12,7 +12,17 @@ use crate::main_job::DEADLINE;
 async fn pyiceberg_and_duckdb_read_gold_and_write_their_own() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
-    firn_stdout(firn.client(["simulate", "--devices", "30", "--rate", "300", "--count", "300", "--seed", "3"]))?;
+    firn_stdout(firn.client([
+        "simulate",
+        "--devices",
+        "30",
+        "--rate",
+        "300",
+        "--count",
+        "300",
+        "--seed",
+        "3",
+    ]))?;
     let devices = "select count(*) from silver.device";
     firn.eventually("all devices are in silver", DEADLINE, |firn| Ok(firn.count(devices)? == 30)).await?;
     // Other runs may follow: what is compared must have come to rest.

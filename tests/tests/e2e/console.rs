@@ -23,7 +23,17 @@ const QUIET: [&str; 8] = [
 async fn the_console_shows_the_pipeline_in_a_browser() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
-    firn_stdout(firn.client(["simulate", "--devices", "40", "--rate", "300", "--count", "400", "--seed", "5"]))?;
+    firn_stdout(firn.client([
+        "simulate",
+        "--devices",
+        "40",
+        "--rate",
+        "300",
+        "--count",
+        "400",
+        "--seed",
+        "5",
+    ]))?;
     let gold = "select count(*) from gold.compliance";
     firn.eventually("gold is filled", DEADLINE, |firn| Ok(firn.count(gold)? > 0)).await?;
 
@@ -32,10 +42,15 @@ async fn the_console_shows_the_pipeline_in_a_browser() -> Result<()> {
     ensure!(!page.contains("gold.compliance"), "without a token there is nothing to see:\n{page}");
     let link = format!("{console}?token={}", firn.env["FIRN_TOKEN"]);
     let page = browse(dir.path(), &link, &["--dump-dom"])?;
-    for expected in ["bronze.inventory", "silver.device", "gold.compliance", "ingest", "alerts", "disk-encryption"] {
+    for expected in
+        ["bronze.inventory", "silver.device", "gold.compliance", "ingest", "alerts", "disk-encryption"]
+    {
         ensure!(page.contains(expected), "the page lacks '{expected}':\n{page}");
     }
-    ensure!(!page.contains("http://") && !page.contains("https://"), "the page loads something from elsewhere");
+    ensure!(
+        !page.contains("http://") && !page.contains("https://"),
+        "the page loads something from elsewhere"
+    );
 
     // Kept for a look: target/console.png.
     let picture = firn_tests::firn_binary()?.with_file_name("console.png");

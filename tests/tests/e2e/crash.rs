@@ -44,10 +44,12 @@ async fn kill_nine_at_any_moment_loses_and_doubles_nothing() -> Result<()> {
     assert!(ledger.bronze.len() > 200, "too little was sent to tell: {}", ledger.bronze.len());
     let least = i64::try_from(ledger.bronze.len())?;
     let count = "select count(*) from bronze.inventory";
-    firn.eventually("all acknowledged rows are in bronze", DEADLINE, |firn| Ok(firn.count(count)? >= least)).await?;
+    firn.eventually("all acknowledged rows are in bronze", DEADLINE, |firn| Ok(firn.count(count)? >= least))
+        .await?;
     let lag = "select count(*) from bronze.quarantine";
     let least = ledger.quarantine;
-    firn.eventually("all acknowledged rejects are there", DEADLINE, |firn| Ok(firn.count(lag)? >= least)).await?;
+    firn.eventually("all acknowledged rejects are there", DEADLINE, |firn| Ok(firn.count(lag)? >= least))
+        .await?;
 
     let rows = firn.sql("select event_id, count(*) as n from bronze.inventory group by event_id")?;
     let twice: Vec<_> = rows.iter().filter(|row| row["n"] != 1).collect();

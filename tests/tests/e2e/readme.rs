@@ -11,7 +11,9 @@ fn blocks(readme: &str) -> Vec<(String, String)> {
     let mut rest = readme;
     while let Some((_, after)) = rest.split_once("<!-- run: ") {
         let Some((name, after)) = after.split_once(" -->") else { break };
-        let Some((script, after)) = after.split_once("```sh\n").and_then(|(_, body)| body.split_once("\n```")) else {
+        let Some((script, after)) =
+            after.split_once("```sh\n").and_then(|(_, body)| body.split_once("\n```"))
+        else {
             break;
         };
         found.push((name.to_owned(), script.to_owned()));

@@ -116,7 +116,10 @@ async fn batch_is_answered_record_by_record() {
     let body = format!("{{\"host_id\":\"a\"}}\r\n\n[1]\n{{\"x\":1}}\n{long}\n{{\"host_id\":\"b\"}}\n");
     bench.upload(NDJSON, body).await.check(&expect![[r#"207 {"accepted":2,"refused":3,"results":[{"index":0,"status":202},{"index":1,"reason":"the record is not a JSON object","status":422},{"index":2,"reason":"field 'host_id' is missing","status":422},{"index":3,"reason":"the record has 122 bytes, more than 100","status":413},{"index":4,"status":202}]}"#]]);
     assert_eq!(bench.records().await.len(), 2);
-    bench.upload(NDJSON, "{\"host_id\":\"a\"}\n{\"host_id\":\"b\"}").await.check(&expect![[r#"202 {"accepted":2}"#]]);
+    bench
+        .upload(NDJSON, "{\"host_id\":\"a\"}\n{\"host_id\":\"b\"}")
+        .await
+        .check(&expect![[r#"202 {"accepted":2}"#]]);
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ impl Report {
             // Part of normal life when partitions move between workers.
             Failure::Raced(_) => tracing::info!(tenant, %failure, "batch dropped, reading it again"),
             Failure::Later(_) => {
-                tracing::warn!(tenant, %failure, ?delay, "batch not committed, trying again")
+                tracing::warn!(tenant, %failure, ?delay, "batch not committed, trying again");
             }
             Failure::Stopped(_) => tracing::error!(tenant, %failure, ?delay, "tenant stopped"),
         }

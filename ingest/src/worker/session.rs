@@ -95,7 +95,7 @@ impl Session {
                 Ok(Some(Event::Assigned(partitions))) => self.assigned(&partitions).await?,
                 Ok(Some(Event::Revoked(partitions))) => self.revoked(&partitions),
                 Ok(Some(Event::Records(partition, records))) => {
-                    self.take(consumer, &partition, records).await?
+                    self.take(consumer, &partition, records).await?;
                 }
                 Err(error) if error.kind == StreamErrorKind::Unavailable => {
                     self.trouble("the log can't be read", &error).await;

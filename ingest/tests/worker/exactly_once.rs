@@ -73,11 +73,13 @@ async fn unknown_outcomes_are_found_out() {
     let mut sent = house.send("acme", 0..20).await;
     let running = Running::start(house.worker());
     house.await_rows("acme", 18, 2).await;
-    house.answers_to_lose.store(3, Ordering::SeqCst);
+    // More requests than a commit tries, then some answers: once it did not land, once it did.
+    house.faults.requests_to_lose.store(7, Ordering::SeqCst);
+    house.faults.answers_to_lose.store(3, Ordering::SeqCst);
     sent.extend(house.send("acme", 20..60).await);
     house.await_rows("acme", 54, 6).await;
     running.drain().await;
-    assert_eq!(house.answers_to_lose.load(Ordering::SeqCst), 0, "answers were lost");
+    assert_eq!(house.faults.answers_to_lose.load(Ordering::SeqCst), 0, "requests and answers were lost");
     check(&house, "acme", &sent).await;
 }
 
@@ -96,5 +98,25 @@ async fn workers_share_partitions_and_hand_them_over() {
     house.await_rows("acme", 360, 40).await;
     two.drain().await;
     three.drain().await;
+    check(&house, "acme", &sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zombies_commit_fails() {
+    let house = House::new(&["acme"]).await;
+    let mut sent = house.send("acme", 0..50).await;
+    let zombie = Running::start(house.worker());
+    house.await_rows("acme", 45, 5).await;
+    // Its next commit is on the way, and hangs there while the worker is given up and another takes over.
+    house.faults.hold_next.store(true, Ordering::SeqCst);
+    sent.extend(house.send("acme", 50..100).await);
+    house.faults.held.notified().await;
+    zombie.kill().await;
+    let heir = Running::start(house.worker());
+    house.await_rows("acme", 90, 10).await;
+    house.faults.go_on.notify_one();
+    house.faults.answered.notified().await;
+    assert_eq!(house.faults.late_status.load(Ordering::SeqCst), 409, "the positions have moved on");
+    heir.drain().await;
     check(&house, "acme", &sent).await;
 }

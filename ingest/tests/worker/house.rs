@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,7 +31,7 @@ use firn_runtime::{StageStatus, StatusBoard};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, Log, ProduceRecord};
 use firn_table::{FileIo, StorageConfig, Table, TableErrorKind, TableScan};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// How long something that must happen may take, on a loaded machine.
@@ -43,10 +43,28 @@ pub(crate) struct House {
     pub(crate) catalog: CatalogClient,
     pub(crate) file_io: FileIo,
     pub(crate) board: StatusBoard,
-    /// Answers to POST requests that are still to be lost after the server acted.
-    pub(crate) answers_to_lose: Arc<AtomicUsize>,
+    pub(crate) faults: Arc<Faults>,
     server: Catalog,
     _folder: TempDir,
+}
+
+/// What happens to POST requests on their way.
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// Requests that are still to be lost before the server sees them.
+    pub(crate) requests_to_lose: AtomicUsize,
+    /// Answers that are still to be lost after the server acted.
+    pub(crate) answers_to_lose: AtomicUsize,
+    /// The next request is held back before the server sees it, and gets there even if its sender is gone.
+    pub(crate) hold_next: AtomicBool,
+    /// Told when a request is held.
+    pub(crate) held: Notify,
+    /// Lets a held request go on.
+    pub(crate) go_on: Notify,
+    /// Told when a held request was answered.
+    pub(crate) answered: Notify,
+    /// The last answer to a held request.
+    pub(crate) late_status: AtomicU16,
 }
 
 /// A row's place in the log.
@@ -70,8 +88,8 @@ impl House {
         })
         .await
         .unwrap();
-        let answers_to_lose = Arc::new(AtomicUsize::new(0));
-        let router = server.router().layer(from_fn_with_state(Arc::clone(&answers_to_lose), lose_answers));
+        let faults = Arc::new(Faults::default());
+        let router = server.router().layer(from_fn_with_state(Arc::clone(&faults), with_faults));
         tokio::spawn(async move { axum::serve(listener, router).await });
         let token = StaticToken(key.service_token("ingest", Duration::from_secs(3600)));
         let house = Self {
@@ -79,7 +97,7 @@ impl House {
             catalog: CatalogClient::new(&url, Arc::new(token)).unwrap(),
             file_io: FileIo::new(StorageConfig::default()),
             board: StatusBoard::default(),
-            answers_to_lose,
+            faults,
             server,
             _folder: folder,
         };
@@ -226,11 +244,31 @@ pub(crate) fn produce(tenant: &str, host_id: &str, value: &str) -> ProduceRecord
     }
 }
 
-/// Lets the server act, then loses its answer: what a broken connection looks like to a client.
-async fn lose_answers(State(left): State<Arc<AtomicUsize>>, request: Request, next: Next) -> Response {
-    let post = request.method() == Method::POST;
+async fn with_faults(State(faults): State<Arc<Faults>>, request: Request, next: Next) -> Response {
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
+    if faults.hold_next.swap(false, Ordering::SeqCst) {
+        let (head, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let held = async move {
+            faults.held.notify_one();
+            faults.go_on.notified().await;
+            let answer = next.run(Request::from_parts(head, body.into())).await;
+            faults.late_status.store(answer.status().as_u16(), Ordering::SeqCst);
+            faults.answered.notify_one();
+            answer
+        };
+        return tokio::spawn(held).await.unwrap();
+    }
+    // Either way nobody hears of it: what a broken connection looks like to a client.
+    if take_one(&faults.requests_to_lose) {
+        return StatusCode::GATEWAY_TIMEOUT.into_response();
+    }
     let answer = next.run(request).await;
-    let lost =
-        post && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-    if lost { StatusCode::GATEWAY_TIMEOUT.into_response() } else { answer }
+    if take_one(&faults.answers_to_lose) { StatusCode::GATEWAY_TIMEOUT.into_response() } else { answer }
+}
+
+fn take_one(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }

@@ -79,7 +79,7 @@ fn reference(reference: &str, at: Option<DateTime<Utc>>) -> String {
 /// Prints batches as they come.
 enum Printer {
     Table { batches: Vec<RecordBatch>, rows: usize, more: usize },
-    Csv { writer: arrow::csv::Writer<std::io::Stdout>, schema: SchemaRef },
+    Csv { writer: Box<arrow::csv::Writer<std::io::Stdout>>, schema: SchemaRef },
     Json(arrow::json::ArrayWriter<std::io::Stdout>),
 }
 
@@ -91,7 +91,7 @@ impl Printer {
             }
             Format::Csv => {
                 let writer = arrow::csv::WriterBuilder::new().with_header(true).build(std::io::stdout());
-                Self::Csv { writer, schema: schema.clone() }
+                Self::Csv { writer: Box::new(writer), schema: schema.clone() }
             }
             Format::Json => {
                 let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);

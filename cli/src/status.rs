@@ -100,6 +100,12 @@ fn print(
     Ok(())
 }
 
+/// A total's name as people read it: `findings_open` in words, but a table's name as it is.
+pub(crate) fn label(name: &str) -> String {
+    let word = |word: &str| if word.contains('.') { word.to_owned() } else { word.replace('_', " ") };
+    name.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// One stage in one line.
 pub(crate) fn sentence(line: &StageLine) -> String {
     let status = &line.status;
@@ -116,7 +122,7 @@ pub(crate) fn sentence(line: &StageLine) -> String {
     if let Some(fresh) = status.fresh_until_ms {
         parts.push(format!("fresh until {}", duration::ago(fresh)));
     }
-    parts.extend(status.totals.iter().map(|(name, total)| format!("{total} {}", name.replace('_', " "))));
+    parts.extend(status.totals.iter().map(|(name, total)| format!("{total} {}", label(name))));
     if !status.message.is_empty() {
         parts.push(status.message.clone());
     }
@@ -144,6 +150,12 @@ mod tests {
             sentence(&line),
             "alerts of acme: FAILING, 7 records behind, 2 findings open, catalog away"
         );
+    }
+
+    #[test]
+    fn names_of_tables_stay_whole() {
+        assert_eq!(label("rows gold.org_metrics"), "rows gold.org_metrics");
+        assert_eq!(label("findings_open"), "findings open");
     }
 
     #[test]

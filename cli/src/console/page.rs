@@ -11,6 +11,7 @@ use super::{
 use crate::{
     duration, findings,
     references::{short, to_seconds},
+    status,
     table::TableSummary,
 };
 
@@ -91,7 +92,7 @@ fn pipeline(html: &mut Html, stages: &[Stage]) {
             entry(html, "newest", &duration::ago(fresh));
         }
         for (name, total) in &stage.status.totals {
-            entry(html, &name.replace('_', " "), &total.to_string());
+            entry(html, &status::label(name), &total.to_string());
         }
         html.raw("</dl>");
         if !stage.status.message.is_empty() {

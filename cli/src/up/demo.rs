@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn demo_may_upload_and_nothing_else() {
         let key = SigningKey::generate();
-        let principal = key.verifier().verify(&tokens(key.clone()).token()).unwrap();
+        let verifier = key.verifier();
+        let principal = verifier.verify(&tokens(key).token()).unwrap();
         let tenant = FIRST_TENANT.parse().unwrap();
         assert!(principal.may_upload(&tenant) && !principal.may(&tenant, Role::Reader));
     }

@@ -128,7 +128,8 @@ async fn observe(request: Request, next: Next) -> Response {
     metrics::histogram!("firn_http_request_seconds", &labels).record(elapsed.as_secs_f64());
     span.in_scope(|| {
         let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
-        if status.is_server_error() {
+        // 503 is an answer, not a failure: who is not ready, full or draining says why itself.
+        if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
             tracing::warn!(status = status.as_u16(), elapsed_ms, "request failed");
         } else {
             tracing::debug!(status = status.as_u16(), elapsed_ms, "request answered");

@@ -1,5 +1,7 @@
 //! Logs: text for people, JSON for machines, always on standard error, so that standard output holds data alone.
 
+use std::io::IsTerminal;
+
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -47,7 +49,8 @@ pub fn init(config: &LogConfig, override_level: Option<&str>) -> Result<(), LogL
     let level = override_level.filter(|level| !level.is_empty()).unwrap_or(&config.level);
     let filter = EnvFilter::try_new(level).map_err(|_| LogLevelError { level: level.to_owned() })?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let started = match config.format {
         LogFormat::Text => registry.with(lines.with_target(false)).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),

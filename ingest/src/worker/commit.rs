@@ -176,7 +176,7 @@ impl Committer {
             table: ident(BRONZE_INVENTORY),
             operation: Operation::Append { files: written.bronze },
             summary,
-            assert_properties: asserted.take(0).collect(),
+            assert_properties: asserted.collect(),
             set_properties: positions::properties(moved, &self.topic_id),
         }];
         if !written.quarantine.is_empty() {

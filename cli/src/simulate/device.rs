@@ -90,6 +90,7 @@ impl Device {
         let organization = pick(rng, ORGANIZATIONS, "sales");
         let disk_total = pick(rng, &[256, 512, 512, 1024], 512) * GIB;
         let most_admins = if rng.random_bool(0.12) { 6 } else { 3 };
+        let fastest_growth = disk_total / if rng.random_bool(0.1) { 40 } else { 400 };
         let admins = rng.random_range(1..=most_admins);
         let mut software: Vec<_> =
             PACKAGES.choose_multiple(rng, if platform.server { 3 } else { 6 }).map(package).collect();
@@ -114,8 +115,8 @@ impl Device {
             cpu_count: pick(rng, &[4, 8, 8, 12, 16], 8) * if platform.server { 4 } else { 1 },
             memory: pick(rng, &[8, 16, 16, 32], 16) * GIB * if platform.server { 4 } else { 1 },
             disk_total,
-            disk_free: disk_total / 100 * rng.random_range(12..80),
-            disk_growth: rng.random_range(0..disk_total / 400),
+            disk_free: disk_total / 100 * rng.random_range(4..80),
+            disk_growth: rng.random_range(0..fastest_growth),
             seq: 0,
             patch_age_h: FIRST_AGE_H + HOURS_PER_REPORT * rng.random_range(0..most_patch_age),
             uptime_h: FIRST_AGE_H

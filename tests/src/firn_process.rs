@@ -24,7 +24,11 @@ pub fn firn_binary() -> Result<PathBuf> {
     let test = std::env::current_exe().context("where is this test?")?;
     let profile = test.ancestors().nth(2).context("the test executable lies too high")?;
     let binary = profile.join("firn");
-    ensure!(binary.exists(), "{} is not built: run 'cargo test --workspace --no-run' first", binary.display());
+    ensure!(
+        binary.exists(),
+        "{} is not built: run 'cargo test --workspace --no-run' first",
+        binary.display()
+    );
     Ok(binary)
 }
 
@@ -57,7 +61,11 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
-    let output = firn(args)?;
+    stdout_of(&mut firn_command(args)?)
+}
+
+fn stdout_of(command: &mut Command) -> Result<String> {
+    let output = command.output().context("running firn")?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "firn ended with {}\n{stdout}\n{stderr}", output.status);
@@ -71,6 +79,8 @@ pub struct FirnProcess {
     log: PathBuf,
     /// `FIRN_URL`, `FIRN_TENANT`, `FIRN_TOKEN` and `FIRN_OPERATOR_TOKEN`, as `firn env` printed them.
     pub env: BTreeMap<String, String>,
+    /// More variables for queries: what an engine on this machine would need to reach the storage.
+    pub client_env: BTreeMap<String, String>,
 }
 
 impl FirnProcess {
@@ -97,7 +107,13 @@ impl FirnProcess {
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()?;
-        let mut process = Self { child, data_dir: data_dir.to_owned(), log, env: BTreeMap::new() };
+        let mut process = Self {
+            child,
+            data_dir: data_dir.to_owned(),
+            log,
+            env: BTreeMap::new(),
+            client_env: BTreeMap::new(),
+        };
         process.wait_ready(&format!("http://{listen}/health/ready")).await?;
         process.env = serde_json::from_str(&firn_stdout(process.client(["env", "--json"]))?)?;
         Ok(process)
@@ -112,7 +128,8 @@ impl FirnProcess {
 
     /// The rows of a query, as JSON objects.
     pub fn sql(&self, query: &str) -> Result<Vec<serde_json::Value>> {
-        let text = firn_stdout(self.client(["sql", query, "--format", "json"]))?;
+        let mut command = firn_command(self.client(["sql", query, "--format", "json"]))?;
+        let text = stdout_of(command.envs(&self.client_env))?;
         serde_json::from_str(&text).with_context(|| format!("'{query}' answered {text}"))
     }
 

@@ -14,3 +14,5 @@ mod main_job;
 mod mistakes;
 #[path = "e2e/readme.rs"]
 mod readme;
+#[path = "e2e/scaled_out.rs"]
+mod scaled_out;

@@ -191,6 +191,8 @@ impl Shared {
         let appended = async { if count == 0 { Vec::new() } else { self.log.append(records).await } };
         let results = tokio::time::timeout(self.config.append_timeout, appended).await;
         let mut results = results.map(Vec::into_iter).ok();
+        // One line per request: a full disk would otherwise fill itself further with a line per record.
+        let mut failures = Vec::new();
         let mut next = || match &mut results {
             None => Outcome::unknown("the log did not acknowledge in time: the record may be stored"),
             Some(results) => match results.next() {
@@ -199,13 +201,18 @@ impl Shared {
                     Outcome::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, reason: error.to_string() }
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(topic = INVENTORY_TOPIC, %error, "the log did not take a record");
+                    failures.push(error);
                     Outcome::unknown("the log could not be written")
                 }
                 None => Outcome::unknown("the log gave no answer for this record"),
             },
         };
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(&mut next)).collect()
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(&mut next)).collect();
+        if let Some(error) = failures.first() {
+            let records = failures.len();
+            tracing::warn!(topic = INVENTORY_TOPIC, records, %error, "the log did not take records");
+        }
+        outcomes
     }
 
     fn count(&self, tenant: &TenantName, outcomes: &[Outcome]) {

@@ -18,7 +18,7 @@ use firn_stream::{
 use super::{GROUP, STAGE, Worker, restore::restore, topics};
 use crate::{
     AlertsError, codec,
-    engine::{Batch, Counts, Engine, Step},
+    engine::{Batch, Engine, Step},
     host::HostKey,
     rules::{RuleBook, TenantRules},
 };
@@ -47,7 +47,6 @@ pub(super) struct Session<'a> {
     ends: Vec<i64>,
     ends_at_us: i64,
     looked_at_ends: Option<Instant>,
-    totals: BTreeMap<String, Counts>,
 }
 
 impl<'a> Session<'a> {
@@ -77,7 +76,6 @@ impl<'a> Session<'a> {
             ends: Vec::new(),
             ends_at_us: i64::MIN,
             looked_at_ends: None,
-            totals: BTreeMap::new(),
         })
     }
 
@@ -260,10 +258,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn count(&mut self, step: &Step) {
+    fn count(&self, step: &Step) {
         for (tenant, counts) in &step.counts {
-            let total = self.totals.entry(tenant.clone()).or_default();
-            total.add(counts);
             metrics::counter!("firn_alerts_records_total", "tenant" => tenant.clone())
                 .increment(counts.records);
             metrics::counter!("firn_alerts_transitions_total", "tenant" => tenant.clone())
@@ -274,16 +270,18 @@ impl<'a> Session<'a> {
             tracing::warn!(tenant, rule, error, "rule failed on a record; the verdict is 'no result'");
         }
         let live = self.worker.index.live();
-        for tenant in step.counts.keys() {
-            let (total, open) = (self.totals[tenant], live.get(tenant).copied().unwrap_or_default());
+        for (tenant, counts) in &step.counts {
+            let open = live.get(tenant).copied().unwrap_or_default();
             self.worker.board.update(STAGE, tenant, |status| {
                 if status.state == StageState::Starting {
                     status.state = StageState::Running;
                 }
-                status.fresh_until_ms = Some(total.received_at_us / 1_000);
-                status.totals.insert("records".to_owned(), total.records);
-                status.totals.insert("records_dropped".to_owned(), total.dropped);
-                status.totals.insert("transitions".to_owned(), total.transitions);
+                status.fresh_until_ms = status.fresh_until_ms.max(Some(counts.received_at_us / 1_000));
+                // Totals of the process: they outlive a session that ended for want of the log.
+                let mut add = |name: &str, by: u64| *status.totals.entry(name.to_owned()).or_default() += by;
+                add("records", counts.records);
+                add("records_dropped", counts.dropped);
+                add("transitions", counts.transitions);
                 status.totals.insert("findings_open".to_owned(), open);
             });
         }

@@ -29,6 +29,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An open multi-tenant lakehouse: versioned Iceberg catalog, inventory ingestion, compliance findings.
 #[derive(Parser)]
 #[command(name = "firn", version, propagate_version = true, max_term_width = 110)]

@@ -24,6 +24,9 @@ pub(crate) fn rows(headings: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> 
     }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some((_, columns)) = console::Term::stdout().size_checked() {
+        table.set_width(columns);
+    }
     table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
     table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| plain(&cell)).collect::<Vec<_>>()));
     line(&table.trim_fmt())

@@ -36,7 +36,7 @@ async fn the_commands_of_the_readme_work() -> Result<()> {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut script = String::from("set -euo pipefail\n");
     for (name, block) in &blocks {
-        // The reader's build is target/release; the test's is wherever this binary lies.
+        // The reader's build is target/quick; the test's is wherever this binary lies.
         let block: Vec<&str> = block.lines().filter(|line| !line.starts_with("export PATH=")).collect();
         script += &format!("echo '--- {name}' >&2\n{}\n", block.join("\n"));
     }

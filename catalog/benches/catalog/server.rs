@@ -1,0 +1,185 @@
+//! The catalog with tables, and requests to it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use axum::{Router, serve::ListenerExt as _};
+use bytes::Bytes;
+use firn_auth::{Claims, Role, SigningKey};
+use firn_catalog::{Catalog, CatalogConfig, S3Config};
+use firn_catalog_client::TenantCreate;
+use http_body_util::Full;
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::client::Request;
+
+/// So many that a table's metadata has about 10 KB.
+const COLUMNS: usize = 95;
+const CACHE_BYTES: u64 = 256 << 20;
+
+pub(crate) struct Server {
+    address: SocketAddr,
+    token: String,
+    tables: usize,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// On a database that is empty, with files on the local disk.
+    pub(crate) async fn start(database: &str, tables: usize) -> Result<Self> {
+        let folder = TempDir::with_prefix("firn-bench-")?;
+        let key = SigningKey::generate();
+        let catalog = Catalog::open(CatalogConfig {
+            database_url: database.to_owned(),
+            warehouse: format!("file://{}", folder.path().display()),
+            s3: S3Config::default(),
+            region: "local".to_owned(),
+            cache_bytes: CACHE_BYTES,
+            signing_key: key.clone(),
+            public_url: String::new(),
+        })
+        .await?;
+        catalog.ensure_tenant(&TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() }).await?;
+        let mut claims = Claims::new("bench", Duration::from_secs(24 * 3600));
+        claims.tenants.insert("acme".parse()?, Role::Maintainer);
+        let address = serve(firn_runtime::http::with_basics(catalog.router())).await?;
+        let server = Self { address, token: key.sign(&claims), tables, _folder: folder };
+        server.create_tables().await?;
+        Ok(server)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a load answers.
+    pub(crate) async fn table_bytes(&self) -> Result<Bytes> {
+        let answer =
+            self.send(Client::new().get(self.url("/iceberg/v1/acme/namespaces/ns/tables/t0"))).await?;
+        Ok(answer.bytes().await?)
+    }
+
+    pub(crate) fn load(&self) -> Request {
+        let (tables, token) = (self.tables, self.token.clone());
+        Arc::new(move |client, turn| request("GET", &table_path((client + turn) % tables), &token, &[], None))
+    }
+
+    pub(crate) async fn not_modified(&self) -> Result<Request> {
+        let path = table_path(0);
+        let answer = self.send(Client::new().get(self.url(&path))).await?;
+        let etag = answer.headers().get("etag").context("a load has an ETag")?.to_str()?.to_owned();
+        let token = self.token.clone();
+        Ok(Arc::new(move |_, _| request("GET", &path, &token, &[("if-none-match", &etag)], None)))
+    }
+
+    /// Sets a property; each client works on its own of `tables`.
+    pub(crate) fn commit(&self, tables: usize) -> Request {
+        let token = self.token.clone();
+        Arc::new(move |client, turn| {
+            let body = change(client, turn);
+            request("POST", &table_path(client % tables), &token, &[], Some(&body))
+        })
+    }
+
+    /// Sets a property of three tables; clients don't share tables.
+    pub(crate) fn transaction(&self, tables: usize) -> Request {
+        let token = self.token.clone();
+        Arc::new(move |client, turn| {
+            let changes: Vec<Value> = (0..3)
+                .map(|n| {
+                    let name = format!("t{}", (client * 3 + n) % tables);
+                    let mut change = change(client, turn);
+                    change["identifier"] = json!({"namespace": ["ns"], "name": name});
+                    change
+                })
+                .collect();
+            let body = json!({"table-changes": changes});
+            request("POST", "/iceberg/v1/acme/transactions/commit", &token, &[], Some(&body))
+        })
+    }
+
+    /// Puts a content that the catalog only stores; each client at its own key.
+    pub(crate) fn nessie(&self, keys: usize) -> Request {
+        let token = self.token.clone();
+        Arc::new(move |client, turn| {
+            let key = json!({"elements": [format!("u{}-{}-{turn}", client % keys, std::process::id())]});
+            let content = json!({"type": "UDF", "sqlText": "SELECT 1", "dialect": "SPARK"});
+            let body = json!({
+                "commitMeta": {"message": "bench"},
+                "operations": [{"type": "PUT", "key": key, "content": content}],
+            });
+            request("POST", "/nessie/acme/api/v2/trees/main/history/commit", &token, &[], Some(&body))
+        })
+    }
+
+    async fn create_tables(&self) -> Result<()> {
+        let namespace = json!({"namespace": ["ns"]});
+        self.send(Client::new().post(self.url("/iceberg/v1/acme/namespaces")).json(&namespace)).await?;
+        let fields: Vec<Value> = (1..=COLUMNS)
+            .map(|id| {
+                json!({"id": id, "name": format!("measured_value_{id}"), "type": "double", "required": false,
+                "doc": "A value of the device"})
+            })
+            .collect();
+        for table in 0..self.tables {
+            let body = json!({"name": format!("t{table}"), "schema": {"type": "struct", "fields": fields}});
+            self.send(Client::new().post(self.url("/iceberg/v1/acme/namespaces/ns/tables")).json(&body))
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response> {
+        let answer = request.bearer_auth(&self.token).send().await?;
+        let status = answer.status();
+        ensure!(status.is_success(), "{status}: {}", answer.text().await?);
+        Ok(answer)
+    }
+}
+
+fn table_path(table: usize) -> String {
+    format!("/iceberg/v1/acme/namespaces/ns/tables/t{table}")
+}
+
+fn change(client: usize, turn: usize) -> Value {
+    let update = json!({"action": "set-properties", "updates": {"bench": format!("{client}-{turn}")}});
+    json!({"requirements": [], "updates": [update]})
+}
+
+fn request(
+    method: &str,
+    path: &str,
+    token: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> hyper::Request<Full<Bytes>> {
+    let mut request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");
+    request = request.header("authorization", format!("Bearer {token}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = match body {
+        None => Full::default(),
+        Some(body) => {
+            request = request.header("content-type", "application/json");
+            Full::new(Bytes::from(body.to_string()))
+        }
+    };
+    request.body(body).expect("a plain request")
+}
+
+/// Serves a router on a port of its own.
+pub(crate) async fn serve(router: Router) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(address)
+}

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::Utc;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use moka::sync::Cache;
 
 use crate::{AUDIENCE, Claims, ISSUER, Role, Scope, TenantName};
 
@@ -11,11 +13,22 @@ use crate::{AUDIENCE, Claims, ISSUER, Role, Scope, TenantName};
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// How far clocks may differ.
 const LEEWAY_SECONDS: u64 = 60;
+/// Memory for tokens that were found valid: checking a signature again costs more than a warm load of a table.
+const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+/// Memory of a principal, roughly, beside its token.
+const PRINCIPAL_BYTES: usize = 1024;
 
 /// Checks tokens of the issuers it was built with. Cheap to clone.
 #[derive(Clone)]
 pub struct Verifier {
-    trusted: Arc<(DecodingKey, Validation)>,
+    trusted: Arc<Trusted>,
+}
+
+struct Trusted {
+    key: DecodingKey,
+    validation: Validation,
+    /// By token. Only expiry can change what was found.
+    valid: Cache<String, Principal>,
 }
 
 /// Why a token was refused. `Display` is safe to show to the caller.
@@ -36,7 +49,7 @@ pub enum AuthError {
 #[derive(Clone, Debug)]
 pub struct Principal {
     /// The claims of the token.
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
 }
 
 impl Verifier {
@@ -50,7 +63,10 @@ impl Verifier {
         validation.set_audience(&[AUDIENCE]);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        Self { trusted: Arc::new((key, validation)) }
+        let weigh =
+            |token: &String, _: &Principal| u32::try_from(token.len() + PRINCIPAL_BYTES).unwrap_or(u32::MAX);
+        let valid = Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build();
+        Self { trusted: Arc::new(Trusted { key, validation, valid }) }
     }
 
     /// Checks the value of an `Authorization` header.
@@ -68,10 +84,17 @@ impl Verifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Invalid(format!("it is longer than {MAX_TOKEN_BYTES} bytes")));
         }
-        let (key, validation) = &*self.trusted;
+        let Trusted { key, validation, valid } = &*self.trusted;
+        if let Some(principal) = valid.get(token)
+            && principal.claims.exp >= Utc::now().timestamp() - LEEWAY_SECONDS as i64
+        {
+            return Ok(principal);
+        }
         let decoded =
             jsonwebtoken::decode::<Claims>(token, key, validation).map_err(|error| refusal(&error))?;
-        Ok(Principal { claims: decoded.claims })
+        let principal = Principal { claims: Arc::new(decoded.claims) };
+        valid.insert(token.to_owned(), principal.clone());
+        Ok(principal)
     }
 }
 
@@ -135,7 +158,6 @@ mod tests {
 
     use std::time::Duration;
 
-    use chrono::Utc;
     use jsonwebtoken::{EncodingKey, Header};
     use serde_json::json;
 
@@ -181,6 +203,16 @@ mod tests {
         assert!(key.verifier().verify(&at(now + 50, now + 300)).is_ok());
         assert!(refused(&key, &at(now, now - 70)).contains("expired"));
         assert!(refused(&key, &at(now + 70, now + 300)).contains("not valid yet"));
+    }
+
+    #[test]
+    fn a_token_that_was_valid_once_still_expires() {
+        let key = SigningKey::generate();
+        let verifier = key.verifier();
+        let token = key.sign(&Claims { exp: Utc::now().timestamp() - 59, ..claims() });
+        assert!(verifier.verify(&token).is_ok());
+        std::thread::sleep(Duration::from_millis(2100));
+        assert!(matches!(verifier.verify(&token), Err(AuthError::Expired(_))));
     }
 
     #[test]

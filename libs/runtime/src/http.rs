@@ -17,10 +17,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
-};
+use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 /// Header that carries a request's id, in and out.
@@ -85,46 +82,41 @@ pub async fn serve(
 /// Puts around `router` what every service needs: a request id (the caller's, if it sent a sane one), a trace span and
 /// metrics per request, and 500 instead of a broken connection when a handler panics.
 pub fn with_basics(router: Router) -> Router {
-    router
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(observe))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
-        .layer(middleware::from_fn(drop_wild_request_id))
-}
-
-#[derive(Clone, Copy)]
-struct NewRequestId;
-
-impl MakeRequestId for NewRequestId {
-    fn make_request_id<B>(&mut self, _request: &axum::http::Request<B>) -> Option<RequestId> {
-        HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).ok().map(RequestId::new)
-    }
+    router.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(observe))
 }
 
 /// A caller's id goes into logs: only short and plain ones do.
-async fn drop_wild_request_id(mut request: Request, next: Next) -> Response {
-    let plain = |id: &HeaderValue| {
+fn request_id(request: &Request) -> HeaderValue {
+    let plain = |id: &&HeaderValue| {
         id.len() <= 64
             && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
-    if request.headers().get(REQUEST_ID).is_some_and(|id| !plain(id)) {
-        request.headers_mut().remove(REQUEST_ID);
-    }
-    next.run(request).await
+    request.headers().get(REQUEST_ID).filter(plain).cloned().unwrap_or_else(|| {
+        let fresh = uuid::Uuid::now_v7().hyphenated().to_string();
+        HeaderValue::from_str(&fresh).unwrap_or(HeaderValue::from_static("none"))
+    })
 }
 
-async fn observe(request: Request, next: Next) -> Response {
-    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+/// One layer for all of it: each layer costs every request a boxed future and a copy of the routes.
+async fn observe(mut request: Request, next: Next) -> Response {
+    let id = request_id(&request);
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = request.method().clone();
     // The route, not the path: paths hold names, and a metric per name would never end.
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("http", %method, path = request.uri().path(), request_id = id);
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let span = tracing::info_span!(
+        "http",
+        %method,
+        path = request.uri().path(),
+        request_id = id.to_str().unwrap_or_default()
+    );
     let began = Instant::now();
-    let response = next.run(request).instrument(span.clone()).await;
+    let mut response = next.run(request).instrument(span.clone()).await;
+    response.headers_mut().insert(REQUEST_ID, id);
     let status = response.status();
     let elapsed = began.elapsed();
-    let labels = [("method", method.to_string()), ("route", route), ("status", status.as_u16().to_string())];
+    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+    let labels = [("method", method.to_string()), ("route", route), ("status", status.as_str().to_owned())];
     metrics::histogram!("firn_http_request_seconds", &labels).record(elapsed.as_secs_f64());
     span.in_scope(|| {
         let elapsed_ms = elapsed.as_secs_f64() * 1000.0;

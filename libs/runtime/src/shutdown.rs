@@ -15,6 +15,8 @@ const INTERRUPTED: i32 = 130;
 pub fn on_signals() -> io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // A file at its size limit (ulimit -f) is an error of a write, as a full disk is, and not the end of the process.
+    drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {

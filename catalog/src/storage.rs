@@ -56,7 +56,14 @@ struct Inner {
     files: Files,
     warehouse: Location,
     table_config: BTreeMap<String, String>,
-    metadata: moka::future::Cache<String, Bytes>,
+    metadata: moka::future::Cache<String, Cached>,
+}
+
+/// A metadata file that lies within a tenant's root, decompressed.
+#[derive(Clone)]
+struct Cached {
+    tenant: Arc<str>,
+    bytes: Bytes,
 }
 
 impl Storage {
@@ -74,7 +81,9 @@ impl Storage {
         };
         // Metadata takes half of the memory, the version store's objects the other half.
         let metadata = moka::future::Cache::builder()
-            .weigher(|key: &String, bytes: &Bytes| u32::try_from(key.len() + bytes.len()).unwrap_or(u32::MAX))
+            .weigher(|key: &String, cached: &Cached| {
+                u32::try_from(key.len() + cached.bytes.len()).unwrap_or(u32::MAX)
+            })
             .max_capacity(config.cache_bytes / 2)
             .build();
         Ok(Self { inner: Arc::new(Inner { files, warehouse, table_config, metadata }) })
@@ -129,15 +138,24 @@ impl Storage {
             Files::S3(files) => files.write(&target, bytes.clone()).await,
         };
         written.map_err(|error| CatalogError::Unavailable(error.to_string()))?;
-        self.inner.metadata.insert(text.clone(), bytes).await;
+        self.inner.metadata.insert(text.clone(), Cached { tenant: Arc::from(tenant), bytes }).await;
         Ok(text)
     }
 
     /// Reads a metadata file of a tenant, decompressed. Concurrent readers of one file share one request.
     pub(crate) async fn read_metadata(&self, tenant: &str, text: &str) -> Result<Bytes, CatalogError> {
+        if let Some(cached) = self.inner.metadata.get(text).await
+            && *cached.tenant == *tenant
+        {
+            return Ok(cached.bytes);
+        }
         let location = self.check(tenant, text)?;
-        let loaded = self.inner.metadata.try_get_with_by_ref(text, self.load(&location)).await;
-        loaded.map_err(|error| match &*error {
+        let load = async {
+            let bytes = self.load(&location).await?;
+            Ok(Cached { tenant: Arc::from(tenant), bytes })
+        };
+        let loaded = self.inner.metadata.try_get_with_by_ref(text, load).await;
+        loaded.map(|cached| cached.bytes).map_err(|error: Arc<FileError>| match &*error {
             FileError::Missing(_) => {
                 CatalogError::Invalid(format!("the metadata file {error}: it was deleted or never written"))
             }

@@ -13,8 +13,6 @@ mod statements;
 
 #[cfg(test)]
 mod conformance;
-#[cfg(test)]
-pub(crate) mod postgres_server;
 
 use std::sync::Arc;
 

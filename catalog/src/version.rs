@@ -29,7 +29,6 @@ mod suite;
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 
 pub use crate::store::Hash;
 
@@ -45,7 +44,7 @@ pub struct Key(pub Vec<String>);
 /// A content: Nessie's JSON object with `type` (`ICEBERG_TABLE`, `ICEBERG_VIEW`, `NAMESPACE`, `UDF` or unknown) and `id`.
 /// Tables and views carry `metadataLocation`, namespaces `elements` and `properties`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Content(pub Arc<Value>);
+pub struct Content(pub Arc<content::Json>);
 
 /// A branch or tag.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,14 +7,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use firn_catalog_client::iceberg::TableIdent;
 use serde_json::json;
 
 use super::{
     call::Scope,
     content::{Kind, metadata_location},
     error::ApiError,
+    names::ident_key,
 };
-use crate::{CatalogError, store::Hash, version::Key};
+use crate::{
+    CatalogError,
+    store::Hash,
+    version::{Content, Key},
+};
 
 /// `{"metadata-location", "metadata", "config"}`; without location for a staged create, without config for a commit.
 pub(super) fn metadata_answer(
@@ -36,16 +42,31 @@ pub(super) fn metadata_answer(
     (StatusCode::OK, [(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
-/// The table or view at a key as a commit left it.
+/// A table or view as a commit left it; its name may end with the reference that the commit is on.
 pub(super) async fn at_commit(
     scope: &Scope,
     kind: Kind,
     hash: Hash,
-    key: &Key,
+    ident: &TableIdent,
 ) -> Result<(String, Bytes), ApiError> {
-    let content = scope.repository.get(hash, std::slice::from_ref(key)).await?.pop().flatten();
-    let Some(content) = content.filter(|content| kind.is_kind_of(content)) else {
-        let text = format!("{} '{key}' is not in the commit {hash} that just put it there", kind.word());
+    let mut keys = vec![ident_key(ident)?];
+    if let Some((name, _)) = ident.name.rsplit_once('@').filter(|(name, _)| !name.is_empty()) {
+        keys.push(ident_key(&TableIdent { namespace: ident.namespace.clone(), name: name.to_owned() })?);
+    }
+    // A commit says what it put. The state around it may have to be made again: commits that were written together have only
+    // the last one's state stored.
+    let commit = scope.repository.commit_at(hash).await?;
+    let put =
+        |key: &Key| commit.operations.iter().find(|(put, _)| put == key).map(|(_, content)| content.clone());
+    let mut contents: Vec<Option<Content>> = keys.iter().map(|key| put(key).flatten()).collect();
+    if contents.iter().all(Option::is_none) {
+        contents = scope.repository.get(hash, &keys).await?;
+    }
+    let found = keys.iter().zip(contents).find_map(|(key, content)| {
+        content.filter(|content| kind.is_kind_of(content)).map(|content| (key, content))
+    });
+    let Some((key, content)) = found else {
+        let text = format!("{} '{ident}' is not in the commit {hash} that just put it there", kind.word());
         return Err(CatalogError::Internal(text).into());
     };
     let location = metadata_location(key, &content)?.to_owned();

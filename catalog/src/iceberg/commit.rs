@@ -42,12 +42,10 @@ pub(super) async fn commit(
     let (ident, body) = (call.ident()?, body?);
     let change: TableChange = parse_body(&body)?;
     let record = call.idempotency(&scope.principal, "updateTable", &body)?;
-    let target = Target::find(&scope, &ident, &change.requirements).await?;
-    let key = target.key.clone();
-    let change = TableChange { identifier: Some(ident), ..change };
+    let change = TableChange { identifier: Some(ident.clone()), ..change };
     let run = commit_tables(&scope, vec![change], record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
-    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &key).await?;
+    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &ident).await?;
     Ok(metadata_answer(Some(&location), &metadata, None))
 }
 
@@ -91,30 +89,31 @@ pub(super) async fn commit_tables(
     changes: Vec<TableChange>,
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
+    let idents = changes.iter().map(identifier).collect::<Result<Vec<_>, _>>()?;
+    let places = idents.iter().map(|ident| ident_key(ident)).collect::<Result<_, _>>()?;
+    // By name as it was written: two spellings of one table race each other, which costs a conflict and nothing else.
+    let turn = scope.state.turns.take(&scope.tenant, &scope.spec, places).await?;
     let mut branch: Option<String> = None;
     let mut keys = BTreeSet::new();
-    for change in &changes {
-        let target = Target::find(scope, identifier(change)?, &change.requirements).await?;
-        if branch.get_or_insert_with(|| target.branch.clone()) != &target.branch {
-            return Err(ApiError::invalid("a transaction has one branch: its tables name several"));
-        }
-        if !keys.insert(target.key) {
-            return Err(ApiError::invalid(format!("the transaction changes '{}' twice", target.ident)));
-        }
-    }
-    let Some(branch) = branch else { return Err(ApiError::invalid("the transaction changes no table")) };
-    let turn = scope.state.turns.take(&scope.tenant, &branch, keys).await?;
-    // Read again now that nobody else of this process changes these tables.
     let mut puts = Vec::with_capacity(changes.len());
     let mut messages = Vec::with_capacity(changes.len());
     let mut head = None;
     for change in changes {
         let target = Target::find(scope, identifier(&change)?, &change.requirements).await?;
+        if branch.get_or_insert_with(|| target.branch.clone()) != &target.branch {
+            return Err(ApiError::invalid("a transaction has one branch: its tables name several"));
+        }
+        if !keys.insert(target.key.clone()) {
+            return Err(ApiError::invalid(format!("the transaction changes '{}' twice", target.ident)));
+        }
         messages.push(describe(Kind::Table, &target.ident, &change.updates));
         head = Some(target.resolved.hash);
         puts.push(plan(scope, target, change).await?);
     }
-    if let (Some(head), true) = (head, puts.iter().all(|put| put.document.is_none())) {
+    let (Some(branch), Some(head)) = (branch, head) else {
+        return Err(ApiError::invalid("the transaction changes no table"));
+    };
+    if puts.iter().all(|put| put.document.is_none()) {
         return Ok(head);
     }
     let hash = write_and_commit(scope, &branch, messages.join("; "), puts, record).await;

@@ -46,10 +46,9 @@ pub(super) async fn create(
         return Ok(metadata_answer(None, &document.to_bytes(), Some(config)));
     }
     let record = call.idempotency(&scope.principal, "createTable", &body)?;
-    let key = ident_key(&ident)?;
-    let run = run_create(&scope, ident, request, record.clone());
+    let run = run_create(&scope, ident.clone(), request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
-    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &key).await?;
+    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &ident).await?;
     Ok(metadata_answer(Some(&location), &metadata, Some(config)))
 }
 
@@ -113,7 +112,7 @@ pub(super) async fn register(
     let key = ident_key(&ident)?;
     let run = run_register(&scope, &ident, &key, request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
-    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &key).await?;
+    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &ident).await?;
     Ok(metadata_answer(Some(&location), &metadata, Some(state.storage.table_config())))
 }
 

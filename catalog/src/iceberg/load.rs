@@ -7,7 +7,6 @@ use axum::{
 };
 use bytes::Bytes;
 use firn_auth::Role;
-use serde_json::json;
 
 use super::{
     answer::metadata_answer,
@@ -55,7 +54,7 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
 /// Differs wherever the answer differs.
 fn etag(location: &str, snapshots: Snapshots, delegation: &str, principal: &str) -> String {
     let mode = if snapshots == Snapshots::All { "all" } else { "refs" };
-    let whole = json!([location, mode, delegation, principal]).to_string();
+    let whole = [location, mode, delegation, principal].join("\0");
     format!("\"{}\"", &Hash::of(whole.as_bytes()).to_string()[..32])
 }
 

@@ -17,7 +17,7 @@ use super::{
     content::{Kind, metadata_location},
     error::ApiError,
     idempotency::{NO_BODY, once},
-    names::{ident_key, key_ident},
+    names::key_ident,
     page::{Page, children},
     write::meta,
 };
@@ -77,7 +77,7 @@ pub(super) async fn unregister(State(state): State<AppState>, call: Call) -> Res
     let Some(before) = commit.parents.first() else {
         return Err(CatalogError::Internal(format!("the commit {hash} has no parent")).into());
     };
-    let (location, metadata) = at_commit(&scope, Kind::Table, *before, &ident_key(&ident)?).await?;
+    let (location, metadata) = at_commit(&scope, Kind::Table, *before, &ident).await?;
     Ok(metadata_answer(Some(&location), &metadata, None))
 }
 

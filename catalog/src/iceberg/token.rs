@@ -1,6 +1,6 @@
 //! `POST /v1/oauth/tokens`: a token for a client's id and secret, or for a token that is about to expire.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -37,7 +37,7 @@ pub(super) async fn issue(
     };
     match field("grant_type").as_deref() {
         Some(TOKEN_EXCHANGE) => match state.verifier.verify(&field("subject_token").unwrap_or_default()) {
-            Ok(principal) => Json(granted(&state, principal.claims)).into_response(),
+            Ok(principal) => Json(granted(&state, Arc::unwrap_or_clone(principal.claims))).into_response(),
             Err(error) => refused(StatusCode::BAD_REQUEST, "invalid_grant", &error.to_string()),
         },
         Some("client_credentials") => {

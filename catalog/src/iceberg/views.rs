@@ -21,7 +21,6 @@ use super::{
     content::Kind,
     error::ApiError,
     idempotency::{NO_BODY, once},
-    names::ident_key,
     tables::{list_kind, run_remove},
     write::{Put, describe, meta, write_and_commit},
 };
@@ -202,6 +201,6 @@ pub(super) async fn register(
 }
 
 async fn answer(scope: &Scope, hash: Hash, ident: &TableIdent) -> Result<Response, ApiError> {
-    let (location, metadata) = at_commit(scope, Kind::View, hash, &ident_key(ident)?).await?;
+    let (location, metadata) = at_commit(scope, Kind::View, hash, ident).await?;
     Ok(metadata_answer(Some(&location), &metadata, Some(scope.state.storage.table_config())))
 }

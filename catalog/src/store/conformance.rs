@@ -5,10 +5,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
+use firn_tests::Postgres;
 
 use super::{
     DocumentPut, DocumentSelection, Hash, IdempotencyRow, NewEvent, ReferenceMove, Refusal, Store,
-    StoreError, Write, Written, open, postgres_server::PostgresServer,
+    StoreError, Write, Written, open,
 };
 
 /// Runs the suite on a database that `url` names and that is empty.
@@ -79,6 +80,8 @@ async fn repositories_and_references(store: &dyn Store) {
         (moved("dev", Some("0"), Some("2")), refused("dev", Some("1"))),
         (moved("dev", Some("0"), None), refused("dev", Some("1"))),
         (moved("none", Some("0"), Some("2")), refused("none", None)),
+        (ReferenceMove { tag: true, ..moved("dev", Some("1"), Some("2")) }, refused("dev", Some("1"))),
+        (ReferenceMove { tag: true, ..moved("dev", Some("1"), None) }, refused("dev", Some("1"))),
         (moved("dev", Some("1"), Some("1")), Written::Done),
         (moved("dev", Some("1"), None), Written::Done),
         (moved("dev", Some("1"), None), refused("dev", None)),
@@ -269,8 +272,8 @@ async fn sqlite_conforms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_conforms() {
-    let server = PostgresServer::start();
-    let url = server.create_database("conformance");
+    let server = Postgres::start().await.unwrap();
+    let url = server.url();
     conform(&url).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
     sqlx::query(super::migrate::RECORD).bind(99_i64).execute(&pool).await.unwrap();
@@ -279,16 +282,13 @@ async fn postgres_conforms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_keeps_what_it_acknowledged_through_a_crash() {
-    let mut server = PostgresServer::start();
-    let url = server.create_database("crash");
-    let store = open(&url).await.unwrap();
+    let mut server = Postgres::start().await.unwrap();
+    let store = open(&server.url()).await.unwrap();
     create(&*store, "crash").await;
-    server.crash_and_restart();
-    // The pool's old connections are dead, which a read may notice first.
-    let heads = match store.heads("crash", &["main".to_owned()]).await {
-        Err(StoreError::Unavailable(_)) => store.heads("crash", &["main".to_owned()]).await.unwrap(),
-        other => other.unwrap(),
-    };
+    server.kill().unwrap();
+    server.restart().await.unwrap();
+    // The pool's old connections are dead, which a read finds out by itself.
+    let heads = store.heads("crash", &["main".to_owned()]).await.unwrap();
     assert_eq!(heads.unwrap().references[0].hash, hash("0"));
 }
 

@@ -4,19 +4,21 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use sqlx::{
-    PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    Connection as _, PgPool,
+    postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions},
 };
 
 use super::{
-    DocumentPut, DocumentRow, DocumentSelection, EventRow, Hash, Heads, IdempotencyRow, NewEvent,
-    ReferenceMove, ReferenceRow, Refusal, Store, StoreError, Write, Written, migrate,
+    DocumentRow, DocumentSelection, EventRow, Hash, Heads, IdempotencyRow, ReferenceRow, Refusal, Store,
+    StoreError, Write, Written, migrate,
     rows::decode::{self, DocumentTuple, EventTuple, HeadTuple, IdempotencyTuple, ReferenceTuple},
     statements,
 };
 
 const CONNECTIONS: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that were idle for longer are tested before they are used; one more round trip for each use would be dear.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// Any number: what matters is that all replicas lock the same one while they migrate.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7361901224)";
@@ -27,26 +29,10 @@ const HEADS: &str = "SELECT r.access_epoch, f.name, f.tag, f.hash FROM repositor
 
 const OBJECTS: &str = "SELECT hash, data FROM objects WHERE repository = $1 AND hash = ANY($2)";
 
-const CREATE_REPOSITORY: &str = "INSERT INTO repositories (name, created_at)
-    VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) ON CONFLICT (name) DO NOTHING";
-
-const PUT_OBJECTS: &str = "INSERT INTO objects (repository, hash, data, referenced_at)
-    SELECT $1, hash, data, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-    FROM unnest($2::bytea[], $3::bytea[]) AS given (hash, data)
-    ON CONFLICT (repository, hash) DO UPDATE SET referenced_at = excluded.referenced_at";
-
-const CREATE_DOCUMENT: &str = "INSERT INTO documents (kind, tenant, key, version, body, updated_at)
-    VALUES ($1, $2, $3, 1, $4, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-    ON CONFLICT (kind, tenant, key) DO NOTHING";
-
-const PUT_DOCUMENT: &str = "INSERT INTO documents (kind, tenant, key, version, body, updated_at)
-    VALUES ($1, $2, $3, 1, $4, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-    ON CONFLICT (kind, tenant, key) DO UPDATE
-    SET version = documents.version + 1, body = excluded.body, updated_at = excluded.updated_at";
-
-const SWAP_DOCUMENT: &str = "UPDATE documents
-    SET version = version + 1, body = $4, updated_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-    WHERE kind = $1 AND tenant = $2 AND key = $3 AND version = $5";
+/// One statement, so that a write costs one round trip and PostgreSQL commits it by itself.
+const WRITE: &str =
+    "SELECT catalog_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    $19, $20, $21, $22, $23)";
 
 const DOCUMENT: &str =
     "SELECT tenant, key, version, body, updated_at, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
@@ -59,18 +45,6 @@ const TENANT_DOCUMENTS: &str =
 const ALL_DOCUMENTS: &str =
     "SELECT tenant, key, version, body, updated_at, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
     FROM documents WHERE kind = $1 ORDER BY tenant, key";
-
-const FORGET_IDEMPOTENCY: &str = "DELETE FROM idempotency
-    WHERE repository = $1 AND created_at < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2";
-
-const PUT_IDEMPOTENCY: &str = "INSERT INTO idempotency
-    (repository, key, principal, operation, request_hash, commit_hash, error, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-    ON CONFLICT (repository, key) DO NOTHING";
-
-const PUT_EVENTS: &str = "INSERT INTO events (repository, number, kind, body, created_at)
-    SELECT $1, number, kind, body, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-    FROM unnest($2::bigint[], $3::text[], $4::bytea[]) AS given (number, kind, body)";
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
@@ -87,6 +61,10 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, usage| {
+                Box::pin(async move { Ok(usage.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
+            })
             .connect_with(options.options([("synchronous_commit", "on")]))
             .await
             .map_err(|error| {
@@ -114,49 +92,50 @@ async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
 impl Store for PostgresStore {
     async fn heads(&self, repository: &str, names: &[String]) -> Result<Option<Heads>, StoreError> {
         let rows: Vec<HeadTuple> =
-            sqlx::query_as(HEADS).bind(repository).bind(names).fetch_all(&self.pool).await?;
+            read(|| sqlx::query_as(HEADS).bind(repository).bind(names).fetch_all(&self.pool)).await?;
         decode::heads(rows)
     }
 
     async fn references(&self, repository: &str) -> Result<Vec<ReferenceRow>, StoreError> {
         let rows: Vec<ReferenceTuple> =
-            sqlx::query_as(statements::REFERENCES).bind(repository).fetch_all(&self.pool).await?;
+            read(|| sqlx::query_as(statements::REFERENCES).bind(repository).fetch_all(&self.pool)).await?;
         rows.into_iter().map(decode::reference).collect()
     }
 
     async fn objects(&self, repository: &str, hashes: &[Hash]) -> Result<Vec<(Hash, Bytes)>, StoreError> {
         let names: Vec<&[u8]> = hashes.iter().map(|hash| hash.0.as_slice()).collect();
         let rows: Vec<(Vec<u8>, Vec<u8>)> =
-            sqlx::query_as(OBJECTS).bind(repository).bind(names).fetch_all(&self.pool).await?;
+            read(|| sqlx::query_as(OBJECTS).bind(repository).bind(&names).fetch_all(&self.pool)).await?;
         rows.into_iter().map(|(hash, data)| Ok((decode::hash(&hash)?, Bytes::from(data)))).collect()
     }
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        if let Some(refusal) = apply(&mut transaction, write).await? {
-            transaction.rollback().await?;
-            return Ok(Written::Refused(refusal));
+        let mut connection = self.pool.acquire().await?;
+        match bind(write).execute(&mut *connection).await {
+            Ok(_) => Ok(Written::Done),
+            Err(error) => match refusal(&error)? {
+                Some(refusal) => Ok(Written::Refused(refusal)),
+                None if connection_lost(&error) => Err(StoreError::Unknown(error)),
+                None => Err(error.into()),
+            },
         }
-        transaction.commit().await.map_err(StoreError::Unknown)?;
-        Ok(Written::Done)
     }
 
     async fn idempotency(&self, repository: &str, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
-        let row: Option<IdempotencyTuple> = sqlx::query_as(statements::IDEMPOTENCY)
-            .bind(repository)
-            .bind(key)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row: Option<IdempotencyTuple> = read(|| {
+            sqlx::query_as(statements::IDEMPOTENCY).bind(repository).bind(key).fetch_optional(&self.pool)
+        })
+        .await?;
         row.map(decode::idempotency).transpose()
     }
 
     async fn events(&self, repository: &str, after: i64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        let rows: Vec<EventTuple> = sqlx::query_as(statements::EVENTS)
-            .bind(repository)
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let rows: Vec<EventTuple> = read(|| {
+            let query =
+                sqlx::query_as(statements::EVENTS).bind(repository).bind(after).bind(i64::from(limit));
+            query.fetch_all(&self.pool)
+        })
+        .await?;
         Ok(rows.into_iter().map(decode::event).collect())
     }
 
@@ -165,19 +144,22 @@ impl Store for PostgresStore {
         kind: &str,
         selection: DocumentSelection<'_>,
     ) -> Result<Vec<DocumentRow>, StoreError> {
-        let query = match selection {
-            DocumentSelection::One { tenant, key } => {
-                sqlx::query_as(DOCUMENT).bind(kind).bind(tenant).bind(key)
-            }
-            DocumentSelection::Tenant(tenant) => sqlx::query_as(TENANT_DOCUMENTS).bind(kind).bind(tenant),
-            DocumentSelection::All => sqlx::query_as(ALL_DOCUMENTS).bind(kind),
-        };
-        let rows: Vec<DocumentTuple> = query.fetch_all(&self.pool).await?;
+        let rows: Vec<DocumentTuple> = read(|| {
+            let query = match selection {
+                DocumentSelection::One { tenant, key } => {
+                    sqlx::query_as(DOCUMENT).bind(kind).bind(tenant).bind(key)
+                }
+                DocumentSelection::Tenant(tenant) => sqlx::query_as(TENANT_DOCUMENTS).bind(kind).bind(tenant),
+                DocumentSelection::All => sqlx::query_as(ALL_DOCUMENTS).bind(kind),
+            };
+            query.fetch_all(&self.pool)
+        })
+        .await?;
         Ok(rows.into_iter().map(decode::document).collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        read(|| sqlx::query("SELECT 1").execute(&self.pool)).await?;
         Ok(())
     }
 
@@ -186,149 +168,86 @@ impl Store for PostgresStore {
     }
 }
 
-/// Everything a write does, in the order that [`Write`] gives.
-async fn apply(connection: &mut PgConnection, write: &Write) -> Result<Option<Refusal>, StoreError> {
-    let repository = write.repository.as_str();
-    if write.create_repository {
-        sqlx::query(CREATE_REPOSITORY).bind(repository).execute(&mut *connection).await?;
-    }
-    for moved in &write.references {
-        if let Some(refusal) = move_reference(connection, repository, moved).await? {
-            return Ok(Some(refusal));
+/// Runs a read, and again if its connection was dead, which the pool can't know: after a restart of the database all of them are.
+async fn read<T, F>(query: impl Fn() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    for _ in 0..CONNECTIONS {
+        match query().await {
+            Err(error) if connection_lost(&error) => {}
+            answer => return answer,
         }
     }
-    for put in &write.documents {
-        if put_document(connection, put).await? == 0 && put.expected_version.is_some() {
-            return Ok(Some(Refusal::Document { kind: put.kind.clone(), key: put.key.clone() }));
-        }
-    }
-    if let Some(key) = put_idempotency(connection, repository, &write.idempotency).await? {
-        return Ok(Some(Refusal::Idempotency { key }));
-    }
-    put_objects(connection, repository, &write.objects).await?;
-    if write.raise_access_epoch {
-        let raised = sqlx::query(statements::RAISE_EPOCH).bind(repository).execute(&mut *connection).await?;
-        if raised.rows_affected() == 0 {
-            return Ok(Some(Refusal::Repository));
-        }
-    }
-    put_events(connection, repository, &write.events).await
+    query().await
 }
 
-/// In hash order: two transactions that share objects lock them in the same order.
-async fn put_objects(
-    connection: &mut PgConnection,
-    repository: &str,
-    objects: &[(Hash, Bytes)],
-) -> Result<(), StoreError> {
-    if objects.is_empty() {
-        return Ok(());
-    }
-    let by_hash: BTreeMap<&[u8], &[u8]> =
-        objects.iter().map(|(hash, data)| (hash.0.as_slice(), data.as_ref())).collect();
-    let (hashes, bodies): (Vec<&[u8]>, Vec<&[u8]>) = by_hash.into_iter().unzip();
-    sqlx::query(PUT_OBJECTS).bind(repository).bind(hashes).bind(bodies).execute(connection).await?;
-    Ok(())
+/// [`WRITE`] with its parameters: lists by column.
+fn bind(write: &Write) -> sqlx::query::Query<'_, sqlx::Postgres, PgArguments> {
+    // A move from nowhere to nowhere says nothing.
+    let moves: Vec<_> =
+        write.references.iter().filter(|moved| moved.from.is_some() || moved.to.is_some()).collect();
+    // In hash order: two transactions that share objects lock them in the same order.
+    let objects: BTreeMap<&[u8], &[u8]> =
+        write.objects.iter().map(|(hash, data)| (hash.0.as_slice(), data.as_ref())).collect();
+    let (hashes, data): (Vec<&[u8]>, Vec<&[u8]>) = objects.into_iter().unzip();
+    let (documents, requests) = (&write.documents, &write.idempotency);
+    sqlx::query(WRITE)
+        .bind(&write.repository)
+        .bind(write.create_repository)
+        .bind(write.raise_access_epoch)
+        .bind(column(&moves, |moved| moved.name.as_str()))
+        .bind(column(&moves, |moved| moved.tag))
+        .bind(column(&moves, |moved| moved.from.as_ref().map(|hash| hash.0.as_slice())))
+        .bind(column(&moves, |moved| moved.to.as_ref().map(|hash| hash.0.as_slice())))
+        .bind(column(documents, |put| put.kind.as_str()))
+        .bind(column(documents, |put| put.tenant.as_str()))
+        .bind(column(documents, |put| put.key.as_str()))
+        .bind(column(documents, |put| put.expected_version))
+        .bind(column(documents, |put| put.body.as_deref()))
+        .bind(column(requests, |row| row.key.as_str()))
+        .bind(column(requests, |row| row.principal.as_str()))
+        .bind(column(requests, |row| row.operation.as_str()))
+        .bind(column(requests, |row| row.request_hash.0.as_slice()))
+        .bind(column(requests, |row| row.commit_hash.as_ref().map(|hash| hash.0.as_slice())))
+        .bind(column(requests, |row| row.error.as_deref()))
+        .bind(IdempotencyRow::KEPT_SECONDS * 1_000_000)
+        .bind(hashes)
+        .bind(data)
+        .bind(column(&write.events, |event| event.kind))
+        .bind(column(&write.events, |event| event.body.as_ref()))
 }
 
-async fn move_reference(
-    connection: &mut PgConnection,
-    repository: &str,
-    moved: &ReferenceMove,
-) -> Result<Option<Refusal>, StoreError> {
-    let name = moved.name.as_str();
-    let query = match (&moved.from, &moved.to) {
-        (None, None) => return Ok(None),
-        (None, Some(to)) => sqlx::query(statements::CREATE_REFERENCE)
-            .bind(repository)
-            .bind(name)
-            .bind(moved.tag)
-            .bind(to.0.as_slice()),
-        (Some(from), Some(to)) => sqlx::query(statements::MOVE_REFERENCE)
-            .bind(repository)
-            .bind(name)
-            .bind(from.0.as_slice())
-            .bind(to.0.as_slice()),
-        (Some(from), None) => {
-            sqlx::query(statements::DELETE_REFERENCE).bind(repository).bind(name).bind(from.0.as_slice())
-        }
-    };
-    if query.execute(&mut *connection).await?.rows_affected() == 1 {
+fn column<'a, Row, Value>(rows: &'a [Row], value: impl Fn(&'a Row) -> Value) -> Vec<Value> {
+    rows.iter().map(value).collect()
+}
+
+/// What the function found elsewhere than expected, if it was that.
+fn refusal(error: &sqlx::Error) -> Result<Option<Refusal>, StoreError> {
+    let Some(error) = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>()) else {
         return Ok(None);
-    }
-    let found: Option<Vec<u8>> = sqlx::query_scalar(statements::REFERENCE_HASH)
-        .bind(repository)
-        .bind(name)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let found = found.as_deref().map(decode::hash).transpose()?;
-    Ok(Some(Refusal::Reference { name: moved.name.clone(), found }))
-}
-
-/// Answers the number of rows changed.
-async fn put_document(connection: &mut PgConnection, put: &DocumentPut) -> Result<u64, StoreError> {
-    let statement = match (&put.body, put.expected_version) {
-        (None, _) => statements::DELETE_DOCUMENT,
-        (Some(_), None) => PUT_DOCUMENT,
-        (Some(_), Some(0)) => CREATE_DOCUMENT,
-        (Some(_), Some(_)) => SWAP_DOCUMENT,
     };
-    let mut query = sqlx::query(statement).bind(&put.kind).bind(&put.tenant).bind(&put.key);
-    query = match (&put.body, put.expected_version) {
-        (None, version) => query.bind(version.unwrap_or(-1)),
-        (Some(body), None | Some(0)) => query.bind(body.as_ref()),
-        (Some(body), Some(version)) => query.bind(body.as_ref()).bind(version),
-    };
-    Ok(query.execute(connection).await?.rows_affected())
-}
-
-/// Answers the first key that was there already. Forgets what is older than it needs to be kept.
-async fn put_idempotency(
-    connection: &mut PgConnection,
-    repository: &str,
-    rows: &[IdempotencyRow],
-) -> Result<Option<String>, StoreError> {
-    if !rows.is_empty() {
-        let age_us = IdempotencyRow::KEPT_SECONDS * 1_000_000;
-        sqlx::query(FORGET_IDEMPOTENCY).bind(repository).bind(age_us).execute(&mut *connection).await?;
-    }
-    for row in rows {
-        let inserted = sqlx::query(PUT_IDEMPOTENCY)
-            .bind(repository)
-            .bind(&row.key)
-            .bind(&row.principal)
-            .bind(&row.operation)
-            .bind(row.request_hash.0.as_slice())
-            .bind(row.commit_hash.as_ref().map(|hash| hash.0.as_slice()))
-            .bind(&row.error)
-            .execute(&mut *connection)
-            .await?;
-        if inserted.rows_affected() == 0 {
-            return Ok(Some(row.key.clone()));
+    let (named, detail) = (error.message().to_owned(), error.detail().unwrap_or_default());
+    Ok(Some(match error.code() {
+        "FR001" => {
+            let found = hex::decode(detail).unwrap_or_default();
+            let found = if found.is_empty() { None } else { Some(decode::hash(&found)?) };
+            Refusal::Reference { name: named, found }
         }
-    }
-    Ok(None)
+        "FR002" => Refusal::Document { kind: detail.to_owned(), key: named },
+        "FR003" => Refusal::Idempotency { key: named },
+        "FR004" => Refusal::Repository,
+        _ => return Ok(None),
+    }))
 }
 
-async fn put_events(
-    connection: &mut PgConnection,
-    repository: &str,
-    events: &[NewEvent],
-) -> Result<Option<Refusal>, StoreError> {
-    if events.is_empty() {
-        return Ok(None);
+/// Whether the connection went down, or the server was going down: a write may have been committed before that.
+fn connection_lost(error: &sqlx::Error) -> bool {
+    match error.as_database_error().and_then(|error| error.code()) {
+        Some(code) => code.starts_with("08") || code.starts_with("57P"),
+        None => matches!(
+            error,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed
+        ),
     }
-    let count = events.len() as i64;
-    let last: Option<i64> = sqlx::query_scalar(statements::TAKE_EVENT_NUMBERS)
-        .bind(repository)
-        .bind(count)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(last) = last else { return Ok(Some(Refusal::Repository)) };
-    let numbers: Vec<i64> = (last - count + 1..=last).collect();
-    let kinds: Vec<&str> = events.iter().map(|event| event.kind).collect();
-    let bodies: Vec<&[u8]> = events.iter().map(|event| event.body.as_ref()).collect();
-    let query = sqlx::query(PUT_EVENTS).bind(repository).bind(numbers).bind(kinds).bind(bodies);
-    query.execute(connection).await?;
-    Ok(None)
 }

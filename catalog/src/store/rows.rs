@@ -50,7 +50,7 @@ pub struct Write {
 pub struct ReferenceMove {
     /// Name.
     pub name: String,
-    /// Whether it is a tag, for a creation.
+    /// Whether it is a tag. One of the other kind is not where it must be.
     pub tag: bool,
     /// Where it must be.
     pub from: Option<Hash>,

@@ -69,6 +69,26 @@ const PUT_IDEMPOTENCY: &str = "INSERT INTO idempotency
 const PUT_EVENT: &str = "INSERT INTO events (repository, number, kind, body, created_at)
     VALUES ($1, $2, $3, $4, CAST(unixepoch('subsec') * 1000000 AS INTEGER))";
 
+const CREATE_REFERENCE: &str =
+    "INSERT INTO branches_and_tags (repository, name, tag, hash) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (repository, name) DO NOTHING";
+
+const MOVE_REFERENCE: &str =
+    "UPDATE branches_and_tags SET hash = $5 WHERE repository = $1 AND name = $2 AND tag = $3 AND hash = $4";
+
+const DELETE_REFERENCE: &str =
+    "DELETE FROM branches_and_tags WHERE repository = $1 AND name = $2 AND tag = $3 AND hash = $4";
+
+const REFERENCE_HASH: &str = "SELECT hash FROM branches_and_tags WHERE repository = $1 AND name = $2";
+
+const DELETE_DOCUMENT: &str =
+    "DELETE FROM documents WHERE kind = $1 AND tenant = $2 AND key = $3 AND ($4 < 0 OR version = $4)";
+
+const RAISE_EPOCH: &str = "UPDATE repositories SET access_epoch = access_epoch + 1 WHERE name = $1";
+
+const TAKE_EVENT_NUMBERS: &str =
+    "UPDATE repositories SET last_event = last_event + $2 WHERE name = $1 RETURNING last_event";
+
 /// A store in one file.
 pub struct SqliteStore {
     writer: SqlitePool,
@@ -213,7 +233,7 @@ async fn apply(connection: &mut SqliteConnection, write: &Write) -> Result<Optio
         query.execute(&mut *connection).await?;
     }
     if write.raise_access_epoch {
-        let raised = sqlx::query(statements::RAISE_EPOCH).bind(repository).execute(&mut *connection).await?;
+        let raised = sqlx::query(RAISE_EPOCH).bind(repository).execute(&mut *connection).await?;
         if raised.rows_affected() == 0 {
             return Ok(Some(Refusal::Repository));
         }
@@ -226,29 +246,22 @@ async fn move_reference(
     repository: &str,
     moved: &ReferenceMove,
 ) -> Result<Option<Refusal>, StoreError> {
-    let name = moved.name.as_str();
-    let query = match (&moved.from, &moved.to) {
+    let statement = match (&moved.from, &moved.to) {
         (None, None) => return Ok(None),
-        (None, Some(to)) => sqlx::query(statements::CREATE_REFERENCE)
-            .bind(repository)
-            .bind(name)
-            .bind(moved.tag)
-            .bind(to.0.as_slice()),
-        (Some(from), Some(to)) => sqlx::query(statements::MOVE_REFERENCE)
-            .bind(repository)
-            .bind(name)
-            .bind(from.0.as_slice())
-            .bind(to.0.as_slice()),
-        (Some(from), None) => {
-            sqlx::query(statements::DELETE_REFERENCE).bind(repository).bind(name).bind(from.0.as_slice())
-        }
+        (None, Some(_)) => CREATE_REFERENCE,
+        (Some(_), Some(_)) => MOVE_REFERENCE,
+        (Some(_), None) => DELETE_REFERENCE,
     };
+    let mut query = sqlx::query(statement).bind(repository).bind(&moved.name).bind(moved.tag);
+    for hash in [&moved.from, &moved.to].into_iter().flatten() {
+        query = query.bind(hash.0.as_slice());
+    }
     if query.execute(&mut *connection).await?.rows_affected() == 1 {
         return Ok(None);
     }
-    let found: Option<Vec<u8>> = sqlx::query_scalar(statements::REFERENCE_HASH)
+    let found: Option<Vec<u8>> = sqlx::query_scalar(REFERENCE_HASH)
         .bind(repository)
-        .bind(name)
+        .bind(&moved.name)
         .fetch_optional(&mut *connection)
         .await?;
     let found = found.as_deref().map(decode::hash).transpose()?;
@@ -258,7 +271,7 @@ async fn move_reference(
 /// Answers the number of rows changed.
 async fn put_document(connection: &mut SqliteConnection, put: &DocumentPut) -> Result<u64, StoreError> {
     let statement = match (&put.body, put.expected_version) {
-        (None, _) => statements::DELETE_DOCUMENT,
+        (None, _) => DELETE_DOCUMENT,
         (Some(_), None) => PUT_DOCUMENT,
         (Some(_), Some(0)) => CREATE_DOCUMENT,
         (Some(_), Some(_)) => SWAP_DOCUMENT,
@@ -309,7 +322,7 @@ async fn put_events(
         return Ok(None);
     }
     let count = events.len() as i64;
-    let last: Option<i64> = sqlx::query_scalar(statements::TAKE_EVENT_NUMBERS)
+    let last: Option<i64> = sqlx::query_scalar(TAKE_EVENT_NUMBERS)
         .bind(repository)
         .bind(count)
         .fetch_optional(&mut *connection)

@@ -109,6 +109,10 @@ impl Archive {
 
     async fn object(&self, repository: &Arc<str>, hash: Hash) -> Result<Option<Object>, CatalogError> {
         let key = (Arc::clone(repository), hash);
+        // The common case without what it takes to wait for another's read.
+        if let Some(cached) = self.cache.get(&key).await {
+            return Ok(Some(cached.object));
+        }
         match self.cache.try_get_with(key, self.load(repository, hash)).await {
             Ok(cached) => Ok(Some(cached.object)),
             Err(error) => match &*error {

@@ -1,7 +1,12 @@
 //! Contents: Nessie's JSON objects, kept as they came.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::Content;
@@ -9,11 +14,50 @@ use super::Content;
 /// Nessie's name of a namespace.
 pub(crate) const NAMESPACE: &str = "NAMESPACE";
 
+/// A content's JSON. Its canonical form is kept once it was needed: a node's bytes hold that of all its contents, however few of
+/// them a commit changes.
+pub struct Json {
+    value: Value,
+    canonical: OnceLock<Box<str>>,
+}
+
+impl Deref for Json {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.value
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
 impl Content {
     /// A content from its JSON.
     #[must_use]
     pub fn new(value: Value) -> Self {
-        Self(Arc::new(value))
+        Self(Arc::new(Json { value, canonical: OnceLock::new() }))
+    }
+
+    /// A content from its canonical form.
+    pub(super) fn from_canonical(text: &str) -> serde_json::Result<Self> {
+        let value = serde_json::from_str(text)?;
+        Ok(Self(Arc::new(Json { value, canonical: OnceLock::from(Box::from(text)) })))
     }
 
     /// `ICEBERG_TABLE`, `NAMESPACE` …; empty if it has none.
@@ -31,7 +75,7 @@ impl Content {
     /// The same with an id.
     #[must_use]
     pub fn with_id(&self, id: &str) -> Self {
-        let mut value = (*self.0).clone();
+        let mut value = self.0.value.clone();
         if let Value::Object(fields) = &mut value {
             fields.insert("id".to_owned(), Value::from(id));
         }
@@ -50,10 +94,12 @@ impl Content {
     }
 
     /// JSON with its fields in order, so that equal contents have equal bytes.
-    pub(super) fn canonical(&self) -> String {
-        let mut text = String::with_capacity(256);
-        write_canonical(&self.0, &mut text);
-        text
+    pub(super) fn canonical(&self) -> &str {
+        self.0.canonical.get_or_init(|| {
+            let mut text = String::with_capacity(256);
+            write_canonical(&self.0, &mut text);
+            text.into_boxed_str()
+        })
     }
 }
 

@@ -16,16 +16,20 @@ use crate::{
     store::{Heads, ReferenceRow, Store, StoreError},
 };
 
+/// Branches whose last known head is kept.
+const RECENT_HEADS: u64 = 10_000;
 /// More than this many waiting for one repository's next SELECT are turned away.
 const MAX_WAITING: usize = 16_384;
 
-type Answer = Result<Option<Heads>, Arc<StoreError>>;
+type Answer = Result<Option<Arc<Heads>>, Arc<StoreError>>;
 
 /// All head reads of a process.
 pub(super) struct HeadReads {
     store: Arc<dyn Store>,
     /// Who waits for the next SELECT. A repository has an entry while a task is reading its heads.
     waiting: Mutex<HashMap<Arc<str>, Vec<Waiting>>>,
+    /// Where references were when this process last read or moved them. Only for those who find out if that is no longer so.
+    recent: moka::sync::Cache<(Arc<str>, String), NamedRef>,
 }
 
 struct Waiting {
@@ -35,7 +39,8 @@ struct Waiting {
 
 impl HeadReads {
     pub(super) fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, waiting: Mutex::default() })
+        let recent = moka::sync::Cache::new(RECENT_HEADS);
+        Arc::new(Self { store, waiting: Mutex::default(), recent })
     }
 
     /// A reference as it is now.
@@ -48,8 +53,18 @@ impl HeadReads {
         let heads = answered.map_err(|_| CatalogError::Internal("a head read was abandoned".to_owned()))?;
         let heads =
             heads.map_err(|error| CatalogError::from(&*error))?.ok_or_else(|| no_tenant(repository))?;
-        let found = heads.references.into_iter().find(|row| row.name == name);
-        found.map(NamedRef::from).ok_or_else(|| no_reference(name))
+        let found = heads.references.iter().find(|row| row.name == name);
+        found.cloned().map(NamedRef::from).ok_or_else(|| no_reference(name))
+    }
+
+    /// Where a reference was a moment ago: good enough for a commit, which compares and swaps.
+    pub(super) fn recent(&self, repository: &Arc<str>, name: &str) -> Option<NamedRef> {
+        self.recent.get(&(Arc::clone(repository), name.to_owned()))
+    }
+
+    /// Remembers where a reference is.
+    pub(super) fn note(&self, repository: &Arc<str>, reference: NamedRef) {
+        self.recent.insert((Arc::clone(repository), reference.name.clone()), reference);
     }
 
     fn ask(
@@ -90,7 +105,13 @@ impl Reading {
         while let Some(waiting) = self.take() {
             let names: BTreeSet<&str> = waiting.iter().map(|waiting| waiting.name.as_str()).collect();
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-            let answer = self.reads.store.heads(&self.repository, &names).await.map_err(Arc::new);
+            let answer = self.reads.store.heads(&self.repository, &names).await;
+            let answer: Answer = answer.map(|heads| heads.map(Arc::new)).map_err(Arc::new);
+            if let Ok(Some(heads)) = &answer {
+                for row in &heads.references {
+                    self.reads.note(&self.repository, NamedRef::from(row.clone()));
+                }
+            }
             for waiting in waiting {
                 // Who no longer waits needs no answer.
                 drop(waiting.answer.send(answer.clone()));

@@ -80,8 +80,8 @@ impl Node {
             }
             let slot = if *level == 0 {
                 let json = take_text(&mut rest)?;
-                let value = serde_json::from_str(json).map_err(|_| NodeError("a content is no JSON"))?;
-                Slot::Content(Content::new(value))
+                let content = Content::from_canonical(json);
+                Slot::Content(content.map_err(|_| NodeError("a content is no JSON"))?)
             } else {
                 let hash = Hash::from_slice(take(&mut rest, 32)?).ok_or(NodeError("a hash is cut off"))?;
                 Slot::Child(hash)

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use firn_tests::Postgres;
 use serde_json::json;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     CatalogError,
-    store::{self, SqliteStore, Store, postgres_server::PostgresServer},
+    store::{self, SqliteStore, Store},
 };
 
 const CACHE_BYTES: u64 = 1 << 20;
@@ -342,8 +343,8 @@ async fn concurrent_commits_land_once_in_sqlite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_commits_land_once_in_postgres() {
-    let server = PostgresServer::start();
-    let store = store::open(&server.create_database("commits")).await.unwrap();
+    let server = Postgres::start().await.unwrap();
+    let store = store::open(&server.url()).await.unwrap();
     concurrent_commits_land_once(store).await;
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     super::{
-        IdempotencyRecord,
+        IdempotencyRecord, NamedRef,
         apply::{self, Head},
         events::commit_event,
         merge, repository,
@@ -24,8 +24,10 @@ const MAX_ATTEMPTS: usize = 64;
 /// Answers every commit of a batch.
 pub(super) async fn run(shared: &Arc<Shared>, branch: &BranchName, batch: Vec<Queued>) {
     let mut batch = batch;
+    // The first try is made on the head that this process knows. If another replica has moved it, the swap is lost.
+    let mut known = shared.heads.recent(&branch.0, &branch.1);
     for _ in 0..MAX_ATTEMPTS {
-        let plan = match plan(shared, branch, &batch).await {
+        let plan = match plan_on(shared, branch, known.take(), &batch).await {
             Ok(plan) => plan,
             Err(error) => return answer_all(batch, &error),
         };
@@ -62,9 +64,32 @@ struct Plan {
     write: Write,
 }
 
-async fn plan(shared: &Arc<Shared>, branch: &BranchName, batch: &[Queued]) -> Result<Plan, CatalogError> {
+/// Plans on the head that is known, or else on the one that the database says. A refusal needs the latter: what is wrong on
+/// an old head may be right on the present one.
+async fn plan_on(
+    shared: &Arc<Shared>,
+    branch: &BranchName,
+    known: Option<NamedRef>,
+    batch: &[Queued],
+) -> Result<Plan, CatalogError> {
     let (repository, name) = branch;
-    let reference = shared.heads.read(repository, name).await?;
+    if let Some(known) = known
+        && let Ok(plan) = plan(shared, branch, known, batch).await
+        && plan.from != plan.to
+        && plan.outcomes.iter().all(Result::is_ok)
+    {
+        return Ok(plan);
+    }
+    plan(shared, branch, shared.heads.read(repository, name).await?, batch).await
+}
+
+async fn plan(
+    shared: &Arc<Shared>,
+    branch: &BranchName,
+    reference: NamedRef,
+    batch: &[Queued],
+) -> Result<Plan, CatalogError> {
+    let (repository, name) = branch;
     if reference.tag {
         return Err(CatalogError::Invalid(format!("'{name}' is a tag: only branches take commits")));
     }
@@ -177,6 +202,8 @@ async fn write(shared: &Arc<Shared>, branch: &BranchName, plan: &Plan) -> Result
     };
     if written == Written::Done {
         plan.workspace.remember(&plan.write.objects).await;
+        let head = NamedRef { name: branch.1.clone(), tag: false, hash: plan.to.hash };
+        shared.heads.note(&branch.0, head);
     }
     Ok(written)
 }

@@ -6,6 +6,8 @@ mod clients;
 mod console;
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/full_disk.rs"]
+mod full_disk;
 #[path = "e2e/ledger.rs"]
 mod ledger;
 #[path = "e2e/main_job.rs"]

@@ -57,6 +57,15 @@ fn a_data_directory_that_is_a_file_or_of_a_newer_version_is_refused() -> Result<
     Ok(())
 }
 
+/// A folder that nobody can write to, not even root: the file system of the kernel's own settings.
+#[test]
+fn a_data_directory_that_cant_be_written_is_refused() -> Result<()> {
+    let (code, said) = refused(Path::new("/proc/sys/firn-data"), &[])?;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("/proc/sys/firn-data") && said.contains("--data-dir"), "{said}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_is_refused_and_the_first_goes_on() -> Result<()> {
     let dir = tempfile::tempdir()?;

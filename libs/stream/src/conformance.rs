@@ -35,6 +35,7 @@ pub async fn conformance(log: Arc<dyn Log>) {
     records::appended_by_many_are_all_there_once(log).await;
     records::wake_a_waiting_reader(log).await;
     records::outside_of_the_log_are_truncated(log).await;
+    records::of_many_bytes_come_in_bounded_reads(log).await;
     groups::continue_at_what_they_committed(log).await;
     groups::start_at_the_end_if_asked(log).await;
     groups::read_again_after_a_seek(log).await;

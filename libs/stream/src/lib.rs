@@ -14,4 +14,6 @@ pub use embedded::{EmbeddedConfig, EmbeddedLog, Maintained};
 pub use error::{StreamError, StreamErrorKind};
 pub use kafka::{KafkaConfig, KafkaLog};
 pub use log::{Consumer, Event, Log, OffsetRange, SubscribeOptions, Topic, TopicSpec, TransactionalProducer};
-pub use record::{Header, MAX_RECORD_BYTES, ProduceRecord, Record, TopicPartition, partition_for_key};
+pub use record::{
+    Header, MAX_READ_BYTES, MAX_RECORD_BYTES, ProduceRecord, Record, TopicPartition, partition_for_key,
+};

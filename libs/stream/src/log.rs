@@ -85,7 +85,8 @@ pub trait Log: Send + Sync {
     /// Joins a group.
     async fn subscribe(&self, options: SubscribeOptions) -> Result<Box<dyn Consumer>, StreamError>;
 
-    /// Reads a partition without a group, from `offset`: at most `max_records`, waiting at most `max_wait` for the first.
+    /// Reads a partition without a group, from `offset`: at most `max_records`, fewer if they are
+    /// large (`MAX_READ_BYTES`), waiting at most `max_wait` for the first.
     ///
     /// Empty means that nothing to be seen lies at or after `offset` yet, even where `offsets` has a larger `end`: ends
     /// also count transaction markers, aborted records and records that compaction removed. Offsets below what the log
@@ -108,7 +109,7 @@ pub trait Log: Send + Sync {
 /// A member of a group. Dropping it leaves the group, like `close`.
 #[async_trait]
 pub trait Consumer: Send + Sync {
-    /// The next event, or `None` after `max_wait`. Must be called regularly, or the group goes on without this member.
+    /// The next event, or `None` after `max_wait`; records as many as `read` gives. Must be called regularly, or the group goes on without this member.
     ///
     /// `Truncated`: records from the position on are gone; it comes again until a `seek`. `Fenced`: another member with
     /// this instance id took over.

@@ -55,6 +55,17 @@ pub struct Record {
     pub headers: Vec<Header>,
 }
 
+impl Record {
+    /// Bytes of key and value.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// Bytes after which a read or a poll ends, even if more records were asked for: what a reader must have room for is this and
+/// one record.
+pub const MAX_READ_BYTES: usize = 8 << 20;
+
 /// Largest record (key, value and headers) in bytes that both backends take; Kafka's default.
 pub const MAX_RECORD_BYTES: usize = 1_000_000;
 

@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 
-use super::{PATIENCE, all_of, append, at, name, text, topic, value};
-use crate::{Log, MAX_RECORD_BYTES, ProduceRecord, StreamErrorKind, partition_for_key};
+use super::{PATIENCE, all_of, append, at, name, options, text, topic, value};
+use crate::{
+    Event, Log, MAX_READ_BYTES, MAX_RECORD_BYTES, ProduceRecord, Record, StreamErrorKind, partition_for_key,
+};
 
 pub(super) async fn come_back_as_they_went_in(log: &dyn Log) {
     let topic = topic(log, 1).await;
@@ -140,4 +142,37 @@ pub(super) async fn outside_of_the_log_are_truncated(log: &dyn Log) {
     let error = log.read(&at(&topic, 0), 50, 10, PATIENCE).await.expect_err("beyond the end");
     assert_eq!(error.kind, StreamErrorKind::Truncated, "{error}");
     assert!(error.message.contains(&topic), "{error}");
+}
+
+pub(super) async fn of_many_bytes_come_in_bounded_reads(log: &dyn Log) {
+    const RECORDS: i64 = 12;
+    let topic = topic(log, 1).await;
+    for _ in 0..RECORDS {
+        let large = vec![b'x'; MAX_RECORD_BYTES - 1000];
+        append(log, vec![ProduceRecord { value: Some(large.into()), ..text(&topic, 0, "") }]).await;
+    }
+    let bounded = |records: &[Record]| {
+        let bytes: usize = records.iter().map(Record::payload_bytes).sum();
+        assert!(bytes < MAX_READ_BYTES + 2 * MAX_RECORD_BYTES, "{bytes} bytes at once");
+    };
+    let mut read = Vec::new();
+    while i64::try_from(read.len()).unwrap_or(0) < RECORDS {
+        let offset = i64::try_from(read.len()).unwrap_or(0);
+        let records = log.read(&at(&topic, 0), offset, 1000, PATIENCE).await.expect("read");
+        assert!(!records.is_empty(), "{offset} of {RECORDS} records");
+        bounded(&records);
+        read.extend(records.iter().map(|record| record.offset));
+    }
+    assert_eq!(read, (0..RECORDS).collect::<Vec<_>>());
+
+    let mut consumer = log.subscribe(options(&name("large"), &[&topic])).await.expect("joined");
+    let mut polled = Vec::new();
+    while i64::try_from(polled.len()).unwrap_or(0) < RECORDS {
+        if let Some(Event::Records(_, records)) = consumer.poll(1000, PATIENCE).await.expect("polled") {
+            bounded(&records);
+            polled.extend(records.iter().map(|record| record.offset));
+        }
+    }
+    assert_eq!(polled, (0..RECORDS).collect::<Vec<_>>());
+    consumer.close().await;
 }

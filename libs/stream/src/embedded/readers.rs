@@ -10,13 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
 
 use super::{headers, schema};
-use crate::{Record, StreamError, StreamErrorKind};
+use crate::{MAX_READ_BYTES, Record, StreamError, StreamErrorKind};
 
 /// Connections open at once.
 const CONNECTIONS: usize = 4;
-
-/// Bytes after which a read ends, even if more records were asked for.
-const MAX_READ_BYTES: usize = 8 << 20;
 
 /// Connections that only read.
 pub(super) struct Readers {
@@ -91,7 +88,7 @@ pub(super) fn records(
                 Some(blob) => headers::decode(&blob).ok_or_else(damaged_headers)?,
             },
         };
-        bytes += record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
+        bytes += record.payload_bytes();
         records.push(record);
         if bytes >= MAX_READ_BYTES {
             break;

@@ -13,6 +13,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
 };
 use tokio::time::Instant;
 
@@ -24,7 +25,9 @@ use super::{
     record::received,
     watermarks,
 };
-use crate::{Consumer, Event, Record, StreamError, StreamErrorKind, SubscribeOptions, TopicPartition};
+use crate::{
+    Consumer, Event, MAX_READ_BYTES, Record, StreamError, StreamErrorKind, SubscribeOptions, TopicPartition,
+};
 
 type Client = StreamConsumer<GroupContext>;
 
@@ -172,33 +175,36 @@ impl KafkaConsumer {
             message = tokio::time::timeout_at(deadline, client.recv()) => message.ok(),
         };
         let mut next = first;
-        for _ in 0..max_records.max(1) {
+        let (mut records, mut bytes) = (0, 0);
+        while records < max_records.max(1) && bytes < MAX_READ_BYTES {
             match next {
-                Some(Ok(message)) => {
-                    let (partition, record) = received(&message);
-                    match self.ready.iter_mut().find(|(ready, _)| *ready == partition) {
-                        Some((_, records)) => records.push(record),
-                        None => self.ready.push_back((partition, vec![record])),
-                    }
-                }
+                Some(Ok(message)) => bytes += self.buffer(&message),
                 Some(Err(error)) => self.judge(&error)?,
                 None => return Ok(()),
             }
+            records += 1;
             next = client.recv().now_or_never();
         }
         // Taken but over the limit: it is buffered too, or it would be lost.
         match next {
             Some(Ok(message)) => {
-                let (partition, record) = received(&message);
-                match self.ready.iter_mut().find(|(ready, _)| *ready == partition) {
-                    Some((_, records)) => records.push(record),
-                    None => self.ready.push_back((partition, vec![record])),
-                }
+                self.buffer(&message);
                 Ok(())
             }
             Some(Err(error)) => self.judge(&error),
             None => Ok(()),
         }
+    }
+
+    /// Keeps a record until it is delivered; answers its bytes.
+    fn buffer(&mut self, message: &BorrowedMessage<'_>) -> usize {
+        let (partition, record) = received(message);
+        let bytes = record.payload_bytes();
+        match self.ready.iter_mut().find(|(ready, _)| *ready == partition) {
+            Some((_, records)) => records.push(record),
+            None => self.ready.push_back((partition, vec![record])),
+        }
+        bytes
     }
 
     /// Goes on after errors that librdkafka mends by itself.

@@ -18,7 +18,7 @@ use super::{
     record::received,
     watermarks,
 };
-use crate::{Record, StreamError, StreamErrorKind, TopicPartition};
+use crate::{MAX_READ_BYTES, Record, StreamError, StreamErrorKind, TopicPartition};
 
 /// Readers kept; each has connections and buffers of its own.
 const KEPT: usize = 32;
@@ -103,11 +103,12 @@ impl Reader {
         max_wait: Duration,
     ) -> Result<Vec<Record>, StreamError> {
         let start = Instant::now();
-        let (mut records, mut end_seen) = (Vec::new(), false);
-        while records.len() < max_records {
+        let (mut records, mut bytes, mut end_seen) = (Vec::new(), 0, false);
+        while records.len() < max_records && bytes < MAX_READ_BYTES {
             match self.consumer.poll(POLL.min(max_wait.max(Duration::from_millis(1)))) {
                 Some(Ok(message)) => {
                     let (_, record) = received(&message);
+                    bytes += record.payload_bytes();
                     records.push(record);
                     end_seen = false;
                     continue;

@@ -3,6 +3,7 @@
 //! The native format is one JSON object per record whose keys are the fields of [`Inventory`]. Fields are only ever added,
 //! always optional, and never renamed, retyped or reused: CHANGELOG-SCHEMA.md says what came when.
 
+mod adapter;
 mod address;
 mod arrow_batch;
 mod decode;
@@ -11,6 +12,7 @@ mod json_schema;
 mod record;
 pub mod tables;
 
+pub use adapter::{AdaptError, AgentRequest, Format};
 pub use address::{parse_record_key, record_key};
 pub use arrow_batch::{BronzeBuilder, LogPosition, QuarantineBuilder, bronze_schema, quarantine_schema};
 pub use decode::{Decoded, Rejection, RejectionKind, decode, host_id};

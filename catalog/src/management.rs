@@ -1,4 +1,4 @@
-//! Firn's own endpoints under `/v1`: tenants, leases, events; and what all of the catalog's routers share.
+//! Firn's own endpoints under `/v1`: tenants, leases, suspensions, events; and what all of the catalog's routers share.
 
 mod access;
 mod answer;
@@ -6,6 +6,7 @@ mod clients;
 mod events;
 mod leases;
 mod state;
+mod suspensions;
 mod tenants;
 
 use axum::{
@@ -18,7 +19,7 @@ pub(crate) use clients::client_claims;
 pub(crate) use state::AppState;
 pub(crate) use tenants::{create_tenant, tenant_names};
 
-/// `/v1/tenants…`.
+/// `/v1/tenants…` and `/v1/suspensions`.
 pub(crate) fn router(state: AppState) -> Router {
     Router::new()
         .route("/v1/tenants", get(tenants::list).post(tenants::create))
@@ -27,5 +28,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/tenants/{tenant}/clients", post(clients::create))
         .route("/v1/tenants/{tenant}/clients/{name}", delete(clients::remove))
         .route("/v1/tenants/{tenant}/events", get(events::list))
+        .route("/v1/suspensions", get(suspensions::list))
+        .route(
+            "/v1/tenants/{tenant}/suspensions/{stage}",
+            post(suspensions::suspend).delete(suspensions::resume),
+        )
         .with_state(state)
 }

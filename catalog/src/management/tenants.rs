@@ -51,12 +51,14 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Json<Tenant>, Refused> {
     authorize(&state, &headers, &tenant, Role::Agent)?;
-    match load(&state, &tenant).await? {
-        Some(tenant) => Ok(Json(tenant)),
-        None => {
-            Err(CatalogError::NotFound { what: Missing::Tenant, name: tenant, hint: String::new() }.into())
-        }
-    }
+    Ok(Json(require(&state, &tenant).await?))
+}
+
+/// The tenant, or the error that there is none.
+pub(super) async fn require(state: &AppState, name: &str) -> Result<Tenant, CatalogError> {
+    let missing =
+        || CatalogError::NotFound { what: Missing::Tenant, name: name.to_owned(), hint: String::new() };
+    load(state, name).await?.ok_or_else(missing)
 }
 
 /// Creates a tenant with its repository, or answers the one that exists, whatever else the request says.

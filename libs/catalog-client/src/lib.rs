@@ -10,4 +10,4 @@ mod tenants;
 
 pub use client::{CatalogClient, StaticToken, TenantClient, TokenSource};
 pub use error::{ClientError, ClientErrorKind};
-pub use tenants::{Event, Lease, LeaseRequest, Tenant, TenantCreate};
+pub use tenants::{Event, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate};

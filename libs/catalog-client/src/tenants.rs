@@ -1,4 +1,4 @@
-//! Firn's own endpoints: tenants and leases.
+//! Firn's own endpoints: tenants, leases and suspensions.
 
 use serde::{Deserialize, Serialize};
 
@@ -67,4 +67,28 @@ pub struct Event {
     pub time: String,
     /// Details, by type.
     pub data: serde_json::Value,
+}
+
+/// Body of `POST /v1/tenants/{tenant}/suspensions/{stage}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuspensionRequest {
+    /// Why, for those who wonder later.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A stage that is to stand still for a tenant, keeping its place, until `DELETE` on the same path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Tenant.
+    pub tenant: String,
+    /// Stage: `ingest`.
+    pub stage: String,
+    /// Why.
+    pub reason: String,
+    /// Who suspended it.
+    pub by: String,
+    /// Since when, RFC 3339.
+    pub since: String,
 }

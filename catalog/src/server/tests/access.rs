@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use firn_auth::{Claims, Role, Scope};
-use firn_catalog_client::{ClientErrorKind, LeaseRequest, TenantCreate};
+use firn_catalog_client::{ClientErrorKind, LeaseRequest, SuspensionRequest, TenantCreate};
 use serde_json::{Value, json};
 
 use super::harness::{Server, create, ident, new_table};
@@ -101,6 +101,35 @@ async fn a_lease_has_one_holder_and_its_token_rises() {
     client.release_lease("compact", "a").await.unwrap();
     let second = client.lease("compact", &request("b", 60_000)).await.unwrap();
     assert!(second.fencing_token > first.fencing_token);
+}
+
+#[tokio::test]
+async fn a_suspension_lasts_until_it_is_lifted_and_is_its_tenants_affair() {
+    let server = Server::start().await;
+    let client = server.client_as(Role::Maintainer);
+    let catalog = server.server_client(server.token(Role::Reader, &[]));
+    let request = |reason: &str| SuspensionRequest { reason: reason.to_owned() };
+    let first = client.suspend("ingest", &request("disk")).await.unwrap();
+    assert_eq!((first.tenant.as_str(), first.reason.as_str(), first.by.as_str()), ("acme", "disk", "alice"));
+    assert_eq!(client.suspend("ingest", &request("again")).await.unwrap(), first, "there was one already");
+    assert_eq!(catalog.suspensions().await.unwrap(), [first]);
+
+    let operator = server.server_client(server.key.service_token("test", Duration::from_secs(60)));
+    operator.tenant("other").suspend("ingest", &request("")).await.unwrap();
+    assert_eq!(catalog.suspensions().await.unwrap().len(), 1, "another tenant's is not seen");
+    assert_eq!(operator.suspensions().await.unwrap().len(), 2);
+
+    client.resume("ingest").await.unwrap();
+    client.resume("ingest").await.unwrap();
+    assert_eq!(catalog.suspensions().await.unwrap(), []);
+
+    let refused = client.suspend("catalog", &request("")).await.unwrap_err();
+    assert_eq!(refused.status, Some(400));
+    assert!(refused.message.contains("stages that can: ingest"), "{refused}");
+    let reader = server.client_as(Role::Reader);
+    assert_eq!(reader.suspend("ingest", &request("")).await.unwrap_err().status, Some(403));
+    let nowhere = operator.tenant("nobody").suspend("ingest", &request("")).await.unwrap_err();
+    assert_eq!(nowhere.kind, ClientErrorKind::NotFound);
 }
 
 #[tokio::test]

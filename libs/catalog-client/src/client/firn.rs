@@ -3,11 +3,21 @@
 use serde::Deserialize;
 
 use super::{CatalogClient, Path, TenantClient};
-use crate::{ClientError, Event, Lease, LeaseRequest, Tenant, TenantCreate};
+use crate::{ClientError, Event, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate};
 
 #[derive(Deserialize)]
 struct Tenants {
     tenants: Vec<Tenant>,
+}
+
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+}
+
+#[derive(Deserialize)]
+struct Suspensions {
+    suspensions: Vec<Suspension>,
 }
 
 #[derive(Deserialize)]
@@ -25,6 +35,20 @@ impl CatalogClient {
     /// Creates a tenant, or answers it if it exists.
     pub async fn create_tenant(&self, request: &TenantCreate) -> Result<Tenant, ClientError> {
         self.transport.post(&Path::new("/v1/tenants"), request, None).await
+    }
+
+    /// A token for a client's id and secret. A wrong one is `Denied`.
+    pub async fn client_token(&self, id: &str, secret: &str) -> Result<String, ClientError> {
+        let fields = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret)];
+        let answer: Granted =
+            self.transport.post_form(&Path::new("/iceberg/v1/oauth/tokens"), &fields).await?;
+        Ok(answer.access_token)
+    }
+
+    /// All suspensions of the tenants that the token reaches.
+    pub async fn suspensions(&self) -> Result<Vec<Suspension>, ClientError> {
+        let answer: Suspensions = self.transport.get(&Path::new("/v1/suspensions")).await?;
+        Ok(answer.suspensions)
     }
 }
 
@@ -44,6 +68,17 @@ impl TenantClient {
     pub async fn release_lease(&self, name: &str, holder: &str) -> Result<(), ClientError> {
         let path = self.firn_path().fixed("/leases").segment(name).query("holder", holder);
         self.transport.delete(&path).await
+    }
+
+    /// Suspends a stage of the tenant, or answers the suspension that is there.
+    pub async fn suspend(&self, stage: &str, request: &SuspensionRequest) -> Result<Suspension, ClientError> {
+        let path = self.firn_path().fixed("/suspensions").segment(stage);
+        self.transport.post(&path, request, None).await
+    }
+
+    /// Lets a stage of the tenant go on.
+    pub async fn resume(&self, stage: &str) -> Result<(), ClientError> {
+        self.transport.delete(&self.firn_path().fixed("/suspensions").segment(stage)).await
     }
 
     /// Events numbered above `after`, oldest first. Waits up to `wait_ms` for the first one.

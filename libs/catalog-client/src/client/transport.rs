@@ -89,6 +89,16 @@ impl Transport {
         decode(&Method::POST, path, &answer)
     }
 
+    /// POST of a form, sent once.
+    pub(super) async fn post_form<T: DeserializeOwned>(
+        &self,
+        path: &Path,
+        fields: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
+        let answer = self.send(Method::POST, path, READ_TIMEOUT, |request| request.form(fields)).await?;
+        decode(&Method::POST, path, &answer)
+    }
+
     /// DELETE, sent once.
     pub(super) async fn delete(&self, path: &Path) -> Result<(), ClientError> {
         self.send(Method::DELETE, path, WRITE_TIMEOUT, |request| request).await.map(|_| ())

@@ -4,7 +4,9 @@
 //! judged by the worker, so that a record is never lost between two opinions. The tenant comes from the token, never from
 //! the payload. Memory is bounded: bytes are reserved before they are held, and a request that finds no room gets 503.
 
+mod agents;
 mod answer;
+mod basic;
 mod batch;
 mod body;
 mod budget;
@@ -18,18 +20,20 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
 };
 use firn_auth::{Principal, TenantName, Verifier};
-use firn_inventory::tables::INVENTORY_TOPIC;
+use firn_catalog_client::CatalogClient;
+use firn_inventory::{Format, tables::INVENTORY_TOPIC};
 use firn_runtime::{StageState, StatusBoard, http::authorization};
 use firn_stream::{Log, StreamErrorKind};
 
 use answer::{Outcome, Refusal};
-use batch::{Batch, Routed};
+use basic::BasicAuth;
+use batch::{Batch, Receipt, Routed};
 use budget::Budget;
 use rate::RateLimit;
 
@@ -79,50 +83,80 @@ struct Shared {
     config: GatewayConfig,
     log: Arc<dyn Log>,
     verifier: Verifier,
+    basic: BasicAuth,
     board: StatusBoard,
     budget: Budget,
     rate: Option<RateLimit>,
 }
 
 impl Gateway {
-    /// A gateway that writes to `log`'s topic `inventory`.
+    /// A gateway that writes to `log`'s topic `inventory`. `catalog` knows the clients that prove themselves by a secret.
     #[must_use]
-    pub fn new(config: GatewayConfig, log: Arc<dyn Log>, verifier: Verifier, board: StatusBoard) -> Self {
+    pub fn new(
+        config: GatewayConfig,
+        log: Arc<dyn Log>,
+        verifier: Verifier,
+        catalog: CatalogClient,
+        board: StatusBoard,
+    ) -> Self {
         let budget = Budget::new(config.max_in_flight_bytes);
         let rate = config.tenant_records_per_s.map(RateLimit::new);
         board.update("gateway", "*", |status| status.state = StageState::Running);
-        Self { shared: Arc::new(Shared { config, log, verifier, board, budget, rate }) }
+        let basic = BasicAuth::new(catalog);
+        Self { shared: Arc::new(Shared { config, log, verifier, basic, board, budget, rate }) }
     }
 
-    /// `/v1/tenants/{tenant}/inventory`.
+    /// `/v1/tenants/{tenant}/inventory` and `/v1/tenants/{tenant}/agents/ocs`.
     pub fn router(&self) -> Router {
-        Router::new().route("/v1/tenants/{tenant}/inventory", post(upload)).with_state(self.clone())
+        Router::new()
+            .route("/v1/tenants/{tenant}/inventory", post(upload))
+            .route("/v1/tenants/{tenant}/agents/ocs", post(agents::ocs))
+            .with_state(self.clone())
     }
+}
+
+#[derive(serde::Deserialize)]
+struct UploadQuery {
+    /// The records' format; Firn's own if absent.
+    format: Option<String>,
 }
 
 async fn upload(
     State(gateway): State<Gateway>,
     Path(tenant): Path<String>,
+    Query(query): Query<UploadQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let began = Instant::now();
-    let answered = gateway.shared.upload(&tenant, &headers, body).await;
+    let answered = gateway.shared.upload(&tenant, &query, &headers, body).await;
     metrics::histogram!("firn_gateway_upload_seconds").record(began.elapsed().as_secs_f64());
     answered.unwrap_or_else(IntoResponse::into_response)
 }
 
 impl Shared {
-    async fn upload(&self, tenant: &str, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
-        let (tenant, principal) = self.authorize(tenant, headers)?;
-        self.accept(&tenant, &principal, headers, body).await
+    async fn upload(
+        &self,
+        tenant: &str,
+        query: &UploadQuery,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, Refusal> {
+        let (tenant, principal) = self.authorize(tenant, headers).await?;
+        let format = query.format.as_deref().map_or(Ok(Format::Native), str::parse::<Format>);
+        let format = format.map_err(|error| Refusal::unsupported(error.to_string()))?;
+        self.accept(tenant, &principal, format, headers, body).await
     }
 
-    fn authorize(&self, tenant: &str, headers: &HeaderMap) -> Result<(TenantName, Principal), Refusal> {
-        let principal = self
-            .verifier
-            .verify_header(authorization(headers))
-            .map_err(|error| Refusal::unauthenticated(error.to_string()))?;
+    async fn authorize(&self, tenant: &str, headers: &HeaderMap) -> Result<(TenantName, Principal), Refusal> {
+        let header = authorization(headers);
+        let principal = match header.and_then(basic::credentials) {
+            Some(credentials) => self.basic.principal(&credentials, &self.verifier).await?,
+            None => self
+                .verifier
+                .verify_header(header)
+                .map_err(|error| Refusal::unauthenticated(error.to_string()))?,
+        };
         // One answer for a tenant that is another's, that is not there and that can't be: existence is not told.
         let forbidden = || Refusal::forbidden("the token may not upload inventories for this tenant");
         let tenant: TenantName = tenant.parse().map_err(|_| forbidden())?;
@@ -134,45 +168,45 @@ impl Shared {
 
     async fn accept(
         &self,
-        tenant: &TenantName,
+        tenant: TenantName,
         principal: &Principal,
+        format: Format,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, Refusal> {
         let form = body::Form::of(headers)?;
         let mut room = self.budget.reservation();
         let sent = body::read(body, headers, &self.config, &mut room).await?;
-        let (batch, room) = self.prepare(form, sent, room, tenant, principal).await?;
+        let (limit, max_records) = (self.config.max_decoded_bytes, self.config.max_records);
+        let receipt = self.receipt(tenant.clone(), principal);
+        let work = move || {
+            let decoded = body::decompress(form.encoding, sent, limit, &mut room)?;
+            let batch = Batch::route(&decoded, form.single, format, max_records, &receipt)?;
+            Ok((batch, room))
+        };
+        let (batch, room) = off_the_async_threads(work).await?;
+        let outcomes = self.take(&tenant, batch).await?;
+        drop(room);
+        answer::respond(form.single, &outcomes)
+    }
+
+    fn receipt(&self, tenant: TenantName, principal: &Principal) -> Receipt {
+        Receipt {
+            tenant,
+            bound_to: principal.claims.host.clone(),
+            received_at_us: chrono::Utc::now().timestamp_micros(),
+            max_record_bytes: self.config.max_record_bytes,
+        }
+    }
+
+    /// Puts a batch into the log, as far as the tenant's rate allows.
+    async fn take(&self, tenant: &TenantName, batch: Batch) -> Result<Vec<Outcome>, Refusal> {
         if let Some(rate) = &self.rate {
             rate.take(tenant, batch.len()).map_err(Refusal::too_fast)?;
         }
         let outcomes = self.append(batch).await;
-        drop(room);
         self.count(tenant, &outcomes);
-        answer::respond(form.single, &outcomes)
-    }
-
-    /// Decompresses, splits and routes, off the async threads.
-    async fn prepare(
-        &self,
-        form: body::Form,
-        sent: bytes::Bytes,
-        mut room: budget::Reservation,
-        tenant: &TenantName,
-        principal: &Principal,
-    ) -> Result<(Batch, budget::Reservation), Refusal> {
-        let config = self.config.clone();
-        let tenant = tenant.clone();
-        let bound_to = principal.claims.host.clone();
-        let work = move || {
-            let decoded = body::decompress(form.encoding, sent, config.max_decoded_bytes, &mut room)?;
-            let received_at_us = chrono::Utc::now().timestamp_micros();
-            let batch =
-                Batch::route(&decoded, form.single, &config, &tenant, bound_to.as_deref(), received_at_us)?;
-            Ok((batch, room))
-        };
-        let crashed = |_| Refusal::internal("the gateway could not read the body; its log says why");
-        tokio::task::spawn_blocking(work).await.map_err(crashed)?
+        Ok(outcomes)
     }
 
     async fn append(&self, batch: Batch) -> Vec<Outcome> {
@@ -230,6 +264,14 @@ impl Shared {
             }
         });
     }
+}
+
+/// Decompression and parsing take the CPU's time, not the network's.
+async fn off_the_async_threads<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let crashed = |_| Refusal::internal("the gateway could not read the body; its log says why");
+    tokio::task::spawn_blocking(work).await.map_err(crashed)?
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(super) struct Services {
     pub(super) gateway: Gateway,
     pub(super) compactor: Compactor,
     pub(super) alerts: Alerts,
-    worker: Worker,
+    pub(super) worker: Worker,
 }
 
 impl Services {
@@ -29,6 +29,7 @@ impl Services {
             GatewayConfig::default(),
             server.log.clone(),
             server.key.verifier(),
+            client(server, "gateway")?,
             server.board.clone(),
         );
         let worker = WorkerConfig {

@@ -4,20 +4,27 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use firn_auth::TenantName;
 use firn_inventory::{
-    host_id, record_key,
+    Format, host_id, record_key,
     tables::{INVENTORY_TOPIC, RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER},
 };
 use firn_stream::{Header, ProduceRecord};
 
-use super::{GatewayConfig, answer::Refusal};
-
-/// The adapter's name of the native format.
-const NATIVE: &str = "native";
+use super::answer::Refusal;
 
 /// The records of one request, in its order.
 #[derive(Debug)]
 pub(super) struct Batch {
     records: Vec<Routed>,
+}
+
+/// Whose records they are, and when they came.
+#[derive(Clone, Debug)]
+pub(super) struct Receipt {
+    pub(super) tenant: TenantName,
+    /// The only host that the token may upload for, if it is bound to one.
+    pub(super) bound_to: Option<String>,
+    pub(super) received_at_us: i64,
+    pub(super) max_record_bytes: usize,
 }
 
 /// One record.
@@ -34,23 +41,29 @@ impl Batch {
     pub(super) fn route(
         body: &Bytes,
         single: bool,
-        config: &GatewayConfig,
-        tenant: &TenantName,
-        bound_to: Option<&str>,
-        received_at_us: i64,
+        format: Format,
+        max_records: usize,
+        receipt: &Receipt,
     ) -> Result<Self, Refusal> {
         let texts = if single { vec![body.clone()] } else { lines(body) };
         if texts.iter().all(|text| text.trim_ascii().is_empty()) {
             return Err(Refusal::unusable("the body holds no record"));
         }
-        if texts.len() > config.max_records {
-            let (found, limit) = (texts.len(), config.max_records);
-            let message = format!("the body holds {found} records, more than {limit}: send smaller batches");
+        if texts.len() > max_records {
+            let found = texts.len();
+            let message =
+                format!("the body holds {found} records, more than {max_records}: send smaller batches");
             return Err(Refusal::too_large(message));
         }
-        let headers = headers(tenant, received_at_us);
-        let route = |text: Bytes| route_one(text, config.max_record_bytes, tenant, bound_to, &headers);
+        let headers = receipt.headers(format.as_str());
+        let route = |text: Bytes| receipt.route(text, format, &headers);
         Ok(Self { records: texts.into_iter().map(route).collect() })
+    }
+
+    /// One native record that an adapter named `source` made.
+    pub(super) fn of_one(record: Vec<u8>, source: &str, receipt: &Receipt) -> Self {
+        let routed = receipt.route(Bytes::from(record), Format::Native, &receipt.headers(source));
+        Self { records: vec![routed] }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,45 +75,60 @@ impl Batch {
     }
 }
 
-fn headers(tenant: &TenantName, received_at_us: i64) -> Vec<Header> {
-    let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    vec![
-        (TENANT_HEADER.to_owned(), text(tenant.as_str())),
-        (RECEIVED_AT_HEADER.to_owned(), text(&received_at_us.to_string())),
-        (SOURCE_HEADER.to_owned(), text(NATIVE)),
-    ]
+impl Receipt {
+    fn headers(&self, source: &str) -> Vec<Header> {
+        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        vec![
+            (TENANT_HEADER.to_owned(), text(self.tenant.as_str())),
+            (RECEIVED_AT_HEADER.to_owned(), text(&self.received_at_us.to_string())),
+            (SOURCE_HEADER.to_owned(), text(source)),
+        ]
+    }
+
+    fn route(&self, text: Bytes, format: Format, headers: &[Header]) -> Routed {
+        match self.record(text, format, headers) {
+            Ok(record) => Routed::Record(record),
+            Err((status, reason)) => Routed::Refused(status, reason),
+        }
+    }
+
+    fn record(
+        &self,
+        mut text: Bytes,
+        format: Format,
+        headers: &[Header],
+    ) -> Result<ProduceRecord, (StatusCode, String)> {
+        let unusable = |reason: String| (StatusCode::UNPROCESSABLE_ENTITY, reason);
+        self.check_size(&text)?;
+        if format != Format::Native {
+            text = format.adapt(&text).map_err(|error| unusable(error.to_string()))?.into();
+            self.check_size(&text)?;
+        }
+        let host_id = host_id(&text).map_err(|rejection| unusable(rejection.reason))?;
+        if self.bound_to.as_ref().is_some_and(|bound_to| *bound_to != host_id) {
+            let reason = "the token is bound to another host than field 'host_id' names".to_owned();
+            return Err((StatusCode::FORBIDDEN, reason));
+        }
+        Ok(ProduceRecord {
+            topic: INVENTORY_TOPIC.to_owned(),
+            key: Some(Bytes::from(record_key(self.tenant.as_str(), &host_id))),
+            partition: None,
+            value: Some(text),
+            headers: headers.to_vec(),
+        })
+    }
+
+    fn check_size(&self, text: &Bytes) -> Result<(), (StatusCode, String)> {
+        if text.len() <= self.max_record_bytes {
+            return Ok(());
+        }
+        let reason = format!("the record has {} bytes, more than {}", text.len(), self.max_record_bytes);
+        Err((StatusCode::PAYLOAD_TOO_LARGE, reason))
+    }
 }
 
 /// Lines that hold something; blank ones count for nothing.
 fn lines(body: &Bytes) -> Vec<Bytes> {
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     lines.filter(|line| !line.is_empty()).map(|line| body.slice_ref(line)).collect()
-}
-
-fn route_one(
-    text: Bytes,
-    max_record_bytes: usize,
-    tenant: &TenantName,
-    bound_to: Option<&str>,
-    headers: &[Header],
-) -> Routed {
-    if text.len() > max_record_bytes {
-        let reason = format!("the record has {} bytes, more than {max_record_bytes}", text.len());
-        return Routed::Refused(StatusCode::PAYLOAD_TOO_LARGE, reason);
-    }
-    let host_id = match host_id(&text) {
-        Ok(host_id) => host_id,
-        Err(rejection) => return Routed::Refused(StatusCode::UNPROCESSABLE_ENTITY, rejection.reason),
-    };
-    if bound_to.is_some_and(|bound_to| bound_to != host_id) {
-        let reason = "the token is bound to another host than field 'host_id' names".to_owned();
-        return Routed::Refused(StatusCode::FORBIDDEN, reason);
-    }
-    Routed::Record(ProduceRecord {
-        topic: INVENTORY_TOPIC.to_owned(),
-        key: Some(Bytes::from(record_key(tenant.as_str(), &host_id))),
-        partition: None,
-        value: Some(text),
-        headers: headers.to_vec(),
-    })
 }

@@ -1,6 +1,6 @@
 //! Reading a body: form, size, decompression, each bounded before memory is held.
 
-use std::io::Read;
+use std::{io::Read, time::Duration};
 
 use axum::{
     body::Body,
@@ -10,6 +10,9 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
 use super::{GatewayConfig, answer::Refusal, budget::Reservation};
+
+/// How long the next part of a body that is thrown away may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Step in which decompressed bytes are reserved.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -31,6 +34,19 @@ pub(super) enum Encoding {
     Identity,
     Gzip,
     Zstd,
+    /// Agents of OCS Inventory's protocol send it, without a header that says so.
+    Zlib,
+}
+
+impl Encoding {
+    /// By the first bytes of a body, for agents whose headers don't tell.
+    pub(super) fn sniff(body: &[u8]) -> Self {
+        match body {
+            [0x78, ..] => Self::Zlib,
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            _ => Self::Identity,
+        }
+    }
 }
 
 impl Form {
@@ -108,11 +124,24 @@ pub(super) fn decompress(
     match encoding {
         Encoding::Identity => Ok(sent),
         Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(sent.as_ref()), "gzip", limit, room),
+        Encoding::Zlib => inflate(flate2::read::ZlibDecoder::new(sent.as_ref()), "zlib", limit, room),
         Encoding::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::new(sent.as_ref()).map_err(|error| broken("zstd", &error))?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|error| broken("zstd", &error))?;
             inflate(decoder, "zstd", limit, room)
+        }
+    }
+}
+
+/// Reads what a client still sends and throws it away, so that it gets to hear why; a large rest is not worth waiting for.
+pub(super) async fn discard(body: Body, at_most: usize) {
+    let mut stream = body.into_data_stream();
+    let mut read = 0;
+    while let Ok(Some(Ok(chunk))) = tokio::time::timeout(DISCARD_TIMEOUT, stream.next()).await {
+        read += chunk.len();
+        if read > at_most {
+            return;
         }
     }
 }

@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
+mod agents;
+
 use std::io::Write;
 
 use axum::http::{HeaderMap, Request, header};
 use expect_test::{Expect, expect};
 use firn_auth::{Claims, Role, Scope, SigningKey};
+use firn_catalog_client::StaticToken;
 use firn_inventory::tables::{RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, Record, TopicPartition};
 use tempfile::TempDir;
@@ -31,10 +34,16 @@ impl Bench {
     }
 
     fn without_topic(config: GatewayConfig) -> Self {
+        // No test here asks it; those that do have a catalog of their own.
+        Self::over(config, "http://127.0.0.1:9", SigningKey::generate())
+    }
+
+    fn over(config: GatewayConfig, catalog_url: &str, key: SigningKey) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(EmbeddedConfig::new(folder.path().join("log.db"))).unwrap();
-        let key = SigningKey::generate();
-        let gateway = Gateway::new(config, log.clone(), key.verifier(), StatusBoard::default());
+        let token = key.service_token("gateway", HOUR);
+        let catalog = CatalogClient::new(catalog_url, Arc::new(StaticToken(token))).unwrap();
+        let gateway = Gateway::new(config, log.clone(), key.verifier(), catalog, StatusBoard::default());
         Self { gateway, log, key, _folder: folder }
     }
 
@@ -60,6 +69,10 @@ impl Bench {
         if !token.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
+        self.send(request, body).await
+    }
+
+    async fn send(&self, request: axum::http::request::Builder, body: impl Into<Body>) -> Answer {
         let response = self.gateway.router().oneshot(request.body(body.into()).unwrap()).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -107,6 +120,27 @@ async fn accepted_record_is_in_the_log_with_its_address() {
     assert_eq!((header(TENANT_HEADER), header(SOURCE_HEADER)), ("acme".into(), "native".into()));
     let age_us = chrono::Utc::now().timestamp_micros() - header(RECEIVED_AT_HEADER).parse::<i64>().unwrap();
     assert!((0..60_000_000).contains(&age_us));
+}
+
+#[tokio::test]
+async fn foreign_formats_are_stored_as_firn_s_own() {
+    let bench = Bench::new(GatewayConfig::default()).await;
+    let token = bench.token(|_| ());
+    let post = async |format: &str, content_type: &str, body: String| {
+        let uri = format!("/v1/tenants/acme/inventory?format={format}");
+        let request = Request::post(uri).header(header::CONTENT_TYPE, content_type);
+        bench.send(request.header(header::AUTHORIZATION, format!("Bearer {token}")), body).await
+    };
+    let facts = r#"{"networking":{"fqdn":"a.example.org","hostname":"a"},"kernel":"Linux"}"#;
+    let answer = post("facter", NDJSON, format!("{facts}\n{{}}\n")).await;
+    answer.check(&expect![[r#"207 {"accepted":1,"refused":1,"results":[{"index":0,"status":202},{"index":1,"reason":"the facts name no host: neither 'clientcert' nor 'networking.fqdn' is there","status":422}]}"#]]);
+    let [stored] = &bench.records().await[..] else { panic!("one record") };
+    assert_eq!(stored.key.as_deref(), Some(&b"acme/a.example.org"[..]));
+    let source = stored.headers.iter().find(|(name, _)| name == SOURCE_HEADER).unwrap();
+    assert_eq!(source.1, "facter");
+    let record = firn_inventory::decode(stored.value.as_deref().unwrap()).unwrap();
+    assert_eq!(record.inventory.os_type.as_deref(), Some("linux"));
+    post("yaml", NDJSON, String::new()).await.check(&expect![[r#"415 {"error":{"message":"format 'yaml' is not known: use one of native, ocsf, osquery, facter","type":"UnsupportedMediaType","code":415}}"#]]);
 }
 
 #[tokio::test]

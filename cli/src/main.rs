@@ -12,6 +12,7 @@ mod duration;
 mod env;
 mod failure;
 mod findings;
+mod ingest;
 mod openapi;
 mod output;
 mod policy;
@@ -71,6 +72,9 @@ enum Command {
     Diff(references::DiffArgs),
     /// Merge a branch into another
     Merge(references::MergeArgs),
+    /// Suspend, resume, inspect and repeat the way from the log to bronze
+    #[command(subcommand)]
+    Ingest(ingest::IngestCommand),
     /// List and acknowledge findings
     #[command(subcommand)]
     Findings(findings::FindingsCommand),
@@ -123,6 +127,7 @@ fn run_client(command: Command) -> Result<()> {
             Command::Log(args) => references::log(&args).await,
             Command::Diff(args) => references::diff(&args).await,
             Command::Merge(args) => references::merge(&args).await,
+            Command::Ingest(command) => ingest::run(&command).await,
             Command::Findings(command) => findings::run(&command).await,
             Command::Policy(command) => policy::run(&command).await,
             Command::Table(command) => table::run(&command).await,

@@ -70,6 +70,27 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         ..post("/v1/tenants/{tenant}/inventory", "ingest", "Upload one inventory, or many as NDJSON")
     },
+    get(
+        "/v1/tenants/{tenant}/ingest/positions",
+        "ingest",
+        "Where the tenant stands in the log, by partition",
+    ),
+    post(
+        "/v1/tenants/{tenant}/ingest/replay",
+        "ingest",
+        "One step of a replay; the answer says how to ask for the next",
+    ),
+    get(
+        "/v1/suspensions",
+        "tenants",
+        "The stages that stand still on request, of the tenants that the token reaches",
+    ),
+    post("/v1/tenants/{tenant}/suspensions/{stage}", "tenants", "Suspend a stage; it keeps its place"),
+    Endpoint {
+        method: HttpMethod::Delete,
+        success: ("204", "It goes on"),
+        ..get("/v1/tenants/{tenant}/suspensions/{stage}", "tenants", "Let a stage go on")
+    },
     get("/v1/tenants", "tenants", "The tenants that the token reaches"),
     post("/v1/tenants", "tenants", "Create a tenant; one that exists is answered"),
     get("/v1/tenants/{tenant}", "tenants", "One tenant"),

@@ -7,4 +7,7 @@ mod gateway;
 mod worker;
 
 pub use gateway::{Gateway, GatewayConfig};
-pub use worker::{Worker, WorkerConfig, WorkerError, ensure_inventory_topic};
+pub use worker::{
+    LeftRange, LogCursor, PartitionOffset, PartitionStanding, QuarantineCursor, ReplayFrom, ReplayRequest,
+    ReplayStep, Standing, Worker, WorkerConfig, WorkerError, ensure_inventory_topic,
+};

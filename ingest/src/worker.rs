@@ -33,16 +33,23 @@
 //! them together are bounded: beyond the bound the largest tenant is committed and nothing is read.
 
 mod address;
+mod api;
 mod book;
 mod commit;
 mod directory;
 mod positions;
+mod replay;
 mod report;
 mod rows;
 mod session;
+mod standing;
+mod suspensions;
+mod tables;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::Router;
+use firn_auth::Verifier;
 use firn_catalog_client::CatalogClient;
 use firn_inventory::tables::INVENTORY_TOPIC;
 use firn_runtime::StatusBoard;
@@ -52,8 +59,16 @@ use tokio_util::sync::CancellationToken;
 
 use session::Session;
 
+pub use replay::{
+    LeftRange, LogCursor, PartitionOffset, QuarantineCursor, ReplayFrom, ReplayRequest, ReplayStep,
+};
+pub use standing::{PartitionStanding, Standing};
+
 /// Consumer group of all ingest workers.
 const GROUP: &str = "firn-ingest";
+
+/// Where the records of the log go.
+const BRANCH: &str = "main";
 
 /// Partitions of a topic that the worker creates.
 const PARTITIONS: i32 = 8;
@@ -157,6 +172,11 @@ impl Worker {
         board: StatusBoard,
     ) -> Self {
         Self { config, log, catalog, file_io, board }
+    }
+
+    /// `/v1/tenants/{tenant}/ingest/…`: positions and replays. Any worker answers for all partitions.
+    pub fn router(&self, verifier: Verifier) -> Router {
+        api::router(self.clone(), verifier)
     }
 
     /// Runs until `shutdown`, then finishes the commits that have begun and leaves what has not to the next start.

@@ -49,6 +49,7 @@ pub(super) fn of(server: &Server, services: &Services) -> Router {
             .merge(server.catalog.router())
             .merge(uploads)
             .merge(services.compactor.router(verifier.clone()))
+            .merge(services.worker.router(verifier.clone()))
             .merge(services.alerts.router(verifier))
             .merge(console::router(console))
             .merge(health::router(server.readiness.clone()))

@@ -4,12 +4,15 @@
 //! `in_flight`, or at or above that tenant's `held` offset. The low watermark, the only thing committed to the group, is the
 //! least offset of the last three.
 
+mod span;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
 use super::{address::Taken, positions::Positions};
+use span::Spans;
 
 /// First offset by partition.
 type Firsts = BTreeMap<i32, i64>;
@@ -46,15 +49,15 @@ struct Tenant {
 }
 
 struct InFlight {
-    firsts: Firsts,
+    spans: Spans,
     bytes: usize,
-    records: usize,
 }
 
-/// A tenant that waits after a failure: none of its records are kept, only where they begin.
+/// A tenant that waits after a failure, or is suspended: none of its records are kept, only where they begin.
 struct Held {
-    until: Instant,
-    firsts: Firsts,
+    /// `None`: until it is resumed.
+    until: Option<Instant>,
+    spans: Spans,
 }
 
 /// When a tenant's records are due.
@@ -84,7 +87,7 @@ impl Book {
             }
             tenant.next.remove(&partition);
             if let Some(held) = &mut tenant.held {
-                held.firsts.remove(&partition);
+                held.spans.remove(partition);
             }
         }
     }
@@ -102,8 +105,7 @@ impl Book {
         }
         let Some(tenant) = self.tenants.get_mut(tenant) else { return };
         if let Some(held) = &mut tenant.held {
-            let first = held.firsts.entry(taken.partition).or_insert(taken.offset);
-            *first = taken.offset.min(*first);
+            held.spans.add(taken.partition, taken.offset);
             return;
         }
         // Read again because another tenant's partition was sought back.
@@ -140,11 +142,8 @@ impl Book {
         let Some(tenant) = self.tenants.get_mut(tenant) else { return Vec::new() };
         let records = std::mem::take(&mut tenant.pending);
         tenant.since = None;
-        tenant.in_flight = Some(InFlight {
-            firsts: firsts(&records),
-            bytes: std::mem::take(&mut tenant.pending_bytes),
-            records: records.len(),
-        });
+        tenant.in_flight =
+            Some(InFlight { spans: Spans::of(&records), bytes: std::mem::take(&mut tenant.pending_bytes) });
         records
     }
 
@@ -171,33 +170,67 @@ impl Book {
         tenant.failures
     }
 
-    /// The commit that had begun failed: all the tenant's records are dropped, to be read again after `until`.
+    /// The commit that had begun failed: all the tenant's records are dropped, to be read again after `until`. A suspended
+    /// tenant stays so.
     pub(super) fn hold(&mut self, tenant: &str, until: Instant) {
+        self.drop_pending(tenant, Some(until));
         let Some(tenant) = self.tenants.get_mut(tenant) else { return };
-        let mut first = firsts(&tenant.pending);
+        let Some(held) = &mut tenant.held else { return };
+        held.until = held.until.map(|_| until);
         if let Some(in_flight) = tenant.in_flight.take() {
             self.buffered_bytes -= in_flight.bytes;
-            for (partition, offset) in in_flight.firsts {
-                // Those of partitions that were revoked meanwhile are another worker's to read again.
-                if self.partitions.contains_key(&partition) {
-                    let entry = first.entry(partition).or_insert(offset);
-                    *entry = offset.min(*entry);
-                }
-            }
+            // Those of partitions that were revoked meanwhile are another worker's to read again.
+            held.spans.join(in_flight.spans, |partition| self.partitions.contains_key(&partition));
         }
+    }
+
+    /// Takes nothing more for the tenant until it is resumed; a commit that has begun may end. False if it was so already.
+    pub(super) fn suspend(&mut self, tenant: &str) -> bool {
+        self.tenants.entry(tenant.to_owned()).or_default();
+        let suspended_before = self.is_suspended(tenant);
+        self.drop_pending(tenant, None);
+        if let Some(held) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.held.as_mut()) {
+            held.until = None;
+        }
+        !suspended_before
+    }
+
+    /// Lets a suspended tenant go on: it is released next.
+    pub(super) fn resume(&mut self, tenant: &str, now: Instant) {
+        if let Some(held) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.held.as_mut()) {
+            held.until.get_or_insert(now);
+        }
+    }
+
+    /// Whether nothing is taken for the tenant until it is resumed.
+    pub(super) fn is_suspended(&self, tenant: &str) -> bool {
+        let held = self.tenants.get(tenant).and_then(|tenant| tenant.held.as_ref());
+        held.is_some_and(|held| held.until.is_none())
+    }
+
+    /// Whether a commit of the tenant has begun and not ended.
+    pub(super) fn is_committing(&self, tenant: &str) -> bool {
+        self.tenants.get(tenant).is_some_and(|tenant| tenant.in_flight.is_some())
+    }
+
+    /// Forgets the tenant's pending records but for where they begin. From here on it is held.
+    fn drop_pending(&mut self, tenant: &str, until: Option<Instant>) {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
         self.buffered_bytes -= std::mem::take(&mut tenant.pending_bytes);
-        tenant.pending.clear();
+        let spans = Spans::of(&std::mem::take(&mut tenant.pending));
         tenant.since = None;
         tenant.next.clear();
-        tenant.held = Some(Held { until, firsts: first });
+        let held = tenant.held.get_or_insert_with(|| Held { until, spans: Spans::default() });
+        held.spans.join(spans, |_| true);
     }
 
     /// Lets go of tenants that have waited long enough; answers where to read on, by partition.
     pub(super) fn release(&mut self, now: Instant) -> Firsts {
         let mut seeks = Firsts::new();
         for tenant in self.tenants.values_mut() {
-            let Some(held) = tenant.held.take_if(|held| held.until <= now) else { continue };
-            for (partition, offset) in held.firsts {
+            let due = |held: &mut Held| held.until.is_some_and(|until| until <= now);
+            let Some(held) = tenant.held.take_if(due) else { continue };
+            for (partition, offset) in held.spans.firsts() {
                 let entry = seeks.entry(partition).or_insert(offset);
                 *entry = offset.min(*entry);
             }
@@ -240,9 +273,9 @@ impl Book {
         for tenant in self.tenants.values() {
             // Pending records of one partition are in order, but a later one may come first in another.
             tenant.pending.iter().for_each(|taken| lower(taken.partition, taken.offset));
-            let held = tenant.held.iter().flat_map(|held| &held.firsts);
-            let in_flight = tenant.in_flight.iter().flat_map(|in_flight| &in_flight.firsts);
-            held.chain(in_flight).for_each(|(partition, offset)| lower(*partition, *offset));
+            let held = tenant.held.iter().flat_map(|held| held.spans.firsts());
+            let in_flight = tenant.in_flight.iter().flat_map(|in_flight| in_flight.spans.firsts());
+            held.chain(in_flight).for_each(|(partition, offset)| lower(partition, offset));
         }
         low
     }
@@ -257,23 +290,22 @@ impl Book {
         self.buffered_bytes
     }
 
-    /// Tenants with records in memory, and how many.
-    pub(super) fn active(&self) -> impl Iterator<Item = (&str, usize)> {
+    /// Tenants with records in memory.
+    pub(super) fn active(&self) -> impl Iterator<Item = &str> {
+        let holds = |tenant: &Tenant| !tenant.pending.is_empty() || tenant.in_flight.is_some();
+        self.tenants.iter().filter(move |(_, tenant)| holds(tenant)).map(|(name, _)| name.as_str())
+    }
+
+    /// Tenants with records that were read and are not in the catalog, and how many. Of a held tenant it is what was seen
+    /// of its records since.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&str, usize)> {
         self.tenants.iter().filter_map(|(name, tenant)| {
-            let records =
-                tenant.pending.len() + tenant.in_flight.as_ref().map_or(0, |in_flight| in_flight.records);
+            let held = tenant.held.iter().map(|held| held.spans.records());
+            let in_flight = tenant.in_flight.iter().map(|in_flight| in_flight.spans.records());
+            let records = tenant.pending.len() + held.chain(in_flight).sum::<usize>();
             (records > 0).then_some((name.as_str(), records))
         })
     }
-}
-
-fn firsts(records: &[Taken]) -> Firsts {
-    let mut firsts = Firsts::new();
-    for taken in records {
-        let first = firsts.entry(taken.partition).or_insert(taken.offset);
-        *first = taken.offset.min(*first);
-    }
-    firsts
 }
 
 #[cfg(test)]

@@ -1,26 +1,23 @@
 //! One tenant's batch as one catalog transaction.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZero, sync::Arc, time::Duration};
 
-use firn_catalog_client::{CatalogClient, TenantClient, iceberg::TableIdent};
-use firn_inventory::{
-    bronze_schema, field_class, quarantine_schema,
-    tables::{BRONZE_INVENTORY, BRONZE_QUARANTINE, position_property},
-};
+use firn_catalog_client::{CatalogClient, TenantClient};
+use firn_inventory::tables::{BRONZE_INVENTORY, BRONZE_QUARANTINE, position_property};
 use firn_runtime::retry::Backoff;
 use firn_table::{
-    DataFileWriter, FileIo, NewTable, Operation, Partitioning, Table, TableError, TableErrorKind,
-    TableOperation, Transaction, WriteOptions, WrittenFile, ensure_table,
+    DataFileWriter, FileIo, Operation, Table, TableError, TableErrorKind, TableOperation, Transaction,
+    WriteOptions, WrittenFile, ensure_table,
 };
+use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     address::Taken,
     positions::{self, Positions},
     rows::{Rows, judge},
+    tables::{ident, inventory_table, quarantine_table},
 };
-
-const BRANCH: &str = "main";
 
 /// Records decoded at once: large enough for good batches, small enough for memory.
 const CHUNK_RECORDS: usize = 4096;
@@ -36,6 +33,7 @@ const CATALOG_AWAY: Backoff =
 pub(super) struct Committer {
     pub(super) catalog: CatalogClient,
     pub(super) file_io: FileIo,
+    pub(super) branch: String,
     pub(super) topic_id: String,
     pub(super) write: WriteOptions,
     pub(super) shutdown: CancellationToken,
@@ -66,6 +64,21 @@ pub(super) enum Failure {
     Stopped(String),
 }
 
+/// A tenant's tables as a batch finds them.
+pub(super) struct Base {
+    pub(super) client: TenantClient,
+    pub(super) inventory: Table,
+    pub(super) positions: Positions,
+}
+
+/// A property that must have one value before a commit and gets another by it, so that two writers of the same kind can't
+/// both succeed.
+pub(super) struct Guard {
+    pub(super) property: String,
+    pub(super) expected: Option<String>,
+    pub(super) value: String,
+}
+
 /// Files that are written and not yet committed.
 struct Written {
     bronze: Vec<WrittenFile>,
@@ -75,34 +88,60 @@ struct Written {
 impl Committer {
     /// Takes what the tenant does not have yet of `records` into its tables, with the positions behind it.
     pub(super) async fn commit(&self, tenant: &str, records: Vec<Taken>) -> Result<Committed, Failure> {
-        let client = self.catalog.tenant(tenant);
-        let inventory = ensure_table(&client, &self.file_io, BRANCH, &inventory_table()).await?;
-        let before = positions::read(&inventory.properties(), &self.topic_id)
-            .map_err(|error| Failure::Stopped(error.to_string()))?;
-        let wanted = |taken: &Taken| before.get(&taken.partition).is_none_or(|next| taken.offset >= *next);
-        let records: Arc<Vec<Taken>> = Arc::new(records.into_iter().filter(wanted).collect());
-        if records.is_empty() {
-            return Ok(Committed { positions: before, ..Committed::default() });
-        }
-        let quarantine = ensure_table(&client, &self.file_io, BRANCH, &quarantine_table()).await?;
+        let base = self.base(tenant).await?;
+        let wanted = |taken: &Taken| is_new(&base.positions, taken);
+        let records = records.into_iter().filter(wanted).collect();
+        self.append(&base, records, None).await
+    }
 
-        let written = self.write(tenant, &records, &inventory, &quarantine).await?;
+    /// The tenant's tables as they are now; they are created if need be.
+    pub(super) async fn base(&self, tenant: &str) -> Result<Base, Failure> {
+        let client = self.catalog.tenant(tenant);
+        let inventory = ensure_table(&client, &self.file_io, &self.branch, &inventory_table()).await?;
+        let positions = positions::read(&inventory.properties(), &self.topic_id)
+            .map_err(|error| Failure::Stopped(error.to_string()))?;
+        Ok(Base { client, inventory, positions })
+    }
+
+    /// The tenant's table of records that could not be taken.
+    pub(super) async fn quarantine(&self, client: &TenantClient) -> Result<Table, Failure> {
+        Ok(ensure_table(client, &self.file_io, &self.branch, &quarantine_table()).await?)
+    }
+
+    /// Appends records that are not in the tables yet, and moves the positions behind those that are new.
+    pub(super) async fn append(
+        &self,
+        base: &Base,
+        records: Vec<Taken>,
+        guard: Option<Guard>,
+    ) -> Result<Committed, Failure> {
+        if records.is_empty() {
+            return Ok(Committed { positions: base.positions.clone(), ..Committed::default() });
+        }
+        let records = Arc::new(records);
+        let quarantine = self.quarantine(&base.client).await?;
+        let written = self.write(base.client.name(), &records, &base.inventory, &quarantine).await?;
         let mut moved = Positions::new();
-        for taken in records.iter() {
+        for taken in records.iter().filter(|taken| is_new(&base.positions, taken)) {
             let next = moved.entry(taken.partition).or_default();
             *next = (taken.offset + 1).max(*next);
         }
         let rows = |files: &[WrittenFile]| files.iter().map(|file| file.record_count).sum();
         let (bronze, quarantined) = (rows(&written.bronze), rows(&written.quarantine));
-        let mut after = before.clone();
+        let mut after = base.positions.clone();
         after.extend(&moved);
-        let transaction = self.transaction(written, &before, &moved, &after);
-        self.post(&client, transaction).await?;
+        let mut transaction = self.transaction(written, &base.positions, &moved, &after);
+        if let Some(guard) = guard {
+            let inventory = &mut transaction.operations[0];
+            inventory.assert_properties.insert(guard.property.clone(), guard.expected);
+            inventory.set_properties.insert(guard.property, guard.value);
+        }
+        self.post(&base.client, transaction).await?;
         let newest_us = records.iter().map(|taken| taken.received_at_us).max();
         Ok(Committed { positions: after, bronze, quarantined, newest_us })
     }
 
-    /// Decodes and writes chunk by chunk; removes the files again if that fails.
+    /// Decodes chunks side by side and writes them in order; removes the files again if that fails.
     async fn write(
         &self,
         tenant: &str,
@@ -112,23 +151,20 @@ impl Committer {
     ) -> Result<Written, Failure> {
         let mut bronze_writer = DataFileWriter::new(inventory, self.write.clone())?;
         let mut quarantine_writer = DataFileWriter::new(quarantine, self.write.clone())?;
-        let mut begin = 0;
-        while begin < records.len() {
-            let end = (begin + CHUNK_RECORDS).min(records.len());
-            let rows = self.judge(tenant, records, begin..end).await?;
-            let mut result = Ok(());
-            if rows.bronze.num_rows() > 0 {
-                result = bronze_writer.write(&rows.bronze).await;
-            }
-            if result.is_ok() && rows.quarantine.num_rows() > 0 {
-                result = quarantine_writer.write(&rows.quarantine).await;
-            }
-            if let Err(error) = result {
+        let ranges = (0..records.len()).step_by(CHUNK_RECORDS);
+        let ranges = ranges.map(|begin| begin..(begin + CHUNK_RECORDS).min(records.len()));
+        let decoding = ranges.map(|range| self.judge(tenant, records, range));
+        let mut decoded = stream::iter(decoding).buffered(decoders());
+        while let Some(rows) = decoded.next().await {
+            let written = match rows {
+                Ok(rows) => write_both(&mut bronze_writer, &mut quarantine_writer, &rows).await,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = written {
                 bronze_writer.abort().await;
                 quarantine_writer.abort().await;
-                return Err(error.into());
+                return Err(failure);
             }
-            begin = end;
         }
         let bronze = match bronze_writer.close().await {
             Ok(files) => files,
@@ -188,10 +224,10 @@ impl Committer {
                 set_properties: BTreeMap::new(),
             });
         }
-        Transaction { reference: BRANCH.to_owned(), operations, max_attempts: MAX_ATTEMPTS }
+        Transaction { reference: self.branch.clone(), operations, max_attempts: MAX_ATTEMPTS }
     }
 
-    async fn post(&self, client: &TenantClient, transaction: Transaction) -> Result<(), Failure> {
+    pub(super) async fn post(&self, client: &TenantClient, transaction: Transaction) -> Result<(), Failure> {
         let mut failures = 0;
         loop {
             let Err(error) = transaction.clone().commit(client, &self.file_io).await else { return Ok(()) };
@@ -236,33 +272,26 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn ident((namespace, name): (&str, &str)) -> TableIdent {
-    TableIdent::new(namespace, name)
+/// Chunks that are decoded at once, and so held in memory: one for each core, and one that is written meanwhile.
+fn decoders() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get) + 1
 }
 
-/// `bronze.inventory`, partitioned by the day of receipt.
-fn inventory_table() -> NewTable {
-    new_table(BRONZE_INVENTORY, bronze_schema())
-}
-
-/// `bronze.quarantine`, partitioned likewise.
-fn quarantine_table() -> NewTable {
-    new_table(BRONZE_QUARANTINE, quarantine_schema())
-}
-
-fn new_table(name: (&str, &str), schema: arrow::datatypes::SchemaRef) -> NewTable {
-    let mut classes: BTreeMap<String, String> = BTreeMap::new();
-    for column in schema.fields() {
-        let names = classes.entry(format!("firn.class.{}", field_class(column.name()).as_str())).or_default();
-        if !names.is_empty() {
-            names.push(',');
-        }
-        names.push_str(column.name());
+async fn write_both(
+    bronze: &mut DataFileWriter,
+    quarantine: &mut DataFileWriter,
+    rows: &Rows,
+) -> Result<(), Failure> {
+    if rows.bronze.num_rows() > 0 {
+        bronze.write(&rows.bronze).await?;
     }
-    NewTable {
-        ident: ident(name),
-        schema,
-        partitioning: vec![Partitioning { column: "received_at".into(), transform: "day".into() }],
-        properties: classes,
+    if rows.quarantine.num_rows() > 0 {
+        quarantine.write(&rows.quarantine).await?;
     }
+    Ok(())
+}
+
+/// Whether a record lies at or above the positions.
+fn is_new(positions: &Positions, taken: &Taken) -> bool {
+    positions.get(&taken.partition).is_none_or(|next| taken.offset >= *next)
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use firn_catalog_client::{CatalogClient, ClientError};
 
+use super::{HOUSE_TENANT, address::Taken};
+
 /// Clocks of catalog and gateways may differ by this: a record received up to this long before its tenant was created is
 /// the tenant's.
 const CLOCK_TOLERANCE_US: i64 = 60 * 1_000_000;
@@ -18,7 +20,7 @@ pub(super) struct Directory {
 
 /// Whether a record's tenant existed when it was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Existence {
+enum Existence {
     Exists,
     DoesNot,
     /// The list is older than the record: ask again.
@@ -26,8 +28,36 @@ pub(super) enum Existence {
 }
 
 impl Directory {
+    /// Asks the catalog if these records name a tenant that is not known from a list as new as they are.
+    pub(super) async fn know(
+        &mut self,
+        catalog: &CatalogClient,
+        addressed: &[(Option<String>, Taken)],
+    ) -> Result<(), ClientError> {
+        let unknown = addressed.iter().any(|(tenant, taken)| {
+            let existence = |tenant: &String| self.existence(tenant, taken.received_at_us);
+            tenant.as_ref().map(existence) == Some(Existence::Ask)
+        });
+        if unknown { self.refresh(catalog).await } else { Ok(()) }
+    }
+
+    /// Whose record it is, after `know`: the named tenant's, or the house's.
+    pub(super) fn owner(&self, named: Option<String>, mut taken: Taken) -> (String, Taken) {
+        match named {
+            // A list that still can't decide was made after the record was read: that decides it.
+            Some(tenant) if self.existence(&tenant, taken.received_at_us) == Existence::Exists => {
+                (tenant, taken)
+            }
+            Some(tenant) => {
+                taken.misaddressed(format!("there was no tenant '{tenant}' when the record was received"));
+                (HOUSE_TENANT.to_owned(), taken)
+            }
+            None => (HOUSE_TENANT.to_owned(), taken),
+        }
+    }
+
     /// Decides from the record and from when the tenant was created, so that the answer is the same whenever it is asked.
-    pub(super) fn existence(&self, tenant: &str, received_at_us: i64) -> Existence {
+    fn existence(&self, tenant: &str, received_at_us: i64) -> Existence {
         match self.created_at_us.get(tenant) {
             Some(created_at_us) if *created_at_us <= received_at_us.saturating_add(CLOCK_TOLERANCE_US) => {
                 Existence::Exists
@@ -42,7 +72,7 @@ impl Directory {
     }
 
     /// Asks the catalog.
-    pub(super) async fn refresh(&mut self, catalog: &CatalogClient) -> Result<(), ClientError> {
+    async fn refresh(&mut self, catalog: &CatalogClient) -> Result<(), ClientError> {
         // Taken before asking: what is created meanwhile may be missing in the answer.
         let asked_at_us = Utc::now().timestamp_micros();
         let tenants = catalog.tenants().await?;

@@ -3,14 +3,14 @@
 use std::{collections::HashSet, time::Duration};
 
 use chrono::Utc;
+use firn_catalog_client::Suspension;
 use firn_runtime::{StageState, StageStatus, StatusBoard};
 
 use super::{
     book::Book,
     commit::{Committed, Failure},
+    suspensions::STAGE,
 };
-
-const STAGE: &str = "ingest";
 
 /// Writes to the board and the metrics.
 pub(super) struct Report {
@@ -25,7 +25,14 @@ impl Report {
             status.state = StageState::Running;
             status.message.clear();
         });
-        Self { board, lagging: HashSet::new() }
+        let report = Self { board, lagging: HashSet::new() };
+        // Of an earlier run: this one will say again who is suspended.
+        for ((stage, tenant), status) in report.board.all() {
+            if stage == STAGE && status.state == StageState::Suspended {
+                report.resumed(&tenant);
+            }
+        }
+        report
     }
 
     pub(super) fn committed(&self, tenant: &str, committed: &Committed) {
@@ -87,6 +94,28 @@ impl Report {
         });
     }
 
+    /// A tenant stands still on request; `ending`: its last commit is still on the way.
+    pub(super) fn suspended(&self, suspension: &Suspension, ending: bool) {
+        let tenant = suspension.tenant.as_str();
+        metrics::gauge!("firn_ingest_suspended", "tenant" => tenant.to_owned()).set(1.0);
+        let why =
+            if suspension.reason.is_empty() { String::new() } else { format!(": {}", suspension.reason) };
+        let (by, since) = (&suspension.by, &suspension.since);
+        self.board.update(STAGE, tenant, |status| {
+            status.state = if ending { StageState::Running } else { StageState::Suspended };
+            let what = if ending { "its last commit ends, then it is suspended" } else { "suspended" };
+            status.message = format!("{what} by {by} since {since}{why}");
+        });
+    }
+
+    pub(super) fn resumed(&self, tenant: &str) {
+        metrics::gauge!("firn_ingest_suspended", "tenant" => tenant.to_owned()).set(0.0);
+        self.board.update(STAGE, tenant, |status| {
+            status.state = StageState::Running;
+            status.message.clear();
+        });
+    }
+
     /// Once a second.
     pub(super) fn progress(&mut self, book: &Book, lag_records: u64, interval: Duration) {
         #[allow(clippy::cast_precision_loss, reason = "a gauge")]
@@ -99,14 +128,14 @@ impl Report {
             status.lag_records = Some(lag_records);
             status.totals.insert("buffered_bytes".into(), book.buffered_bytes() as u64);
         });
-        let active: HashSet<String> = book.active().map(|(tenant, _)| tenant.to_owned()).collect();
-        for tenant in self.lagging.difference(&active) {
+        let waiting: HashSet<String> = book.waiting().map(|(tenant, _)| tenant.to_owned()).collect();
+        for tenant in self.lagging.difference(&waiting) {
             self.board.update(STAGE, tenant, |status| status.lag_records = Some(0));
         }
-        for (tenant, records) in book.active() {
+        for (tenant, records) in book.waiting() {
             self.board.update(STAGE, tenant, |status| status.lag_records = Some(records as u64));
         }
-        self.lagging = active;
+        self.lagging = waiting;
     }
 }
 

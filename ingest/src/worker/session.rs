@@ -6,18 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use firn_catalog_client::ClientError;
 use firn_runtime::retry::Backoff;
 use firn_stream::{Consumer, Event, Record, StreamErrorKind, Topic, TopicPartition};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    GROUP, HOUSE_TENANT, Worker, WorkerError,
+    BRANCH, GROUP, Worker, WorkerError,
     address::{Taken, address},
     book::{Book, Due},
     commit::{Committed, Committer, Failure},
-    directory::{Directory, Existence},
+    directory::Directory,
     report::Report,
+    suspensions::Suspensions,
 };
 
 /// Longest wait for records: also how late the loop notices a finished commit or the end.
@@ -45,6 +47,7 @@ pub(super) struct Session {
     commits: JoinSet<Finished>,
     book: Book,
     directory: Directory,
+    suspensions: Suspensions,
     report: Report,
     ticked_at: Instant,
     troubles: u32,
@@ -55,6 +58,7 @@ impl Session {
         let committer = Arc::new(Committer {
             catalog: worker.catalog.clone(),
             file_io: worker.file_io.clone(),
+            branch: BRANCH.to_owned(),
             topic_id: topic.id.clone(),
             write: worker.config.write.clone(),
             shutdown: shutdown.clone(),
@@ -68,6 +72,7 @@ impl Session {
             commits: JoinSet::new(),
             book: Book::default(),
             directory: Directory::default(),
+            suspensions: Suspensions::default(),
             report,
             ticked_at: Instant::now(),
             troubles: 0,
@@ -231,7 +236,7 @@ impl Session {
             return Ok(());
         }
         let addressed: Vec<_> = records.into_iter().map(address).collect();
-        if let Err(error) = self.know_tenants(&addressed).await {
+        if let Err(error) = self.know(&addressed).await {
             self.seek(consumer, partition.partition, first).await?;
             self.trouble("the catalog can't be asked for its tenants", &error).await;
             return Ok(());
@@ -239,36 +244,44 @@ impl Session {
         self.troubles = 0;
         self.report.recovered();
         let now = Instant::now();
-        for (tenant, mut taken) in addressed {
-            let tenant = match tenant {
-                Some(tenant) if self.exists(&tenant, &taken) => tenant,
-                Some(tenant) => {
-                    taken
-                        .misaddressed(format!("there was no tenant '{tenant}' when the record was received"));
-                    HOUSE_TENANT.to_owned()
-                }
-                None => HOUSE_TENANT.to_owned(),
-            };
+        for (tenant, taken) in addressed {
+            let (tenant, taken) = self.directory.owner(tenant, taken);
             self.book.take(&tenant, taken, now);
         }
         Ok(())
     }
 
-    /// Asks the catalog if these records name a tenant that is not known from a list as new as they are.
-    async fn know_tenants(
-        &mut self,
-        addressed: &[(Option<String>, Taken)],
-    ) -> Result<(), firn_catalog_client::ClientError> {
-        let unknown = addressed.iter().any(|(tenant, taken)| {
-            let existence = |tenant: &String| self.directory.existence(tenant, taken.received_at_us);
-            tenant.as_ref().map(existence) == Some(Existence::Ask)
-        });
-        if unknown { self.directory.refresh(&self.worker.catalog).await } else { Ok(()) }
+    /// Nothing is taken before it is known which tenants there are and which of them are suspended.
+    async fn know(&mut self, addressed: &[(Option<String>, Taken)]) -> Result<(), ClientError> {
+        self.directory.know(&self.worker.catalog, addressed).await?;
+        if !self.suspensions.are_known() {
+            self.suspensions.refresh(&self.worker.catalog).await?;
+            self.suspend_and_resume();
+        }
+        Ok(())
     }
 
-    /// After `know_tenants`, a list that still can't decide was made after the record was read: that decides it.
-    fn exists(&self, tenant: &str, taken: &Taken) -> bool {
-        self.directory.existence(tenant, taken.received_at_us) == Existence::Exists
+    fn suspend_and_resume(&mut self) {
+        for tenant in self.suspensions.apply(&mut self.book, Instant::now()) {
+            self.report.resumed(&tenant);
+        }
+        for suspension in self.suspensions.all() {
+            let ending = self.book.is_committing(&suspension.tenant);
+            self.report.suspended(suspension, ending);
+        }
+    }
+
+    /// An answer that doesn't come now comes a second later; until then what was known holds.
+    async fn look_for_suspensions(&mut self) {
+        let asked = self.suspensions.refresh(&self.worker.catalog);
+        match tokio::time::timeout(TICK, asked).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "suspensions not looked up"),
+            Err(_) => tracing::debug!("suspensions not looked up in time"),
+        }
+        if self.suspensions.are_known() {
+            self.suspend_and_resume();
+        }
     }
 
     async fn tick(&mut self, consumer: &mut dyn Consumer) -> Result<(), WorkerError> {
@@ -283,6 +296,7 @@ impl Session {
             }
             Err(error) => tracing::debug!(%error, "topic not looked up"),
         }
+        self.look_for_suspensions().await;
         match self.commit_group(consumer).await {
             Ok(()) => {}
             // Lost meanwhile, or away: nothing depends on it but how much the next start reads again.

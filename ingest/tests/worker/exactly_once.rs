@@ -9,9 +9,14 @@ use firn_stream::Log;
 use crate::house::{House, Place, Running};
 
 /// Rows of both tables are the sent records, each once, and the positions lie right behind them.
-async fn check(house: &House, tenant: &str, sent: &[Place]) {
-    let mut places = house.places(tenant, "inventory").await;
-    places.extend(house.places(tenant, "quarantine").await);
+pub(crate) async fn check(house: &House, tenant: &str, sent: &[Place]) {
+    check_at(house, tenant, "main", sent).await;
+}
+
+/// The same on a branch.
+pub(crate) async fn check_at(house: &House, tenant: &str, branch: &str, sent: &[Place]) {
+    let mut places = house.places_at(tenant, branch, "inventory").await;
+    places.extend(house.places_at(tenant, branch, "quarantine").await);
     places.sort_unstable();
     let mut sent = sent.to_vec();
     sent.sort_unstable();
@@ -21,7 +26,7 @@ async fn check(house: &House, tenant: &str, sent: &[Place]) {
         let end = ends.entry(partition).or_default();
         *end = (offset + 1).max(*end);
     }
-    assert_eq!(house.positions(tenant).await, ends, "{tenant}: positions equal the data");
+    assert_eq!(house.positions_at(tenant, branch).await, ends, "{tenant}: positions equal the data");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

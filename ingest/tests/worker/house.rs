@@ -44,6 +44,7 @@ pub(crate) struct House {
     pub(crate) file_io: FileIo,
     pub(crate) board: StatusBoard,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) key: SigningKey,
     server: Catalog,
     _folder: TempDir,
 }
@@ -98,6 +99,7 @@ impl House {
             file_io: FileIo::new(StorageConfig::default()),
             board: StatusBoard::default(),
             faults,
+            key,
             server,
             _folder: folder,
         };
@@ -141,8 +143,14 @@ impl House {
 
     /// Places of all rows of a table, sorted; none if there is no table.
     pub(crate) async fn places(&self, tenant: &str, name: &str) -> Vec<Place> {
+        self.places_at(tenant, "main", name).await
+    }
+
+    /// The same on a branch.
+    pub(crate) async fn places_at(&self, tenant: &str, branch: &str, name: &str) -> Vec<Place> {
+        let Some(table) = self.table_at(tenant, branch, name).await else { return Vec::new() };
         let mut places = Vec::new();
-        for batch in self.rows(tenant, name, "log_partition, log_offset").await {
+        for batch in rows_of(&table, "log_partition, log_offset").await {
             let partitions = batch.column(0).as_primitive::<Int32Type>();
             let offsets = batch.column(1).as_primitive::<Int64Type>();
             places.extend(partitions.values().iter().copied().zip(offsets.values().iter().copied()));
@@ -154,14 +162,16 @@ impl House {
     /// Columns of all rows of a table.
     pub(crate) async fn rows(&self, tenant: &str, name: &str, columns: &str) -> Vec<RecordBatch> {
         let Some(table) = self.table(tenant, name).await else { return Vec::new() };
-        let context = SessionContext::new();
-        context.register_table("t", Arc::new(TableScan::new(&table, None).await.unwrap())).unwrap();
-        context.sql(&format!("SELECT {columns} FROM t")).await.unwrap().collect().await.unwrap()
+        rows_of(&table, columns).await
     }
 
     pub(crate) async fn table(&self, tenant: &str, name: &str) -> Option<Table> {
+        self.table_at(tenant, "main", name).await
+    }
+
+    pub(crate) async fn table_at(&self, tenant: &str, branch: &str, name: &str) -> Option<Table> {
         let client = self.catalog.tenant(tenant);
-        match Table::load(&client, &self.file_io, "main", &TableIdent::new("bronze", name)).await {
+        match Table::load(&client, &self.file_io, branch, &TableIdent::new("bronze", name)).await {
             Ok(table) => Some(table),
             Err(error) if error.kind == TableErrorKind::NotFound => None,
             Err(error) => panic!("{error}"),
@@ -170,8 +180,13 @@ impl House {
 
     /// Next offset by partition, as the tenant's table says.
     pub(crate) async fn positions(&self, tenant: &str) -> BTreeMap<i32, i64> {
+        self.positions_at(tenant, "main").await
+    }
+
+    /// The same on a branch.
+    pub(crate) async fn positions_at(&self, tenant: &str, branch: &str) -> BTreeMap<i32, i64> {
         let id = self.log.topic(INVENTORY_TOPIC).await.unwrap().unwrap().id;
-        let properties = self.table(tenant, "inventory").await.unwrap().properties();
+        let properties = self.table_at(tenant, branch, "inventory").await.unwrap().properties();
         let prefix = format!("firn.position.{id}.");
         let own = properties.iter().filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?, value)));
         own.map(|(partition, next)| (partition.parse().unwrap(), next.parse().unwrap())).collect()
@@ -199,6 +214,12 @@ impl House {
     pub(crate) fn status(&self, tenant: &str) -> StageStatus {
         self.board.all().remove(&("ingest".to_owned(), tenant.to_owned())).unwrap_or_default()
     }
+}
+
+async fn rows_of(table: &Table, columns: &str) -> Vec<RecordBatch> {
+    let context = SessionContext::new();
+    context.register_table("t", Arc::new(TableScan::new(table, None).await.unwrap())).unwrap();
+    context.sql(&format!("SELECT {columns} FROM t")).await.unwrap().collect().await.unwrap()
 }
 
 /// A running worker.

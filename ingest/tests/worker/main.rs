@@ -4,3 +4,5 @@
 mod addressing;
 mod exactly_once;
 mod house;
+mod replay;
+mod suspension;

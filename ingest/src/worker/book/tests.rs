@@ -100,6 +100,53 @@ fn revoked_partition_leaves_nothing_behind() {
 }
 
 #[test]
+fn suspended_tenant_keeps_its_place_and_ends_its_commit() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    book.assign(0, 0);
+    book.take("a", taken(0, 0), now);
+    book.start("a");
+    book.take("a", taken(0, 1), now);
+    assert!(book.suspend("a"));
+    assert!(!book.suspend("a"), "it was already");
+    book.take("a", taken(0, 2), now);
+    book.take("b", taken(0, 3), now);
+    assert!(book.is_committing("a"));
+    book.committed("a", &Positions::from([(0, 1)]));
+    assert_eq!(book.release(now + Duration::from_secs(3600)), Firsts::new(), "no time lets go of it");
+    assert_eq!(book.due(DUE, now + Duration::from_secs(3600)).as_deref(), Some("b"));
+    assert_eq!(book.waiting().collect::<BTreeSet<_>>(), BTreeSet::from([("a", 2), ("b", 1)]));
+    book.start("b");
+    book.committed("b", &Positions::from([(0, 4)]));
+    assert_eq!(book.low_watermarks(), Firsts::from([(0, 1)]), "the group waits at its place");
+    assert_eq!(book.buffered_bytes(), 0);
+
+    book.resume("a", now);
+    assert_eq!(book.release(now), Firsts::from([(0, 1)]));
+    for (tenant, offset) in [("a", 1), ("a", 2), ("b", 3)] {
+        book.take(tenant, taken(0, offset), now);
+    }
+    assert_eq!(offsets(&book.start("a")), [(0, 1), (0, 2)]);
+    assert_eq!(book.start("b"), []);
+}
+
+#[test]
+fn commit_that_fails_while_suspended_is_read_again_after_it() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    book.assign(0, 0);
+    book.take("a", taken(0, 0), now);
+    book.start("a");
+    book.suspend("a");
+    book.take("a", taken(0, 1), now);
+    book.hold("a", now);
+    assert!(book.is_suspended("a") && !book.is_committing("a"));
+    assert_eq!(book.release(now), Firsts::new());
+    book.resume("a", now);
+    assert_eq!(book.release(now), Firsts::from([(0, 0)]));
+}
+
+#[test]
 fn due_by_age_by_size_and_by_memory() {
     let now = Instant::now();
     let mut book = Book::default();
@@ -124,6 +171,8 @@ enum Step {
     Start(usize),
     Succeed(usize),
     Fail(usize),
+    Suspend(usize),
+    Resume(usize),
     Crash,
 }
 
@@ -133,6 +182,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3_usize).prop_map(Step::Start),
         2 => (0..3_usize).prop_map(Step::Succeed),
         1 => (0..3_usize).prop_map(Step::Fail),
+        1 => (0..3_usize).prop_map(Step::Suspend),
+        1 => (0..3_usize).prop_map(Step::Resume),
         1 => Just(Step::Crash),
     ]
 }
@@ -195,6 +246,10 @@ proptest! {
                     catalog.commit(TENANTS[tenant], &records);
                     book.hold(TENANTS[tenant], now);
                 },
+                Step::Suspend(tenant) => {
+                    book.suspend(TENANTS[tenant]);
+                }
+                Step::Resume(tenant) => book.resume(TENANTS[tenant], now),
                 Step::Crash => {
                     book = Book::default();
                     flying.clear();

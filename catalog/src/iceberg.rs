@@ -33,6 +33,8 @@ use axum::{
 use crate::management::AppState;
 
 pub(crate) use turns::Turns;
+pub(crate) use commit::POSITION_PREFIX;
+pub(crate) use content::Kind;
 
 /// Larger than any commit that makes sense.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;

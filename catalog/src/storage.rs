@@ -21,6 +21,8 @@ pub(crate) use location::Location;
 
 /// Larger metadata files are refused rather than read into memory.
 const MAX_METADATA_BYTES: u64 = 256 * 1024 * 1024;
+/// Larger manifests and manifest lists are refused, too.
+const MAX_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Where files lie. Both kinds answer alike: a write is durable when it returns, deleting what is absent is no error.
 enum Files {
@@ -163,17 +165,52 @@ impl Storage {
         })
     }
 
-    /// Deletes a metadata file of a commit that certainly lost. A failure leaves an orphan, which is harmless.
+    /// Deletes a file of a commit that certainly lost. A failure leaves an orphan, which garbage collection finds.
     pub(crate) async fn delete_metadata(&self, tenant: &str, text: &str) {
+        if let Err(error) = self.delete_file(tenant, text).await {
+            tracing::warn!(tenant, location = text, %error, "a file of a lost commit stays behind");
+        }
+    }
+
+    /// Deletes a file, if it is there.
+    pub(crate) async fn delete_file(&self, tenant: &str, text: &str) -> Result<(), CatalogError> {
         self.inner.metadata.invalidate(text).await;
-        let Ok(location) = self.check(tenant, text) else { return };
+        let location = self.check(tenant, text)?;
         let deleted = match &self.inner.files {
             Files::Local(files) => files.delete(&location).await,
             Files::S3(files) => files.delete(&location).await,
         };
-        if let Err(error) = deleted {
-            tracing::warn!(tenant, location = text, %error, "a metadata file of a lost commit stays behind");
-        }
+        deleted.map_err(|error| CatalogError::Unavailable(error.to_string()))
+    }
+
+    /// Writes a new file, such as a manifest. Durable when it returns.
+    pub(crate) async fn write_file(
+        &self,
+        tenant: &str,
+        text: &str,
+        bytes: Bytes,
+    ) -> Result<(), CatalogError> {
+        let target = self.check(tenant, text)?;
+        let written = match &self.inner.files {
+            Files::Local(files) => files.write(&target, bytes).await,
+            Files::S3(files) => files.write(&target, bytes).await,
+        };
+        written.map_err(|error| CatalogError::Unavailable(error.to_string()))
+    }
+
+    /// Reads a manifest or manifest list, past the cache.
+    pub(crate) async fn read_file(&self, tenant: &str, text: &str) -> Result<Bytes, CatalogError> {
+        let location = self.check(tenant, text)?;
+        let read = match &self.inner.files {
+            Files::Local(files) => files.read(&location, MAX_MANIFEST_BYTES).await,
+            Files::S3(files) => files.read(&location, MAX_MANIFEST_BYTES).await,
+        };
+        read.map_err(|error| match &error {
+            FileError::Missing(_) => {
+                CatalogError::Invalid(format!("the file {error}: it was deleted or never written"))
+            }
+            FileError::Failed { .. } => CatalogError::Unavailable(error.to_string()),
+        })
     }
 
     async fn load(&self, location: &Location) -> Result<Bytes, FileError> {

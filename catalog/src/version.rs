@@ -33,7 +33,7 @@ use chrono::{DateTime, Utc};
 pub use crate::store::Hash;
 
 pub use events::Event;
-pub use merge::{MergeDetail, MergeMode, MergeRequest, MergeSource, Merged};
+pub use merge::{Contested, MergeDetail, MergeMode, MergeRequest, MergeSource, Merged, Reconciled};
 pub use repository::{Repository, VersionStore};
 pub(crate) use stored::NO_ANCESTOR;
 

@@ -1,7 +1,7 @@
 //! `firn branch`, `tag`, `log`, `diff` and `merge`: versions of the lake.
 
 use anyhow::{Context, Result};
-use firn_catalog_client::nessie::{ContentKey, DiffEntry, LogEntry, MergeRequest, Reference};
+use firn_catalog_client::nessie::{ContentKey, DiffEntry, LogEntry, MergeRequest, Reference, TableMerge};
 
 use crate::{connection::ConnectionArgs, failure::usage, output};
 
@@ -142,6 +142,7 @@ pub(crate) async fn merge(args: &MergeArgs) -> Result<()> {
         message: args.message.clone(),
         commit_meta: None,
         dry_run: args.dry_run,
+        table_merge: TableMerge::All,
     };
     let merged = client.merge(&args.into, &request).await?;
     let (from, into) = (&args.from, &args.into);

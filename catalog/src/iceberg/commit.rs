@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Properties that say what the ingest worker took from the log.
-const POSITION_PREFIX: &str = "firn.position.";
+pub(crate) const POSITION_PREFIX: &str = "firn.position.";
 
 /// `POST …/tables/{table}`.
 pub(super) async fn commit(

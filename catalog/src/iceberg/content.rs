@@ -17,7 +17,7 @@ use crate::{
 
 /// What a key of the Iceberg API holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Table,
     View,
 }
@@ -50,7 +50,7 @@ impl Kind {
     }
 
     /// The content of a document at a location. Fields of the former content that Firn doesn't know are kept.
-    pub(super) fn content(self, former: Option<&Content>, location: &str, document: &Document) -> Content {
+    pub(crate) fn content(self, former: Option<&Content>, location: &str, document: &Document) -> Content {
         let mut fields: Map<String, Value> =
             former.and_then(|former| former.0.as_object().cloned()).unwrap_or_default();
         let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);

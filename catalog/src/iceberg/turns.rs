@@ -32,14 +32,14 @@ impl Default for Turns {
 }
 
 /// Turns at one or several tables, until dropped.
-pub(super) struct Turn {
+pub(crate) struct Turn {
     queues: Arc<Mutex<HashMap<Place, Queue>>>,
     held: Vec<(Place, OwnedMutexGuard<()>)>,
 }
 
 impl Turns {
     /// Waits for the turn at each key, in key order, so that two commits can't wait for each other.
-    pub(super) async fn take(
+    pub(crate) async fn take(
         &self,
         tenant: &str,
         branch: &str,

@@ -111,7 +111,8 @@ impl Document {
         self.0.get(field)?.as_i64()
     }
 
-    pub(super) fn text(&self, field: &str) -> Option<&str> {
+    /// A text field.
+    pub(crate) fn text(&self, field: &str) -> Option<&str> {
         self.0.get(field)?.as_str()
     }
 
@@ -139,12 +140,22 @@ impl Document {
     }
 
     /// An object field.
-    pub(super) fn object(&self, field: &str) -> Option<&Map<String, Value>> {
+    pub(crate) fn object(&self, field: &str) -> Option<&Map<String, Value>> {
         self.0.get(field)?.as_object()
     }
 
     pub(super) fn set(&mut self, field: &str, value: impl Into<Value>) {
         self.0.insert(field.to_owned(), value.into());
+    }
+
+    /// A field as it is.
+    pub(crate) fn field(&self, field: &str) -> Option<&Value> {
+        self.0.get(field)
+    }
+
+    /// A snapshot.
+    pub(crate) fn snapshot(&self, id: i64) -> Option<&Value> {
+        self.find("snapshots", "snapshot-id", id)
     }
 
     /// The element of a list whose `id_field` is `id`.
@@ -158,7 +169,7 @@ impl Document {
     }
 
     /// The current schema.
-    pub(super) fn current_schema(&self) -> Option<&Value> {
+    pub(crate) fn current_schema(&self) -> Option<&Value> {
         self.find("schemas", "schema-id", self.int("current-schema-id")?)
     }
 

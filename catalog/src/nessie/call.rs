@@ -49,6 +49,11 @@ impl Call {
         Ok((self.state.versions.repository(tenant), principal))
     }
 
+    /// What all handlers share.
+    pub(super) fn state(&self) -> &AppState {
+        &self.state
+    }
+
     /// A part of the path.
     pub(super) fn path(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, body::Bytes};
 use firn_auth::Role;
-use firn_catalog_client::nessie::{self as wire, ContentKey, MergeResponse};
+use firn_catalog_client::nessie::{self as wire, ContentKey, MergeResponse, TableMerge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use super::{
     text,
 };
 use crate::{
-    CatalogError,
+    CatalogError, replay,
     version::{Hash, Key, MergeDetail, MergeMode, MergeRequest, MergeSource, Merged, Meta, Repository},
 };
 
@@ -25,6 +25,8 @@ struct Behavior {
     default_key_merge_mode: Option<Mode>,
     key_merge_modes: Vec<KeyMode>,
     return_conflict_as_result: bool,
+    /// Firn's own: which tables that both sides changed are merged.
+    table_merge: TableMerge,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +78,8 @@ struct TransplantBody {
 pub(super) async fn merge(call: Call, bytes: Bytes) -> Result<Json<MergeResponse>, NessieError> {
     let (repository, principal) = call.repository(Role::Writer)?;
     let MergeBody { merge: body, behavior } = call::body(&bytes)?;
+    // Both structs know this field, and the first one takes it.
+    let behavior = Behavior { table_merge: body.table_merge, ..behavior };
     let from = on_reference(&repository, &body.from_ref_name, &body.from_hash).await?;
     let mut meta = match body.commit_meta {
         Some(meta) => text::own_meta(meta, principal.name())?,
@@ -131,10 +135,12 @@ async fn run(
         meta,
         default_mode,
         modes,
+        reconciled: Vec::new(),
         dry_run,
         idempotency: None,
     };
-    let merged = repository.merge(request).await?;
+    let (state, tenant) = (call.state(), call.path("tenant"));
+    let merged = replay::merge(state, tenant, repository, request, behavior.table_merge).await?;
     if !merged.successful() && !behavior.return_conflict_as_result {
         return Err(merged.into_error(&branch).into());
     }

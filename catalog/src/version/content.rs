@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::Content;
 
+/// Nessie's name of an Iceberg table.
+pub(crate) const TABLE: &str = "ICEBERG_TABLE";
 /// Nessie's name of a namespace.
 pub(crate) const NAMESPACE: &str = "NAMESPACE";
 

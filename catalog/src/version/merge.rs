@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Content, IdempotencyRecord, Key, KeyConflict, Meta,
     apply::{self, Head},
+    content::TABLE,
     history, tree,
     workspace::Workspace,
 };
@@ -46,10 +47,34 @@ pub struct MergeRequest {
     pub default_mode: MergeMode,
     /// By key.
     pub modes: BTreeMap<Key, MergeMode>,
+    /// What comes of keys that both sides changed.
+    pub reconciled: Vec<Reconciled>,
     /// Only say what would happen.
     pub dry_run: bool,
     /// Written in the same transaction.
     pub idempotency: Option<IdempotencyRecord>,
+}
+
+/// A table that both sides changed, as it was in each of the three states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contested {
+    /// Key.
+    pub key: Key,
+    /// Before both.
+    pub base: Content,
+    /// What the source made of it.
+    pub source: Content,
+    /// What the target has.
+    pub target: Content,
+}
+
+/// What comes of a contested table. It counts only while all three states are still those.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reconciled {
+    /// The three states.
+    pub contested: Contested,
+    /// The content that holds both sides' changes, or why there is none.
+    pub outcome: Result<Content, String>,
 }
 
 /// How a merge went. With conflicts nothing changed; they are not an error here, since callers show them in different ways.
@@ -74,6 +99,8 @@ pub struct MergeDetail {
     pub mode: MergeMode,
     /// Why it can't be merged.
     pub conflict: Option<KeyConflict>,
+    /// Set if the conflict is one that looking into the table may solve.
+    pub contested: Option<Contested>,
 }
 
 impl Merged {
@@ -191,13 +218,23 @@ async fn replay(
         let present = tree::get(workspace, target, &key).await?;
         let mode = request.modes.get(&key).copied().unwrap_or(request.default_mode);
         let verdict = judge(&key, mode, old.as_ref(), new.as_ref(), present.as_ref());
-        if matches!(verdict, Ok(true)) {
-            if new.is_none() && present.as_ref().is_some_and(Content::is_namespace) {
-                removed_namespaces.push(key.clone());
+        let (verdict, contested) = match verdict {
+            Err(conflict) => reconcile(conflict, old, new, present.as_ref(), &request.reconciled),
+            Ok(true) => (Ok(Some(new)), None),
+            Ok(false) => (Ok(None), None),
+        };
+        let conflict = match verdict {
+            Ok(Some(content)) => {
+                if content.is_none() && present.as_ref().is_some_and(Content::is_namespace) {
+                    removed_namespaces.push(key.clone());
+                }
+                edits.insert(key.clone(), content);
+                None
             }
-            edits.insert(key.clone(), new);
-        }
-        details.push(MergeDetail { key, mode, conflict: verdict.err() });
+            Ok(None) => None,
+            Err(conflict) => Some(conflict),
+        };
+        details.push(MergeDetail { key, mode, conflict, contested });
     }
     let root = tree::update(workspace, target, edits.clone()).await?;
     for conflict in apply::namespace_conflicts(workspace, root, &edits, &removed_namespaces).await? {
@@ -207,6 +244,7 @@ async fn replay(
                 key: conflict.key.clone(),
                 mode: request.default_mode,
                 conflict: Some(conflict),
+                contested: None,
             }),
         }
     }
@@ -242,6 +280,34 @@ fn judge(
         MergeMode::Drop => Ok(false),
         MergeMode::Normal => {
             Err(KeyConflict { key: key.clone(), conflict_type: kind, message: format!("key '{key}' {why}") })
+        }
+    }
+}
+
+/// What a key is set to, if the merge sets it, or its conflict.
+type Verdict = Result<Option<Option<Content>>, KeyConflict>;
+
+/// A conflict over a table is settled by what its two sides came to, or stays open for somebody to look into it.
+fn reconcile(
+    conflict: KeyConflict,
+    old: Option<Content>,
+    new: Option<Content>,
+    present: Option<&Content>,
+    reconciled: &[Reconciled],
+) -> (Verdict, Option<Contested>) {
+    let (Some(base), Some(source), Some(target)) = (old, new, present.cloned()) else {
+        return (Err(conflict), None);
+    };
+    if ![&base, &source, &target].iter().all(|content| content.content_type() == TABLE) {
+        return (Err(conflict), None);
+    }
+    let contested = Contested { key: conflict.key.clone(), base, source, target };
+    match reconciled.iter().find(|known| known.contested == contested) {
+        None => (Err(conflict), Some(contested)),
+        Some(Reconciled { outcome: Ok(content), .. }) => (Ok(Some(Some(content.clone()))), None),
+        Some(Reconciled { outcome: Err(reason), .. }) => {
+            let message = format!("{}: {reason}", conflict.message);
+            (Err(KeyConflict { message, ..conflict }), None)
         }
     }
 }

@@ -160,6 +160,7 @@ async fn merge(repository: &Repository, model: &mut Model, from: Hash, into: usi
         meta: Meta::default(),
         default_mode: MergeMode::Normal,
         modes: BTreeMap::new(),
+        reconciled: Vec::new(),
         dry_run: false,
         idempotency: None,
     };

@@ -374,6 +374,7 @@ fn merging(branch: &str, source: MergeSource) -> MergeRequest {
         meta: Meta { committer: "bob".to_owned(), message: "merge".to_owned(), ..Meta::default() },
         default_mode: MergeMode::Normal,
         modes: BTreeMap::new(),
+        reconciled: Vec::new(),
         dry_run: false,
         idempotency: None,
     }

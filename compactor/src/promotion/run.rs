@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use firn_catalog_client::{
     ClientErrorKind, TenantClient,
-    nessie::{CommitMeta, MergeRequest},
+    nessie::{CommitMeta, MergeRequest, TableMerge},
 };
 use firn_runtime::StageState;
 use firn_table::TableErrorKind;
@@ -187,6 +187,8 @@ impl Promotion {
             message: None,
             commit_meta: Some(meta),
             dry_run: false,
+            // Rows that another run added meanwhile may be these very rows.
+            table_merge: TableMerge::Rewrites,
         };
         match client.merge(MAIN, &request).await {
             Ok(merged) if merged.was_applied => Ok(()),

@@ -149,6 +149,22 @@ pub struct MergeRequest {
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,
+    /// Firn's own: which tables that both sides changed are merged.
+    #[serde(default)]
+    pub table_merge: TableMerge,
+}
+
+/// Which tables that both sides of a merge changed are merged, by replaying one side's changes onto the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum TableMerge {
+    /// Those where one side only added or rewrote files, or changed properties that the other left alone.
+    #[default]
+    All,
+    /// Only those whose files the target rewrote without changing rows, as maintenance does.
+    Rewrites,
+    /// None: they conflict.
+    None,
 }
 
 /// How a merge went. Conflicts are a 409 with the same details, unless `returnConflictAsResult`.

@@ -45,8 +45,16 @@ pub async fn increment(table: &Table, from: Option<i64>, to: Option<i64>) -> Res
     Ok(Increment::Appended(Box::new(TableScan::of_live_files(table, files)?)))
 }
 
+/// Snapshots that a merge's snapshot stands for, oldest first, and the snapshot that they were built on.
+const REPLAYS: &str = "firn.replays";
+const REPLAY_BASE: &str = "firn.replay-base";
+
 /// Snapshots after `from` up to `to`, newest first, or why there is no such line.
+///
+/// A merge may replay the line that a reader follows onto another one. Who stood at its last snapshot has the rows of the
+/// replay already, and lacks those that the other line has since both parted.
 fn steps_since(table: &Table, from: i64, to: Option<i64>) -> Result<Vec<SnapshotInfo>, String> {
+    let mut from = from;
     let mut steps = Vec::new();
     let mut next = to;
     // Each step is another snapshot of the document, so the walk ends; the set guards against a malformed circle.
@@ -59,7 +67,13 @@ fn steps_since(table: &Table, from: i64, to: Option<i64>) -> Result<Vec<Snapshot
             return Err(format!("snapshot {id}, after {from}, has expired"));
         };
         next = snapshot.parent_id;
-        steps.push(snapshot);
+        match replay_base(&snapshot, from) {
+            None => steps.push(snapshot),
+            Some(Some(base)) => from = base,
+            Some(None) => {
+                return Err(format!("snapshot {from} was merged as part of {id}, and its start is unknown"));
+            }
+        }
     }
     Err(match table.snapshot(from) {
         Some(_) => format!(
@@ -67,6 +81,15 @@ fn steps_since(table: &Table, from: i64, to: Option<i64>) -> Result<Vec<Snapshot
         ),
         None => format!("snapshot {from} does not exist; it has expired, or the table was replaced"),
     })
+}
+
+/// Where the lines parted, if `snapshot` replays a line that ends in `from`; `Some(None)` if that isn't known.
+fn replay_base(snapshot: &SnapshotInfo, from: i64) -> Option<Option<i64>> {
+    let last = snapshot.summary.get(REPLAYS)?.rsplit(',').next()?;
+    if last.parse() != Ok(from) {
+        return None;
+    }
+    Some(snapshot.summary.get(REPLAY_BASE).and_then(|base| base.parse().ok()))
 }
 
 /// Files that an append added, as its own manifests tell it. They exist while the snapshot does, compacted or not.

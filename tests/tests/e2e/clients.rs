@@ -47,3 +47,21 @@ async fn pyiceberg_and_duckdb_read_gold_and_write_their_own() -> Result<()> {
     assert_eq!(firn.count("select sum(size) from lab.things")?, 40, "a column that PyIceberg added");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pyiceberg_appends_of_two_branches_merge_into_one_table() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    let step = |name: &str| python("pyiceberg_merges.py", &[name, "forked.things", "side"], &firn.env);
+    step("fork")?;
+    firn_stdout(firn.client(["branch", "create", "side"]))?;
+    step("append")?;
+    firn_stdout(firn.client(["merge", "side"]))?;
+    assert_eq!(firn.count("select count(*) from forked.things")?, 6, "Firn's own scan");
+    let seen = step("read")?;
+    assert_eq!(seen["ids"], json!([1, 2, 10, 11, 12, 20]), "PyIceberg's scan");
+    assert_eq!(seen["even"], json!([2, 10, 12, 20]), "partitions are pruned as before");
+    assert_eq!(seen["operations"], json!(["append", "append", "append"]));
+    assert_eq!(seen["after"], 7);
+    Ok(())
+}

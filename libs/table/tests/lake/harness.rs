@@ -96,18 +96,35 @@ impl Lake {
     }
 
     pub(crate) async fn load(&self, table: &Table) -> Table {
-        Table::load(&self.client, &self.file_io, "main", table.ident()).await.unwrap()
+        self.load_on("main", table).await
+    }
+
+    pub(crate) async fn load_on(&self, reference: &str, table: &Table) -> Table {
+        Table::load(&self.client, &self.file_io, reference, table.ident()).await.unwrap()
     }
 
     pub(crate) async fn commit(&self, operations: Vec<TableOperation>) -> Result<CommitOutcome, TableError> {
-        let transaction = Transaction { reference: "main".to_owned(), operations, max_attempts: 50 };
+        self.commit_on("main", operations).await
+    }
+
+    pub(crate) async fn commit_on(
+        &self,
+        reference: &str,
+        operations: Vec<TableOperation>,
+    ) -> Result<CommitOutcome, TableError> {
+        let transaction = Transaction { reference: reference.to_owned(), operations, max_attempts: 50 };
         transaction.commit(&self.client, &self.file_io).await
     }
 
     /// Writes and appends rows; answers the new snapshot.
     pub(crate) async fn append(&self, table: &Table, batch: &RecordBatch) -> i64 {
+        self.append_on("main", table, batch).await
+    }
+
+    pub(crate) async fn append_on(&self, reference: &str, table: &Table, batch: &RecordBatch) -> i64 {
         let files = write(table, batch).await;
-        let outcome = self.commit(vec![operation(table, Operation::Append { files })]).await.unwrap();
+        let append = vec![operation(table, Operation::Append { files })];
+        let outcome = self.commit_on(reference, append).await.unwrap();
         outcome.snapshots[table.ident()]
     }
 }

@@ -6,6 +6,7 @@ mod commits;
 mod evolution;
 mod harness;
 mod increments;
+mod merges;
 mod pruning;
 mod round_trips;
 mod sessions;

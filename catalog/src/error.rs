@@ -70,6 +70,10 @@ pub enum Missing {
     Table,
     /// View.
     View,
+    /// Function.
+    Function,
+    /// Garbage collection.
+    Collection,
 }
 
 impl std::fmt::Display for Missing {
@@ -82,6 +86,8 @@ impl std::fmt::Display for Missing {
             Self::Namespace => "namespace",
             Self::Table => "table",
             Self::View => "view",
+            Self::Function => "function",
+            Self::Collection => "garbage collection of",
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod config;
 mod error;
+mod gc;
 mod iceberg;
 mod management;
 mod manifests;

@@ -4,6 +4,7 @@ mod access;
 mod answer;
 mod clients;
 mod events;
+mod gc;
 mod leases;
 mod state;
 mod suspensions;
@@ -33,5 +34,6 @@ pub(crate) fn router(state: AppState) -> Router {
             "/v1/tenants/{tenant}/suspensions/{stage}",
             post(suspensions::suspend).delete(suspensions::resume),
         )
+        .route("/v1/tenants/{tenant}/gc", get(gc::show).post(gc::start))
         .with_state(state)
 }

@@ -3,6 +3,7 @@
 //! A metadata file never changes once written, so the cache needs no invalidation. Every location is checked to lie
 //! within its tenant's root before anything is read, written or deleted there.
 
+mod list;
 mod local;
 mod location;
 mod s3;
@@ -16,6 +17,8 @@ use crate::{CatalogConfig, CatalogError};
 
 use local::LocalFiles;
 use s3::S3Files;
+
+pub(crate) use list::StoredFile;
 
 pub(crate) use location::Location;
 

@@ -10,6 +10,7 @@ mod postgres;
 mod rows;
 mod sqlite;
 mod statements;
+mod sweep;
 
 #[cfg(test)]
 mod conformance;
@@ -26,12 +27,13 @@ pub use rows::{
     ReferenceRow, Refusal, Write, Written,
 };
 pub use sqlite::SqliteStore;
+pub use sweep::{ObjectAge, Sweep};
 
 /// A database that holds objects and rows.
 ///
 /// Reads see every write that was acknowledged before they began. Errors say whether something was done: see [`StoreError`].
 #[async_trait::async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Sweep + Send + Sync {
     /// The named references that exist and the access epoch, in one statement; `None` if there is no such repository.
     async fn heads(&self, repository: &str, names: &[String]) -> Result<Option<Heads>, StoreError>;
 

@@ -6,6 +6,7 @@ mod apply;
 mod archive;
 mod content;
 mod events;
+mod garbage;
 mod group;
 mod heads;
 mod history;
@@ -33,6 +34,7 @@ use chrono::{DateTime, Utc};
 pub use crate::store::Hash;
 
 pub use events::Event;
+pub(crate) use garbage::{Marks, Root, SAFETY_AGE};
 pub use merge::{Contested, MergeDetail, MergeMode, MergeRequest, MergeSource, Merged, Reconciled};
 pub use repository::{Repository, VersionStore};
 pub(crate) use stored::NO_ANCESTOR;

@@ -3,6 +3,7 @@
 //! `up` runs everything; every other command is a client that speaks HTTP to a running server. Exit status: 0 done, 1
 //! failed, 2 wrong usage or configuration.
 
+mod catalog;
 mod collect;
 mod connection;
 mod console;
@@ -57,6 +58,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Check configuration, ports, storage, broker and database, and say what to fix
     Doctor(doctor::DoctorArgs),
+    /// Remove what no branch or tag needs any more
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
     /// Create and list tenants
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -121,6 +125,7 @@ fn run_client(command: Command) -> Result<()> {
             Command::Simulate(args) => simulate::run(args).await,
             Command::Status(args) => status::run(&args).await,
             Command::Doctor(args) => doctor::run(&args).await,
+            Command::Catalog(command) => catalog::run(&command).await,
             Command::Tenant(command) => tenant::run(&command).await,
             Command::Branch(command) => references::branch(&command).await,
             Command::Tag(command) => references::tag(&command).await,

@@ -98,6 +98,15 @@ const ENDPOINTS: &[Endpoint] = &[
         query: &["after", "limit", "wait_ms"],
         ..get("/v1/tenants/{tenant}/events", "tenants", "What changed in the tenant's catalog after a cursor")
     },
+    get("/v1/tenants/{tenant}/gc", "tenants", "The newest garbage collection and its report"),
+    Endpoint {
+        success: ("202", "It runs"),
+        ..post(
+            "/v1/tenants/{tenant}/gc",
+            "tenants",
+            "Start a garbage collection, or say what one would remove",
+        )
+    },
     post("/v1/tenants/{tenant}/leases/{name}", "leases", "Acquire or renew a lease"),
     Endpoint {
         method: HttpMethod::Delete,

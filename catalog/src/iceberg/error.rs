@@ -115,7 +115,8 @@ fn no_such(what: Missing) -> &'static str {
         Missing::Tenant => "NoSuchWarehouseException",
         Missing::Namespace => "NoSuchNamespaceException",
         Missing::View => "NoSuchViewException",
-        Missing::Table | Missing::Content => "NoSuchTableException",
+        Missing::Function => "NoSuchFunctionException",
+        Missing::Table | Missing::Content | Missing::Collection => "NoSuchTableException",
         Missing::Reference | Missing::Commit => "NoSuchReferenceException",
     }
 }

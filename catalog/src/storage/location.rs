@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use percent_encoding::percent_decode_str;
 
 /// `file:///…` or `s3://bucket/…`, without `..` in any disguise and without trailing slash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Location {
     bucket: Option<String>,
     /// Without leading and trailing slash.
@@ -35,6 +35,22 @@ impl Location {
     pub(crate) fn join(&self, segment: &str) -> Self {
         let path = if self.path.is_empty() { segment.to_owned() } else { format!("{}/{segment}", self.path) };
         Self { bucket: self.bucket.clone(), path }
+    }
+
+    /// Another place in the same bucket. `path` is trusted.
+    pub(super) fn in_bucket(&self, path: &str) -> Self {
+        Self { bucket: self.bucket.clone(), path: path.trim_matches('/').to_owned() }
+    }
+
+    /// The folders it lies in, nearest first.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = Self> {
+        let ends = self.path.rmatch_indices('/').map(|(end, _)| end);
+        ends.map(|end| Self { bucket: self.bucket.clone(), path: self.path[..end].to_owned() })
+    }
+
+    /// Its last segment.
+    pub(crate) fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
     }
 
     /// Whether this lies below `root`. The root itself doesn't.

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures::{StreamExt as _, stream::BoxStream};
 use object_store::{
-    ObjectStoreExt as _,
+    ObjectStore as _, ObjectStoreExt as _,
     aws::{AmazonS3, AmazonS3Builder},
     path::Path,
 };
 
-use super::{FileError, Location};
-use crate::config::S3Config;
+use super::{FileError, Location, StoredFile};
+use crate::{CatalogError, config::S3Config};
+
+/// Listed objects that wait to be taken.
+const LISTED_AHEAD: usize = 1024;
 
 /// One bucket.
 pub(super) struct S3Files {
@@ -53,6 +57,37 @@ impl S3Files {
             return Err(FileError::Failed { action: "reading", location: location.clone(), reason });
         }
         answer.bytes().await.map_err(|error| failed("reading", location, &error))
+    }
+
+    /// All objects below a location.
+    pub(super) fn list(&self, root: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
+        let prefix = match path("listing", &root) {
+            Ok(prefix) => prefix,
+            Err(error) => {
+                let error = CatalogError::Unavailable(error.to_string());
+                return futures::stream::once(async { Err(error) }).boxed();
+            }
+        };
+        // The stream borrows the store, so a task owns both.
+        let (store, (files, mut listed)) = (self.store.clone(), tokio::sync::mpsc::channel(LISTED_AHEAD));
+        tokio::spawn(async move {
+            let mut objects = store.list(Some(&prefix));
+            while let Some(object) = objects.next().await {
+                let file = match object {
+                    Ok(object) => Ok(StoredFile {
+                        location: root.in_bucket(object.location.as_ref()),
+                        bytes: object.size,
+                        modified_ms: object.last_modified.timestamp_millis(),
+                    }),
+                    Err(error) => Err(CatalogError::Unavailable(format!("listing '{root}': {error}"))),
+                };
+                // Who no longer listens needs nothing.
+                if files.send(file).await.is_err() {
+                    return;
+                }
+            }
+        });
+        futures::stream::poll_fn(move |context| listed.poll_recv(context)).boxed()
     }
 
     /// Deletes an object, if it is there.

@@ -18,6 +18,7 @@ async fn conform(url: &str) {
     repositories_and_references(&*store).await;
     a_refused_write_leaves_nothing(&*store).await;
     objects(&*store).await;
+    sweeps_spare_what_was_needed_since(&*store).await;
     documents(&*store).await;
     idempotency(&*store).await;
     events(&*store).await;
@@ -138,6 +139,26 @@ fn put(kind: &str, key: &str, expected_version: Option<i64>, body: Option<&str>)
         expected_version,
         body,
     }
+}
+
+async fn sweeps_spare_what_was_needed_since(store: &dyn Store) {
+    create(store, "swept").await;
+    let data = |text: &str| (hash(text), Bytes::from(text.to_owned()));
+    let put = |objects| Write { objects, ..writing("swept") };
+    store.write(&put(vec![data("\u{1}a"), data("\u{2}bb"), data("\u{1}c")])).await.unwrap();
+    let first = store.object_ages("swept", None, 2).await.unwrap();
+    let rest = store.object_ages("swept", Some(first[1].hash), 2).await.unwrap();
+    let all: Vec<_> = first.into_iter().chain(rest).collect();
+    assert!(all.is_sorted_by_key(|object| object.hash) && all.iter().all(|object| object.age_us >= 0));
+    let commit = all.iter().find(|object| object.hash == hash("\u{2}bb")).unwrap();
+    assert_eq!((commit.format, commit.bytes), (2, 3));
+
+    while store.object_ages("swept", None, 9).await.unwrap().iter().any(|object| object.age_us < 2) {}
+    store.write(&put(vec![data("\u{1}c")])).await.unwrap();
+    assert_eq!(store.delete_objects("swept", &all).await.unwrap(), 2, "one was needed again");
+    let left = store.object_ages("swept", None, 9).await.unwrap();
+    assert_eq!(left.iter().map(|object| object.hash).collect::<Vec<_>>(), [hash("\u{1}c")]);
+    assert_eq!(store.object_ages("refs", None, 9).await.unwrap(), [], "of one repository alone");
 }
 
 async fn documents(store: &dyn Store) {

@@ -48,7 +48,7 @@ const ALL_DOCUMENTS: &str =
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
-    pool: PgPool,
+    pub(super) pool: PgPool,
 }
 
 impl PostgresStore {

@@ -91,8 +91,8 @@ const TAKE_EVENT_NUMBERS: &str =
 
 /// A store in one file.
 pub struct SqliteStore {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    pub(super) writer: SqlitePool,
+    pub(super) readers: SqlitePool,
 }
 
 impl SqliteStore {

@@ -98,7 +98,7 @@ pub(super) async fn append(
 }
 
 /// Now, in the microseconds that are stored.
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     let now = Utc::now();
     DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
 }

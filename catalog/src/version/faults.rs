@@ -16,8 +16,8 @@ use super::{
 use crate::{
     CatalogError,
     store::{
-        DocumentRow, DocumentSelection, EventRow, Heads, IdempotencyRow, ReferenceRow, SqliteStore, Store,
-        StoreError, Write, Written,
+        DocumentRow, DocumentSelection, EventRow, Heads, IdempotencyRow, ObjectAge, ReferenceRow,
+        SqliteStore, Store, StoreError, Sweep, Write, Written,
     },
 };
 
@@ -33,6 +33,22 @@ struct Losing {
 /// Takes one from a counter, if there is one.
 fn take(counter: &AtomicUsize) -> bool {
     counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
+}
+
+#[async_trait::async_trait]
+impl Sweep for Losing {
+    async fn object_ages(
+        &self,
+        repository: &str,
+        after: Option<Hash>,
+        limit: u32,
+    ) -> Result<Vec<ObjectAge>, StoreError> {
+        self.inner.object_ages(repository, after, limit).await
+    }
+
+    async fn delete_objects(&self, repository: &str, objects: &[ObjectAge]) -> Result<u64, StoreError> {
+        self.inner.delete_objects(repository, objects).await
+    }
 }
 
 #[async_trait::async_trait]

@@ -4,7 +4,6 @@ use super::{
     NamedRef, Repository,
     events::reference_event,
     heads::{no_reference, no_tenant},
-    history,
     syntax::{MAIN, checked_name},
 };
 use crate::{
@@ -25,7 +24,7 @@ impl Repository {
     /// Creates a branch or tag.
     pub async fn create_reference(&self, name: &str, tag: bool, at: Hash) -> Result<NamedRef, CatalogError> {
         let name = checked_name(name)?;
-        history::depth(&self.workspace(), at).await?;
+        self.check_kept(at).await?;
         let event = reference_event("reference-created", name, tag, None, Some(at));
         let moved = ReferenceMove { name: name.to_owned(), tag, from: None, to: Some(at) };
         match self.move_reference(moved, event).await? {
@@ -43,7 +42,7 @@ impl Repository {
         expected: Option<Hash>,
         to: Hash,
     ) -> Result<NamedRef, CatalogError> {
-        history::depth(&self.workspace(), to).await?;
+        self.check_kept(to).await?;
         let old = self.move_existing("reference-assigned", name, expected, Some(to)).await?;
         Ok(NamedRef { hash: to, ..old })
     }

@@ -42,6 +42,11 @@ impl Workspace {
         })
     }
 
+    /// Whether a node is stored.
+    pub(super) async fn has_node(&self, hash: Hash) -> Result<bool, CatalogError> {
+        Ok(self.find_node(hash).await?.is_some())
+    }
+
     async fn find_node(&self, hash: Hash) -> Result<Option<Arc<Node>>, CatalogError> {
         if hash == *EMPTY_ROOT {
             return Ok(Some(Arc::new(Node::empty())));

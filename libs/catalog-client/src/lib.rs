@@ -4,10 +4,12 @@
 
 mod client;
 mod error;
+mod gc;
 pub mod iceberg;
 pub mod nessie;
 mod tenants;
 
 pub use client::{CatalogClient, StaticToken, TenantClient, TokenSource};
 pub use error::{ClientError, ClientErrorKind};
+pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcUnreadable};
 pub use tenants::{Event, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate};

@@ -3,7 +3,9 @@
 use serde::Deserialize;
 
 use super::{CatalogClient, Path, TenantClient};
-use crate::{ClientError, Event, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate};
+use crate::{
+    ClientError, Event, GcRequest, GcRun, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate,
+};
 
 #[derive(Deserialize)]
 struct Tenants {
@@ -87,6 +89,16 @@ impl TenantClient {
         let path = path.query("limit", &limit.to_string()).query("wait_ms", &wait_ms.to_string());
         let answer: Events = self.transport.get(&path).await?;
         Ok(answer.events)
+    }
+
+    /// Starts a garbage collection; one that runs already is a conflict.
+    pub async fn start_gc(&self, request: &GcRequest) -> Result<GcRun, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/gc"), request, None).await
+    }
+
+    /// The newest garbage collection.
+    pub async fn last_gc(&self) -> Result<GcRun, ClientError> {
+        self.transport.get(&self.firn_path().fixed("/gc")).await
     }
 
     fn firn_path(&self) -> Path {

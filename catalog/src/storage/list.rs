@@ -1,0 +1,77 @@
+//! Listing all files of a tenant, for garbage collection.
+
+use std::{fs, io, path::Path, time::UNIX_EPOCH};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use tokio::sync::mpsc;
+
+use super::{Files, Location, Storage};
+use crate::CatalogError;
+
+/// Files that wait to be taken.
+const AHEAD: usize = 1024;
+
+/// A file as its storage lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredFile {
+    pub(crate) location: Location,
+    pub(crate) bytes: u64,
+    /// When it was written, in milliseconds since the epoch, by the storage's clock.
+    pub(crate) modified_ms: i64,
+}
+
+impl Storage {
+    /// All files below a tenant's root, in no order.
+    pub(crate) fn list(&self, tenant: &str) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
+        let root = self.tenant_root(tenant);
+        match &self.inner.files {
+            Files::Local(_) => local(root),
+            Files::S3(files) => files.list(root),
+        }
+    }
+}
+
+fn local(root: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
+    let (files, mut listed) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let path = format!("/{}", root.path());
+        if let Err(error) = walk(Path::new(&path), &root, &files) {
+            let text = format!("listing '{root}': {error}");
+            // Who no longer listens needs no error.
+            drop(files.blocking_send(Err(CatalogError::Unavailable(text))));
+        }
+    });
+    futures::stream::poll_fn(move |context| listed.poll_recv(context)).boxed()
+}
+
+type Sender = mpsc::Sender<Result<StoredFile, CatalogError>>;
+
+/// Stops without an error when nobody listens any more.
+fn walk(folder: &Path, location: &Location, files: &Sender) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        // Links are nobody's that Firn made, and lead out of the tenant's folder.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let kind = entry.file_type()?;
+        let location = location.join(&name);
+        if kind.is_dir() {
+            walk(&entry.path(), &location, files)?;
+        } else if kind.is_file() {
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
+            let age = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let modified_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            let file = StoredFile { location, bytes: metadata.len(), modified_ms };
+            if files.blocking_send(Ok(file)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

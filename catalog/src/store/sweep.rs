@@ -1,0 +1,118 @@
+//! What garbage collection needs of a store: how old objects are, and their removal.
+
+use super::{Hash, PostgresStore, SqliteStore, StoreError, rows::decode};
+
+/// Objects deleted by one statement.
+const DELETE_CHUNK: usize = 500;
+
+/// An object without its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectAge {
+    /// Its hash.
+    pub hash: Hash,
+    /// When a write last needed it, in microseconds by the database's clock.
+    pub referenced_at_us: i64,
+    /// How long ago that is.
+    pub age_us: i64,
+    /// Size of its data.
+    pub bytes: i64,
+    /// Its format byte, which tells commits from nodes.
+    pub format: u8,
+}
+
+/// A store whose objects can be swept.
+#[async_trait::async_trait]
+pub trait Sweep {
+    /// At most `limit` objects in hash order, after `after`.
+    async fn object_ages(
+        &self,
+        repository: &str,
+        after: Option<Hash>,
+        limit: u32,
+    ) -> Result<Vec<ObjectAge>, StoreError>;
+
+    /// Deletes those that no write needed since they were listed; answers how many that were.
+    async fn delete_objects(&self, repository: &str, objects: &[ObjectAge]) -> Result<u64, StoreError>;
+}
+
+type AgeTuple = (Vec<u8>, i64, i64, i64, Vec<u8>);
+
+fn age(row: AgeTuple) -> Result<ObjectAge, StoreError> {
+    let (hash, referenced_at_us, age_us, bytes, format) = row;
+    let format = format.first().copied().unwrap_or_default();
+    Ok(ObjectAge { hash: decode::hash(&hash)?, referenced_at_us, age_us, bytes, format })
+}
+
+/// Below every hash.
+fn start(after: Option<Hash>) -> Vec<u8> {
+    after.map_or_else(Vec::new, |Hash(bytes)| bytes.to_vec())
+}
+
+const SQLITE_AGES: &str = "SELECT hash, referenced_at,
+    CAST(unixepoch('subsec') * 1000000 AS INTEGER) - referenced_at, length(data), substr(data, 1, 1)
+    FROM objects WHERE repository = $1 AND hash > $2 ORDER BY hash LIMIT $3";
+
+const SQLITE_DELETE: &str = "DELETE FROM objects WHERE repository = $1 AND hash = $2 AND referenced_at = $3";
+
+#[async_trait::async_trait]
+impl Sweep for SqliteStore {
+    async fn object_ages(
+        &self,
+        repository: &str,
+        after: Option<Hash>,
+        limit: u32,
+    ) -> Result<Vec<ObjectAge>, StoreError> {
+        let query = sqlx::query_as(SQLITE_AGES).bind(repository).bind(start(after)).bind(limit);
+        let rows: Vec<AgeTuple> = query.fetch_all(&self.readers).await?;
+        rows.into_iter().map(age).collect()
+    }
+
+    async fn delete_objects(&self, repository: &str, objects: &[ObjectAge]) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        // Short transactions, since there is one writer.
+        for chunk in objects.chunks(DELETE_CHUNK) {
+            let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+            for object in chunk {
+                let query = sqlx::query(SQLITE_DELETE).bind(repository).bind(object.hash.0.to_vec());
+                let done = query.bind(object.referenced_at_us).execute(&mut *transaction).await?;
+                deleted += done.rows_affected();
+            }
+            transaction.commit().await?;
+        }
+        Ok(deleted)
+    }
+}
+
+const POSTGRES_AGES: &str = "SELECT hash, referenced_at,
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - referenced_at,
+    length(data)::bigint, substr(data, 1, 1)
+    FROM objects WHERE repository = $1 AND hash > $2 ORDER BY hash LIMIT $3";
+
+const POSTGRES_DELETE: &str = "DELETE FROM objects o
+    USING unnest($2::bytea[], $3::bigint[]) AS old (hash, referenced_at)
+    WHERE o.repository = $1 AND o.hash = old.hash AND o.referenced_at = old.referenced_at";
+
+#[async_trait::async_trait]
+impl Sweep for PostgresStore {
+    async fn object_ages(
+        &self,
+        repository: &str,
+        after: Option<Hash>,
+        limit: u32,
+    ) -> Result<Vec<ObjectAge>, StoreError> {
+        let query = sqlx::query_as(POSTGRES_AGES).bind(repository).bind(start(after)).bind(i64::from(limit));
+        let rows: Vec<AgeTuple> = query.fetch_all(&self.pool).await?;
+        rows.into_iter().map(age).collect()
+    }
+
+    async fn delete_objects(&self, repository: &str, objects: &[ObjectAge]) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        for chunk in objects.chunks(DELETE_CHUNK) {
+            let hashes: Vec<Vec<u8>> = chunk.iter().map(|object| object.hash.0.to_vec()).collect();
+            let times: Vec<i64> = chunk.iter().map(|object| object.referenced_at_us).collect();
+            let query = sqlx::query(POSTGRES_DELETE).bind(repository).bind(hashes).bind(times);
+            deleted += query.execute(&self.pool).await?.rows_affected();
+        }
+        Ok(deleted)
+    }
+}

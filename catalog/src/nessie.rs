@@ -1,6 +1,6 @@
 //! Nessie REST v2 under `/nessie/{tenant}/api/v2`, so that Nessie's clients work with a tenant's repository as they are.
 //!
-//! Paths and bodies follow Nessie's OpenAPI. Filters (CEL) are refused until they are built.
+//! Paths, parameters and bodies follow Nessie's OpenAPI. Filters (CEL) are refused with an error that says so.
 
 mod call;
 mod commit;
@@ -10,6 +10,7 @@ mod entries;
 mod error;
 mod history;
 mod merge;
+mod recent;
 mod references;
 mod text;
 
@@ -44,6 +45,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/trees/{ref}/history/commit", post(commit::commit))
         .route("/trees/{ref}/history/merge", post(merge::merge))
         .route("/trees/{ref}/history/transplant", post(merge::transplant))
+        .route("/trees/{ref}/recent-changes", get(recent::changes))
         .route("/trees/{ref}/diff/{to}", get(diff::list));
     Router::new().nest("/nessie/{tenant}/api/v2", tenant).with_state(state)
 }

@@ -10,6 +10,7 @@ mod garbage;
 mod group;
 mod heads;
 mod history;
+mod inspect;
 mod key;
 mod merge;
 mod node;
@@ -38,6 +39,7 @@ pub(crate) use garbage::{Marks, Root, SAFETY_AGE};
 pub use merge::{Contested, MergeDetail, MergeMode, MergeRequest, MergeSource, Merged, Reconciled};
 pub use repository::{Repository, VersionStore};
 pub(crate) use stored::NO_ANCESTOR;
+pub(crate) use syntax::MAIN;
 
 /// 1 to 20 non-empty elements.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -88,6 +88,18 @@ impl Call {
         self.parameter(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// A parameter that is a number.
+    pub(super) fn number(&self, name: &str) -> Result<Option<usize>, CatalogError> {
+        let Some(given) = self.parameter(name) else { return Ok(None) };
+        let number = given.parse();
+        number.map(Some).map_err(|_| CatalogError::Invalid(format!("'{name}' is a number, not '{given}'")))
+    }
+
+    /// Whether more than the usual is asked for.
+    pub(super) fn fetches_all(&self) -> bool {
+        self.parameter("fetch").is_some_and(|fetch| fetch.eq_ignore_ascii_case("ALL"))
+    }
+
     /// How many items a page may have. Refuses filters on the way, which every list takes.
     pub(super) fn page_size(&self) -> Result<usize, CatalogError> {
         if self.parameter("filter").is_some() {
@@ -95,12 +107,8 @@ impl Call {
                 "filters are not supported: leave 'filter' out and filter the answer".into(),
             ));
         }
-        let Some(given) = self.parameter("max-records") else { return Ok(DEFAULT_PAGE) };
-        match given.parse::<usize>() {
-            Ok(0) => Ok(DEFAULT_PAGE),
-            Ok(size) => Ok(size.min(LARGEST_PAGE)),
-            Err(_) => Err(CatalogError::Invalid(format!("'max-records' is a number, not '{given}'"))),
-        }
+        let size = self.number("max-records")?.filter(|size| *size > 0);
+        Ok(size.map_or(DEFAULT_PAGE, |size| size.min(LARGEST_PAGE)))
     }
 }
 

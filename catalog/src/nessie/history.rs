@@ -29,8 +29,7 @@ pub(super) async fn log(call: Call) -> Result<Json<Value>, NessieError> {
         has_more = false;
     }
     let next = commits.last().and_then(|commit| commit.parents.first()).filter(|_| has_more);
-    let with_operations = call.parameter("fetch").is_some_and(|fetch| fetch.eq_ignore_ascii_case("ALL"));
-    let entries: Vec<LogEntry> = commits.iter().map(|commit| entry(commit, with_operations)).collect();
+    let entries: Vec<LogEntry> = commits.iter().map(|commit| entry(commit, call.fetches_all())).collect();
     Ok(Json(json!({"hasMore": has_more, "token": next.map(Hash::to_string), "logEntries": entries})))
 }
 

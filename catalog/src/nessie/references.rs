@@ -9,11 +9,11 @@ use super::{
     call::{self, Call},
     effective,
     error::NessieError,
-    reference_json,
+    reference_json, text,
 };
 use crate::{
     CatalogError,
-    version::{Hash, NamedRef, Repository},
+    version::{Hash, MAIN, NO_ANCESTOR, NamedRef, Repository},
 };
 
 /// The commit a reference is created at or assigned to: Nessie allows a name, a hash or both.
@@ -45,17 +45,51 @@ pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
         // Every repository has a main: this answers that there is no such tenant.
         repository.resolve("main").await?;
     }
-    let rest: Vec<&NamedRef> = all.iter().filter(|reference| reference.name.as_str() > after).collect();
-    let page: Vec<_> = rest.iter().take(limit).map(|reference| reference_json(reference)).collect();
-    let has_more = rest.len() > limit;
-    let token = has_more.then(|| page.last().map(|reference| reference.name().to_owned()));
-    Ok(Json(json!({"hasMore": has_more, "token": token, "references": page})))
+    let main = all.iter().find(|reference| reference.name == MAIN).map(|main| main.hash);
+    let (mut page, mut token) = (Vec::new(), None);
+    for reference in all.iter().filter(|reference| reference.name.as_str() > after) {
+        if page.len() == limit {
+            token = page.last().map(|last: &Value| last["name"].clone());
+            break;
+        }
+        let mut json = json!(reference_json(reference));
+        if call.fetches_all() {
+            json["metadata"] = metadata(&repository, reference, main).await?;
+        }
+        page.push(json);
+    }
+    Ok(Json(json!({"hasMore": token.is_some(), "token": token, "references": page})))
+}
+
+/// What `fetch=ALL` tells of a reference: its newest commit, and for a branch how it relates to the default one.
+async fn metadata(
+    repository: &Repository,
+    reference: &NamedRef,
+    main: Option<Hash>,
+) -> Result<Value, CatalogError> {
+    let mut metadata = json!({"numTotalCommits": repository.commit_count(reference.hash).await?});
+    if reference.hash != *NO_ANCESTOR {
+        metadata["commitMetaOfHEAD"] = json!(text::wire_meta(&repository.commit_at(reference.hash).await?));
+    }
+    if let Some(main) = main.filter(|_| !reference.tag && reference.name != MAIN) {
+        let relation = repository.relation(reference.hash, main).await?;
+        metadata["numCommitsAhead"] = json!(relation.ahead);
+        metadata["numCommitsBehind"] = json!(relation.behind);
+        metadata["commonAncestorHash"] = json!(relation.base.to_string());
+    }
+    Ok(metadata)
 }
 
 pub(super) async fn show(call: Call) -> Result<Json<Value>, NessieError> {
     let (repository, _) = call.repository(Role::Reader)?;
     let resolved = repository.resolve(call.path("ref")).await?;
-    Ok(Json(json!({"reference": effective(&resolved)})))
+    let mut json = json!(effective(&resolved));
+    if let (true, Some(reference)) = (call.fetches_all(), &resolved.reference) {
+        let main = repository.resolve(MAIN).await?.hash;
+        let meant = NamedRef { hash: resolved.hash, ..reference.clone() };
+        json["metadata"] = metadata(&repository, &meant, Some(main)).await?;
+    }
+    Ok(Json(json!({"reference": json})))
 }
 
 pub(super) async fn create(call: Call, bytes: Bytes) -> Result<Json<Value>, NessieError> {

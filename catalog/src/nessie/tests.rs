@@ -207,6 +207,60 @@ async fn lists_page_through_one_state_while_the_branch_moves() {
 }
 
 #[tokio::test]
+async fn references_tell_how_they_relate_to_main() {
+    let client = Client::open().await;
+    let base = client.commit("main", &["a"]).await;
+    client.post("/trees?name=dev&type=BRANCH", json!({"type": "BRANCH", "name": "main", "hash": base})).await;
+    client.post("/trees?name=v1&type=TAG", json!({"type": "BRANCH", "name": "main", "hash": base})).await;
+    client.commit("dev", &["b"]).await;
+    let head = client.commit("dev", &["c"]).await;
+    client.commit("main", &["d"]).await;
+
+    let all = client.get("/trees?fetch=ALL").await;
+    let of = |name: &str| {
+        let references = all["references"].as_array().unwrap();
+        references.iter().find(|reference| reference["name"] == name).unwrap()["metadata"].clone()
+    };
+    let dev = of("dev");
+    assert_eq!((&dev["numCommitsAhead"], &dev["numCommitsBehind"]), (&json!(2), &json!(1)));
+    assert_eq!((&dev["commonAncestorHash"], &dev["numTotalCommits"]), (&json!(base), &json!(3)));
+    assert_eq!(dev["commitMetaOfHEAD"]["hash"], json!(head));
+    assert_eq!((&of("main")["numTotalCommits"], &of("main")["numCommitsAhead"]), (&json!(2), &Value::Null));
+    assert_eq!((&of("v1")["numTotalCommits"], &of("v1")["commonAncestorHash"]), (&json!(1), &Value::Null));
+    assert_eq!(client.get("/trees/dev?fetch=ALL").await["reference"]["metadata"], dev);
+    assert_eq!(client.get("/trees/dev").await["reference"].get("metadata"), None);
+}
+
+#[tokio::test]
+async fn recent_changes_tell_where_a_reference_was() {
+    let client = Client::open().await;
+    let first = client.commit("main", &["a"]).await;
+    let second = client.commit("main", &["b"]).await;
+    for number in 0..5 {
+        client
+            .post(
+                &format!("/trees?name=b{number}&type=BRANCH"),
+                json!({"type": "BRANCH", "name": "main", "hash": first}),
+            )
+            .await;
+    }
+    let main = json!({"type": "BRANCH", "name": "main", "hash": first});
+    let (status, _) = client.send(Method::PUT, &format!("/trees/main@{second}"), Some(main)).await;
+    assert_eq!(status, StatusCode::OK);
+    let recent = client.get("/trees/main/recent-changes?commit-log=10").await;
+    let current = &recent["current"];
+    assert_eq!(
+        (&current["pointer"], &current["commitConsistency"]),
+        (&json!(first), &json!("COMMIT_CONSISTENT"))
+    );
+    assert_eq!(current["meta"]["hash"], json!(first));
+    assert_eq!(recent["previous"].as_array().unwrap().len(), 1);
+    assert_eq!(recent["previous"][0]["pointer"], json!(second));
+    assert_eq!(recent["commitLogConsistency"], "COMMIT_CONSISTENT");
+    assert_eq!(client.get("/trees/b1/recent-changes").await["commitLogConsistency"], "NOT_CHECKED");
+}
+
+#[tokio::test]
 async fn merges_answer_with_their_conflicts_by_key() {
     let client = Client::open().await;
     let base = client.commit("main", &["a"]).await;
@@ -259,6 +313,8 @@ async fn bad_requests_say_what_is_wrong() {
         (Method::GET, "/trees/main/contents/absent", None, 404, "CONTENT_NOT_FOUND"),
         (Method::GET, "/trees/main~x", None, 400, "BAD_REQUEST"),
         (Method::GET, "/trees?filter=true", None, 400, "BAD_REQUEST"),
+        (Method::GET, "/trees?max-records=many", None, 400, "BAD_REQUEST"),
+        (Method::GET, "/trees/absent/recent-changes", None, 404, "REFERENCE_NOT_FOUND"),
         (Method::POST, "/trees?name=a..b&type=BRANCH", Some(json!({"name": "main"})), 400, "BAD_REQUEST"),
         (Method::POST, commit, Some(json!({"operations": []})), 400, "BAD_REQUEST"),
         (Method::POST, commit, Some(absent), 409, "REFERENCE_CONFLICT"),

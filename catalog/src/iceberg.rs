@@ -10,6 +10,7 @@ mod config;
 mod content;
 mod create;
 mod error;
+mod functions;
 mod idempotency;
 mod load;
 mod names;
@@ -32,15 +33,15 @@ use axum::{
 
 use crate::management::AppState;
 
-pub(crate) use turns::Turns;
 pub(crate) use commit::POSITION_PREFIX;
 pub(crate) use content::Kind;
+pub(crate) use turns::Turns;
 
 /// Larger than any commit that makes sense.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// All endpoints, as `config` lists them: methods and paths of the specification.
-const ENDPOINTS: [&str; 25] = [
+const ENDPOINTS: [&str; 27] = [
     "GET /v1/{prefix}/namespaces",
     "POST /v1/{prefix}/namespaces",
     "GET /v1/{prefix}/namespaces/{namespace}",
@@ -56,6 +57,8 @@ const ENDPOINTS: [&str; 25] = [
     "HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister",
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics",
+    "GET /v1/{prefix}/namespaces/{namespace}/functions",
+    "GET /v1/{prefix}/namespaces/{namespace}/functions/{function}",
     "POST /v1/{prefix}/tables/rename",
     "POST /v1/{prefix}/transactions/commit",
     "GET /v1/{prefix}/namespaces/{namespace}/views",
@@ -86,6 +89,8 @@ pub(crate) fn router(state: AppState) -> Router {
         )
         .route(&at("/tables/{table}/unregister"), post(tables::unregister))
         .route(&at("/tables/{table}/metrics"), post(tables::report_metrics))
+        .route(&at("/functions"), get(functions::list))
+        .route(&at("/functions/{function}"), get(functions::load))
         .route("/iceberg/v1/{prefix}/tables/rename", post(rename::rename_table))
         .route("/iceberg/v1/{prefix}/transactions/commit", post(transaction::commit))
         .route(&at("/views"), get(views::list).post(views::create))

@@ -5,6 +5,43 @@ use serde_json::{Value, json};
 use super::harness::{Server, create, ident, new_table};
 
 #[tokio::test]
+async fn functions_are_listed_and_loaded() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let table = create(&client, "t").await;
+    // Any file of the tenant's will do: what is in it is the writer's business.
+    let location = table.metadata_location.unwrap();
+    let head = client.reference("main").await.unwrap().hash().to_owned();
+    let put = |name: &str, content: Value| json!({"type": "PUT", "key": {"elements": ["ns", name]}, "content": content});
+    let body = json!({"commitMeta": {"message": "functions"}, "operations": [
+        put("f", json!({"type": "UDF", "metadataLocation": location, "versionId": "1"})),
+        put("g", json!({"type": "UDF", "sqlText": "SELECT 1", "dialect": "spark"})),
+    ]});
+    let url = format!("{}/nessie/acme/api/v2/trees/main@{head}/history/commit", server.url);
+    let token = server.token(firn_auth::Role::Maintainer, &[]);
+    let committed = reqwest::Client::new().post(url).bearer_auth(token).json(&body).send().await.unwrap();
+    assert!(committed.status().is_success());
+
+    let get = async |path: &str| {
+        let answer = server.raw("GET", path).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let (_, list) = get("/namespaces/ns/functions").await;
+    assert_eq!(list["identifiers"], json!([["ns", "f"], ["ns", "g"]]));
+    let (_, function) = get("/namespaces/ns/functions/f").await;
+    assert_eq!((&function["metadata-location"], &function["metadata"]), (&json!(location), &table.metadata));
+    for (path, status, kind) in [
+        ("/namespaces/ns/functions/t", 404, "NoSuchFunctionException"),
+        ("/namespaces/none/functions/f", 404, "NoSuchNamespaceException"),
+        ("/namespaces/none/functions", 404, "NoSuchNamespaceException"),
+        ("/namespaces/ns/functions/g", 400, "BadRequestException"),
+    ] {
+        let (found, error) = get(path).await;
+        assert_eq!((found, error["error"]["type"].as_str()), (status, Some(kind)), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn odd_names_come_back_as_they_went() {
     let server = Server::start().await;
     let client = server.client().await;

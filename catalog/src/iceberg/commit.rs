@@ -171,10 +171,14 @@ async fn plan_create(
         return Err(taken(&ident, content));
     }
     let location = scope.state.storage.new_location(&scope.tenant, &ident.namespace, &ident.name);
-    let defaults = json!({"action": "set-properties", "updates": default_properties()});
-    let updates: Vec<_> = std::iter::once(defaults).chain(change.updates.iter().cloned()).collect();
+    let mut updates = change.updates.clone();
+    // After the client's updates, so that errors count those alone.
+    let missing: serde_json::Map<_, _> =
+        default_properties().into_iter().filter(|(name, _)| !sets_property(&updates, name)).collect();
+    if !missing.is_empty() {
+        updates.push(json!({"action": "set-properties", "updates": missing}));
+    }
     let uuid = Uuid::new_v4().to_string();
-    // Places in messages count the client's updates, not the one put before them.
     let document = apply_updates(None, &updates, &context(None, &location, &uuid))?;
     if let Some(document) = &document {
         check_positions(scope, &ident, None, document)?;
@@ -187,6 +191,14 @@ async fn plan_create(
 /// must not delete files that look unused.
 pub(super) fn default_properties() -> serde_json::Map<String, serde_json::Value> {
     [("gc.enabled".to_owned(), json!("false"))].into_iter().collect()
+}
+
+/// Whether a commit says what a property is to be, or that it is not to be.
+fn sets_property(updates: &[serde_json::Value], name: &str) -> bool {
+    updates.iter().any(|update| {
+        let removed = update["removals"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+        removed || update["updates"].get(name).is_some()
+    })
 }
 
 /// Time and defaults for applying updates.

@@ -39,6 +39,33 @@ async fn a_created_table_is_committed_to_and_loaded() {
 }
 
 #[tokio::test]
+async fn errors_of_a_create_count_the_clients_updates() {
+    let server = Server::start().await;
+    server.client().await;
+    let body = json!({
+        "requirements": [{"type": "assert-create"}],
+        "updates": [{"action": "assign-uuid", "uuid": uuid()}, {"action": "fly"}],
+    });
+    let answer = server.raw("POST", "/namespaces/ns/tables/t").json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("updates[1] (fly)"), "{text}");
+}
+
+#[tokio::test]
+async fn a_repeated_commit_is_answered_after_the_table_was_dropped() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let (change, key) = (append(&create(&client, "t").await, 7), uuid());
+    let committed = client.commit_table("main", &ident("t"), &change, &key).await.unwrap();
+    client.drop_table("main", &ident("t")).await.unwrap();
+    let again = client.commit_table("main", &ident("t"), &change, &key).await.unwrap();
+    assert_eq!(again.metadata_location, committed.metadata_location);
+    let other = client.commit_table("main", &ident("t"), &change, &uuid()).await.unwrap_err();
+    assert_eq!(other.kind, ClientErrorKind::NotFound);
+}
+
+#[tokio::test]
 async fn a_table_is_created_once() {
     let server = Server::start().await;
     let client = server.client().await;

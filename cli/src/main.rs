@@ -18,6 +18,7 @@ mod openapi;
 mod output;
 mod policy;
 mod references;
+mod revision;
 mod settings;
 mod simulate;
 mod sql;
@@ -70,10 +71,14 @@ enum Command {
     /// Create, list and delete tags
     #[command(subcommand)]
     Tag(references::ReferenceCommand),
-    /// Show the newest commits of a branch
+    /// Show the newest commits of a branch, or those of `A..B`
     Log(references::LogArgs),
     /// Show what differs between two references, `A..B`
     Diff(references::DiffArgs),
+    /// Show one commit and what it changed
+    Show(references::ShowArgs),
+    /// List tables, views and namespaces of a branch, tag or commit
+    Entries(references::EntriesArgs),
     /// Merge a branch into another
     Merge(references::MergeArgs),
     /// Suspend, resume, inspect and repeat the way from the log to bronze
@@ -131,6 +136,8 @@ fn run_client(command: Command) -> Result<()> {
             Command::Tag(command) => references::tag(&command).await,
             Command::Log(args) => references::log(&args).await,
             Command::Diff(args) => references::diff(&args).await,
+            Command::Show(args) => references::show(&args).await,
+            Command::Entries(args) => references::entries(&args).await,
             Command::Merge(args) => references::merge(&args).await,
             Command::Ingest(command) => ingest::run(&command).await,
             Command::Findings(command) => findings::run(&command).await,

@@ -1,9 +1,11 @@
-//! `firn branch`, `tag`, `log`, `diff` and `merge`: versions of the lake.
+//! `firn branch`, `tag`, `log`, `diff`, `show`, `entries` and `merge`: versions of the lake.
 
 use anyhow::{Context, Result};
-use firn_catalog_client::nessie::{ContentKey, DiffEntry, LogEntry, MergeRequest, Reference, TableMerge};
+use firn_catalog_client::nessie::{
+    ContentKey, DiffEntry, Entry, LogEntry, MergeRequest, Reference, TableMerge,
+};
 
-use crate::{connection::ConnectionArgs, failure::usage, output};
+use crate::{connection::ConnectionArgs, failure::usage, output, revision};
 
 /// Subcommands of `firn branch` and `firn tag`.
 #[derive(clap::Subcommand)]
@@ -21,7 +23,7 @@ pub(crate) enum ReferenceCommand {
 pub(crate) struct CreateArgs {
     /// Its name
     name: String,
-    /// Where it starts: a branch, tag, hash, or Nessie's syntax such as main*2026-11-22T10:00:00Z
+    /// Where it starts: a branch, tag, commit, or a revision such as main~2 or 'main@{yesterday}'
     #[arg(long, default_value = "main")]
     from: String,
     #[command(flatten)]
@@ -40,7 +42,7 @@ pub(crate) struct RemoveArgs {
 /// Arguments of `firn log`.
 #[derive(clap::Args)]
 pub(crate) struct LogArgs {
-    /// Branch, tag or hash
+    /// Branch, tag, commit or revision such as dev~2 or 'dev@{2 hours ago}'; main..dev for what dev has and main has not
     #[arg(default_value = "main")]
     reference: String,
     /// At most this many commits
@@ -56,9 +58,38 @@ pub(crate) struct LogArgs {
 /// Arguments of `firn diff`.
 #[derive(clap::Args)]
 pub(crate) struct DiffArgs {
-    /// Two references, as in main..dev
+    /// Two revisions, as in main..dev or dev~2..dev; an empty one is main
     range: String,
     /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// Arguments of `firn show`.
+#[derive(clap::Args)]
+pub(crate) struct ShowArgs {
+    /// Commit: a branch, tag, hash or revision such as dev~2 or 'dev@{yesterday}'
+    #[arg(default_value = "main")]
+    revision: String,
+    /// Print JSON, contents included
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// Arguments of `firn entries`.
+#[derive(clap::Args)]
+pub(crate) struct EntriesArgs {
+    /// Branch, tag, commit or revision such as dev~2 or 'dev@{yesterday}'
+    #[arg(default_value = "main")]
+    revision: String,
+    /// Only what lies in this namespace
+    #[arg(long, value_name = "NAMESPACE")]
+    prefix: Option<String>,
+    /// Print JSON, contents included
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -89,7 +120,8 @@ pub(crate) async fn branch(command: &ReferenceCommand) -> Result<()> {
         ReferenceCommand::Ls(connection) => list(connection, false).await,
         ReferenceCommand::Create(args) => {
             let client = args.connection.connect().await?.tenant_client()?;
-            print_created("branch", &client.create_branch(&args.name, &args.from).await?)
+            let from = revision::resolve(&client, &args.from).await?;
+            print_created("branch", &client.create_branch(&args.name, &from).await?)
         }
         ReferenceCommand::Rm(args) => remove(args).await,
     }
@@ -101,7 +133,8 @@ pub(crate) async fn tag(command: &ReferenceCommand) -> Result<()> {
         ReferenceCommand::Ls(connection) => list(connection, true).await,
         ReferenceCommand::Create(args) => {
             let client = args.connection.connect().await?.tenant_client()?;
-            print_created("tag", &client.create_tag(&args.name, &args.from).await?)
+            let from = revision::resolve(&client, &args.from).await?;
+            print_created("tag", &client.create_tag(&args.name, &from).await?)
         }
         ReferenceCommand::Rm(args) => remove(args).await,
     }
@@ -110,7 +143,15 @@ pub(crate) async fn tag(command: &ReferenceCommand) -> Result<()> {
 /// Runs `firn log`.
 pub(crate) async fn log(args: &LogArgs) -> Result<()> {
     let client = args.connection.connect().await?.tenant_client()?;
-    let entries = client.log(&args.reference, args.limit, args.json).await?;
+    let entries = match revision::range(&args.reference) {
+        Some((from, to)) => {
+            let (from, to) = (revision::resolve(&client, from).await?, revision::resolve(&client, to).await?);
+            revision::log_between(&client, &from, &to, args.limit, args.json).await?
+        }
+        None => {
+            client.log(&revision::resolve(&client, &args.reference).await?, args.limit, args.json).await?
+        }
+    };
     if args.json {
         return output::json(&entries);
     }
@@ -120,22 +161,62 @@ pub(crate) async fn log(args: &LogArgs) -> Result<()> {
 
 /// Runs `firn diff`.
 pub(crate) async fn diff(args: &DiffArgs) -> Result<()> {
-    let (from, to) =
-        args.range.split_once("..").filter(|(from, to)| !from.is_empty() && !to.is_empty()).ok_or_else(
-            || usage(format!("'{}' is no range: write two references, as in main..dev", args.range)),
-        )?;
+    let (from, to) = revision::range(&args.range).ok_or_else(|| {
+        usage(format!("'{}' is no range: write two revisions, as in main..dev", args.range))
+    })?;
     let client = args.connection.connect().await?.tenant_client()?;
-    let entries = client.diff(from, to).await?;
+    let (from, to) = (revision::resolve(&client, from).await?, revision::resolve(&client, to).await?);
+    let entries = client.diff(&from, &to).await?;
     if args.json {
         return output::json(&entries);
     }
     output::rows(&["change", "key"], entries.iter().map(diff_row).collect(), "no difference")
 }
 
+/// Runs `firn show`.
+pub(crate) async fn show(args: &ShowArgs) -> Result<()> {
+    let client = args.connection.connect().await?.tenant_client()?;
+    let revision = revision::resolve(&client, &args.revision).await?;
+    let commit = client.log(&revision, 1, true).await?.into_iter().next();
+    let commit = commit.with_context(|| format!("'{}' is before the first commit", args.revision))?;
+    if args.json {
+        return output::json(&commit);
+    }
+    let meta = &commit.commit_meta;
+    output::line(&format!("commit {}", meta.hash.as_deref().unwrap_or_default()))?;
+    if let [_, merged, ..] = meta.parent_commit_hashes.as_slice() {
+        output::line(&format!("merges {merged}"))?;
+    }
+    let author = meta.authors.first().or(meta.committer.as_ref());
+    output::line(&format!("author {}", output::plain(author.map_or("", String::as_str))))?;
+    output::line(&format!("time   {}", meta.commit_time.as_deref().map(to_seconds).unwrap_or_default()))?;
+    output::line("")?;
+    for line in meta.message.lines() {
+        output::line(&format!("    {}", output::plain(line)))?;
+    }
+    output::line("")?;
+    let operations = commit.operations.unwrap_or_default();
+    output::rows(&["change", "type", "key"], operations.iter().map(operation_row).collect(), "no changes")
+}
+
+/// Runs `firn entries`.
+pub(crate) async fn entries(args: &EntriesArgs) -> Result<()> {
+    let client = args.connection.connect().await?.tenant_client()?;
+    let revision = revision::resolve(&client, &args.revision).await?;
+    let key = |text: &String| ContentKey { elements: text.split('.').map(str::to_owned).collect() };
+    let prefix = args.prefix.as_ref().map(key);
+    let entries = client.entries(&revision, prefix.as_ref(), args.json).await?;
+    if args.json {
+        return output::json(&entries);
+    }
+    let row = |entry: &Entry| vec![kind(&entry.content_type), dotted(&entry.name)];
+    output::rows(&["type", "key"], entries.iter().map(row).collect(), "nothing there")
+}
+
 /// Runs `firn merge`.
 pub(crate) async fn merge(args: &MergeArgs) -> Result<()> {
     let client = args.connection.connect().await?.tenant_client()?;
-    let from = client.reference(&args.from).await?;
+    let from = client.reference(&revision::resolve(&client, &args.from).await?).await?;
     let request = MergeRequest {
         from_ref_name: from.name().to_owned(),
         from_hash: from.hash().to_owned(),
@@ -185,6 +266,19 @@ fn log_row(entry: &LogEntry) -> Vec<String> {
     vec![short(hash).to_owned(), to_seconds(time), author, message.to_owned()]
 }
 
+fn operation_row(operation: &serde_json::Value) -> Vec<String> {
+    let change = if operation["type"] == "PUT" { "put" } else { "removed" };
+    let elements = operation["key"]["elements"].as_array().into_iter().flatten();
+    let key: Vec<&str> = elements.filter_map(serde_json::Value::as_str).collect();
+    let content_type = operation["content"]["type"].as_str().map(kind).unwrap_or_default();
+    vec![change.to_owned(), content_type, key.join(".")]
+}
+
+/// Nessie's content type in plain words.
+fn kind(content_type: &str) -> String {
+    content_type.strip_prefix("ICEBERG_").unwrap_or(content_type).to_lowercase()
+}
+
 fn diff_row(entry: &DiffEntry) -> Vec<String> {
     let change = match (&entry.from, &entry.to) {
         (None, _) => "added",
@@ -227,6 +321,8 @@ mod tests {
     fn diff_names_the_change() {
         let key = ContentKey { elements: vec!["gold".into(), "t".into()] };
         let some = Some(serde_json::json!({}));
+        let put = serde_json::json!({"type": "PUT", "key": {"elements": ["gold", "t"]}, "content": {"type": "ICEBERG_TABLE"}});
+        assert_eq!(operation_row(&put), ["put", "table", "gold.t"]);
         let row = |from, to| diff_row(&DiffEntry { key: key.clone(), from, to });
         assert_eq!(row(None, some.clone()), ["added", "gold.t"]);
         assert_eq!(row(some.clone(), None), ["removed", "gold.t"]);

@@ -7,7 +7,11 @@ use axum::{
     http::{Request, header},
 };
 use firn_auth::{Claims, Role};
-use firn_catalog_client::{ClientErrorKind, SuspensionRequest, iceberg::TableIdent, nessie::MergeRequest};
+use firn_catalog_client::{
+    ClientErrorKind, SuspensionRequest,
+    iceberg::TableIdent,
+    nessie::{MergeRequest, TableMerge},
+};
 use firn_ingest::{PartitionOffset, ReplayFrom, ReplayRequest, ReplayStep, Standing};
 use firn_inventory::{LogPosition, QuarantineBuilder, Rejection, RejectionKind, tables::INVENTORY_TOPIC};
 use firn_runtime::StageState;
@@ -68,6 +72,7 @@ async fn merge(house: &House, name: &str) -> bool {
         message: None,
         commit_meta: None,
         dry_run: false,
+        table_merge: TableMerge::default(),
     };
     match client.merge("main", &request).await {
         Ok(merged) => merged.was_applied,

@@ -193,7 +193,10 @@ async fn a_clients_secret_gets_a_token_of_its_tenant_until_it_is_removed() {
     let answer: Value = ask(&client["client_id"], &client["client_secret"]).await.json().await.unwrap();
     let claims = server.key.verifier().verify(answer["access_token"].as_str().unwrap()).unwrap().claims;
     assert_eq!((claims.sub.as_str(), claims.scopes.as_slice()), ("acme/agent", &[Scope::InventoryWrite][..]));
-    assert_eq!(claims.tenants.clone().into_iter().collect::<Vec<_>>(), [("acme".parse().unwrap(), Role::Agent)]);
+    assert_eq!(
+        claims.tenants.clone().into_iter().collect::<Vec<_>>(),
+        [("acme".parse().unwrap(), Role::Agent)]
+    );
 
     let service = json!({"name": "forged", "role": "agent", "scopes": ["service:ingest"]});
     assert_eq!(admin(reqwest::Method::POST, "").json(&service).send().await.unwrap().status(), 403);

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::{CatalogClient, Path, TenantClient};
 use crate::{
-    ClientError, Event, GcRequest, GcRun, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate,
+    ClientError, Event, GcRequest, GcRun, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant,
+    TenantCreate,
 };
 
 #[derive(Deserialize)]

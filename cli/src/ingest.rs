@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use firn_catalog_client::SuspensionRequest;
-use firn_ingest::{PartitionStanding, Standing};
+use firn_ingest::{ForgetRequest, Forgotten, PartitionStanding, Standing};
 use firn_runtime::{StageState, StageStatus};
+use serde_json::json;
 
 use crate::{
     connection::{Connection, ConnectionArgs},
@@ -61,6 +62,9 @@ pub(crate) struct ResumeArgs {
 /// Arguments of `firn ingest positions`.
 #[derive(clap::Args)]
 pub(crate) struct PositionsArgs {
+    /// Forget the positions in a topic that was replaced: the present one is then read from its beginning
+    #[arg(long, value_name = "TOPIC-ID")]
+    forget: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -137,6 +141,14 @@ async fn is(connection: &Connection, tenant: &str, wanted: impl Fn(&StageStatus)
 async fn positions(args: &PositionsArgs) -> Result<()> {
     let connection = args.connection.connect().await?;
     let path = format!("/v1/tenants/{}/ingest/positions", connection.tenant);
+    if let Some(topic_id) = &args.forget {
+        let request = ForgetRequest { topic_id: topic_id.clone() };
+        let forgotten: Forgotten = connection.post(&format!("{path}/forget"), &json!(request)).await?;
+        let (tenant, partitions) = (&connection.tenant, forgotten.partitions);
+        return output::line(&format!(
+            "{tenant}: forgot the positions of {partitions} partitions in {topic_id}"
+        ));
+    }
     let standing: Standing = connection.get(&path).await?;
     if args.json {
         return output::json(&standing);

@@ -76,6 +76,11 @@ const ENDPOINTS: &[Endpoint] = &[
         "Where the tenant stands in the log, by partition",
     ),
     post(
+        "/v1/tenants/{tenant}/ingest/positions/forget",
+        "ingest",
+        "Forget the positions in a topic that was replaced; the present one is read from its beginning",
+    ),
+    post(
         "/v1/tenants/{tenant}/ingest/replay",
         "ingest",
         "One step of a replay; the answer says how to ask for the next",

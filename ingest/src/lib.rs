@@ -8,6 +8,7 @@ mod worker;
 
 pub use gateway::{Gateway, GatewayConfig};
 pub use worker::{
-    LeftRange, LogCursor, PartitionOffset, PartitionStanding, QuarantineCursor, ReplayFrom, ReplayRequest,
-    ReplayStep, Standing, Worker, WorkerConfig, WorkerError, ensure_inventory_topic,
+    ForgetRequest, Forgotten, LeftRange, LogCursor, PartitionOffset, PartitionStanding, QuarantineCursor,
+    ReplayFrom, ReplayRequest, ReplayStep, Standing, Worker, WorkerConfig, WorkerError,
+    ensure_inventory_topic,
 };

@@ -37,6 +37,7 @@ mod api;
 mod book;
 mod commit;
 mod directory;
+mod forget;
 mod positions;
 mod replay;
 mod report;
@@ -59,6 +60,7 @@ use tokio_util::sync::CancellationToken;
 
 use session::Session;
 
+pub use forget::{ForgetRequest, Forgotten};
 pub use replay::{
     LeftRange, LogCursor, PartitionOffset, QuarantineCursor, ReplayFrom, ReplayRequest, ReplayStep,
 };

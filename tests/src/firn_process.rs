@@ -172,6 +172,12 @@ impl FirnProcess {
         self.child.id()
     }
 
+    /// Sends a signal, such as STOP and CONT.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
     /// `kill -9`.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;

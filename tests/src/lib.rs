@@ -3,6 +3,7 @@
 //! Nothing here is mocked. A server that is not installed is an error that names the command to install it:
 //! `scripts/test-servers install`. Servers run on free ports in temporary folders and are stopped by process id.
 
+mod agent;
 mod cache;
 mod firn_process;
 mod kafka;
@@ -16,6 +17,7 @@ mod wait;
 
 use std::net::TcpListener;
 
+pub use agent::{agent, run_agent};
 pub use firn_process::{FirnProcess, firn, firn_binary, firn_command, firn_stdout};
 pub use kafka::Kafka;
 pub use opensearch::OpenSearch;

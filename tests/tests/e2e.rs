@@ -1,13 +1,19 @@
 //! The end-to-end suite: the built binary, used as its users use it. Each test has a server and a data directory of its own.
 
+#[path = "e2e/agents.rs"]
+mod agents;
 #[path = "e2e/clients.rs"]
 mod clients;
 #[path = "e2e/console.rs"]
 mod console;
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/faults.rs"]
+mod faults;
 #[path = "e2e/full_disk.rs"]
 mod full_disk;
+#[path = "e2e/ingest.rs"]
+mod ingest;
 #[path = "e2e/ledger.rs"]
 mod ledger;
 #[path = "e2e/main_job.rs"]

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use firn_auth::{Role, TenantName, Verifier};
 use firn_catalog_client::ClientErrorKind;
 use firn_runtime::http::{authorization, json_error};
+use serde::de::DeserializeOwned;
 
 use super::{
     Worker,
+    forget::{self, ForgetRequest},
     replay::{self, ReplayError, ReplayRequest},
     standing::{self, StandingError},
 };
@@ -27,6 +29,7 @@ struct ApiState {
 pub(super) fn router(worker: Worker, verifier: Verifier) -> Router {
     Router::new()
         .route("/v1/tenants/{tenant}/ingest/positions", get(positions))
+        .route("/v1/tenants/{tenant}/ingest/positions/forget", post(forget_positions))
         .route("/v1/tenants/{tenant}/ingest/replay", post(replay_step))
         .with_state(ApiState { worker, verifier })
 }
@@ -57,20 +60,39 @@ async fn replay_step(
     body: Bytes,
 ) -> Result<Response, Response> {
     let tenant = authorize(&state, &headers, &tenant, Role::Maintainer).map_err(|refusal| *refusal)?;
-    let request: ReplayRequest = serde_json::from_slice(&body).map_err(|error| {
+    let request: ReplayRequest = parse(&body)?;
+    let step = replay::step(&state.worker, tenant.as_str(), request).await;
+    step.map(|step| Json(step).into_response()).map_err(|error| refused(&tenant, &error))
+}
+
+async fn forget_positions(
+    State(state): State<ApiState>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Response> {
+    let tenant = authorize(&state, &headers, &tenant, Role::Maintainer).map_err(|refusal| *refusal)?;
+    let request: ForgetRequest = parse(&body)?;
+    let forgotten = forget::forget(&state.worker, tenant.as_str(), &request).await;
+    forgotten.map(|forgotten| Json(forgotten).into_response()).map_err(|error| refused(&tenant, &error))
+}
+
+#[allow(clippy::result_large_err, reason = "the refusal is the answer")]
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
+    serde_json::from_slice(body).map_err(|error| {
         let message = format!("the request is not as documented: {error}");
         json_error(StatusCode::BAD_REQUEST, "BadRequest", message)
-    })?;
-    let step = replay::step(&state.worker, tenant.as_str(), request).await;
-    step.map(|step| Json(step).into_response()).map_err(|error| {
-        let (status, kind) = match &error {
-            ReplayError::Refused(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
-            ReplayError::Later(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
-            ReplayError::Broken(_) => (StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntity"),
-        };
-        tracing::warn!(%tenant, %error, "replay step refused");
-        json_error(status, kind, error.to_string())
     })
+}
+
+fn refused(tenant: &TenantName, error: &ReplayError) -> Response {
+    let (status, kind) = match error {
+        ReplayError::Refused(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+        ReplayError::Later(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        ReplayError::Broken(_) => (StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntity"),
+    };
+    tracing::warn!(%tenant, %error, "refused");
+    json_error(status, kind, error.to_string())
 }
 
 /// The tenant, if the caller has the role there. What a token does not reach is refused alike, whether it exists or not.

@@ -18,8 +18,8 @@ pub(super) enum PositionsError {
     Damaged { key: String, value: String },
     #[error(
         "bronze.inventory was filled from topic {} and the topic is now {now}: it was recreated, and where to go on can't \
-         be guessed. If the old topic's records are all in, remove the properties {PREFIX}{}.*; then the new topic is \
-         read from its beginning",
+         be guessed. If the old topic's records are all in, run 'firn ingest positions --forget {}'; then the new topic \
+         is read from its beginning",
         .before.join(", "), .before.first().map_or("", String::as_str)
     )]
     Recreated { before: Vec<String>, now: String },
@@ -55,6 +55,12 @@ pub(super) fn read(
     Ok(positions)
 }
 
+/// The keys of all positions in a topic.
+pub(super) fn keys_in(properties: &BTreeMap<String, String>, topic_id: &str) -> Vec<String> {
+    let prefix = format!("{PREFIX}{topic_id}.");
+    properties.keys().filter(|key| key.starts_with(&prefix)).cloned().collect()
+}
+
 /// Positions as properties.
 pub(super) fn properties(positions: &Positions, topic_id: &str) -> BTreeMap<String, String> {
     positions
@@ -83,7 +89,7 @@ mod tests {
     fn positions_in_another_topic_only_are_an_error_that_names_the_way_out() {
         let old = properties(&Positions::from([(0, 7)]), "old");
         let error = read(&old, "new").unwrap_err();
-        assert!(error.to_string().contains("remove the properties firn.position.old.*"), "{error}");
+        assert!(error.to_string().contains("'firn ingest positions --forget old'"), "{error}");
         let mut both = old;
         both.extend(properties(&Positions::from([(0, 1)]), "new"));
         assert_eq!(read(&both, "new"), Ok(Positions::from([(0, 1)])));

@@ -62,7 +62,7 @@ async fn recreated_topic_stops_its_tenant_alone_until_a_person_decides() {
     house.await_rows("other", 9, 0).await;
     house.until("acme is stopped", async || house.status("acme").state == StageState::Failing).await;
     let message = house.status("acme").message;
-    assert!(message.contains("it was recreated") && message.contains("remove the properties"), "{message}");
+    assert!(message.contains("it was recreated") && message.contains("positions --forget"), "{message}");
     assert_eq!(house.places("acme", "inventory").await.len(), 1);
 
     set_positions(&house, "0000-other-topic", &own).await;

@@ -1,0 +1,149 @@
+//! Real inventory agents against the gateway, with credentials of clients that may do nothing else.
+
+use std::{path::Path, process::Output};
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use firn_tests::{FirnProcess, agent, run_agent};
+use serde_json::{Value, json};
+
+use crate::main_job::DEADLINE;
+
+/// Id and secret of a client.
+struct Client {
+    id: String,
+    secret: String,
+}
+
+/// Makes a client of the tenant `default` that may only upload, for one host if one is given.
+async fn client(firn: &FirnProcess, name: &str, host: Option<&str>) -> Result<Client> {
+    let url = format!("{}/v1/tenants/default/clients", firn.url());
+    let body = json!({"name": name, "role": "agent", "scopes": ["inventory:write"], "host": host});
+    let request = reqwest::Client::new().post(url).bearer_auth(&firn.env["FIRN_TOKEN"]).json(&body);
+    let answer: Value = request.send().await?.error_for_status()?.json().await?;
+    let text = |key: &str| answer[key].as_str().map(str::to_owned).with_context(|| format!("no {key}"));
+    Ok(Client { id: text("client_id")?, secret: text("client_secret")? })
+}
+
+/// The machine's own name, as the kernel knows it.
+fn hostname() -> Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned())
+}
+
+async fn fusioninventory(firn: &FirnProcess, dir: &Path, client: &Client) -> Result<Output> {
+    let config = dir.join("agent.cfg");
+    let text = format!(
+        "server = {}/v1/tenants/default/agents/ocs\nuser = {}\npassword = {}\ntag = berlin\n",
+        firn.url(),
+        client.id,
+        client.secret
+    );
+    std::fs::write(&config, text)?;
+    let mut command = agent("fusioninventory-agent")?;
+    command.arg(format!("--conf-file={}", config.display()));
+    command.args(["--tasks=inventory", "--force", "--logger=stderr", "--debug"]);
+    run_agent(command).await
+}
+
+async fn ocsinventory(firn: &FirnProcess, dir: &Path, client: &Client) -> Result<Output> {
+    let mut command = agent("ocsinventory-agent")?;
+    // This agent wants user and password in base64, and sends its credentials only to a realm of this name.
+    command.args(["--nolocal", "--realm", "firn", "--ssl=0", "--debug", "--nosoftware"]);
+    command.arg("--server").arg(format!("{}/v1/tenants/default/agents/ocs", firn.url()));
+    command
+        .arg("--user")
+        .arg(STANDARD.encode(&client.id))
+        .arg("--password")
+        .arg(STANDARD.encode(&client.secret));
+    command.arg("--basevardir").arg(dir.join("ocs"));
+    run_agent(command).await
+}
+
+/// The only row of a source, once it is there.
+async fn row(firn: &FirnProcess, source: &str, agent: &str) -> Result<Value> {
+    let query = format!(
+        "select host_id, hostname, os_type, os_name, cpu_count, memory_total_bytes, disk_total_bytes, agent_name, \
+         organization_id, cardinality(software) as packages, extra from bronze.inventory where source = '{source}'"
+    );
+    let mut rows = Vec::new();
+    let what = format!("{source} is in bronze");
+    let arrived = firn.eventually(&what, DEADLINE, |firn| {
+        rows = firn.sql(&query).unwrap_or_default();
+        Ok(!rows.is_empty())
+    });
+    arrived.await.with_context(|| format!("the agent said {agent}"))?;
+    ensure!(rows.len() == 1, "{rows:?}");
+    let row = rows.remove(0);
+    ensure!(row["hostname"] == hostname()?.as_str(), "{row}");
+    ensure!(row["os_type"] == "linux" && !row["os_name"].as_str().unwrap_or_default().is_empty(), "{row}");
+    let cpus = std::thread::available_parallelism()?.get();
+    ensure!(row["cpu_count"].as_u64().is_some_and(|count| count >= cpus as u64), "{row}");
+    ensure!(row["memory_total_bytes"].as_i64().is_some_and(|bytes| bytes > 100_000_000), "{row}");
+    Ok(row)
+}
+
+fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fusioninventory_agent_s_inventory_reaches_bronze_for_its_own_host_alone() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    let any = client(&firn, "any", None).await?;
+    let output = fusioninventory(&firn, dir.path(), &any).await?;
+    let row = row(&firn, "fusioninventory", &said(&output)).await?;
+    ensure!(row["agent_name"] == "FusionInventory-Agent" && row["organization_id"] == "berlin", "{row}");
+    ensure!(row["packages"].as_i64().is_some_and(|packages| packages > 20), "{row}");
+    ensure!(row["disk_total_bytes"].as_i64().is_some_and(|bytes| bytes > 0), "{row}");
+    let extra = row["extra"].as_str().unwrap_or_default();
+    ensure!(extra.contains("CONTROLLERS") || extra.contains("NETWORKS"), "{extra}");
+    ensure!(!extra.contains("PROCESSES") && !extra.contains("ENVS"), "command lines and variables stay out");
+
+    let host = row["host_id"].as_str().context("no host_id")?;
+    let other = client(&firn, "other", Some("another-host")).await?;
+    let output = fusioninventory(&firn, dir.path(), &other).await?;
+    // So the agent calls whatever is refused once it has said who it is.
+    ensure!(said(&output).contains("wrong credentials"), "{}", said(&output));
+    let wrong = Client { id: any.id.clone(), secret: "wrong".to_owned() };
+    let output = fusioninventory(&firn, dir.path(), &wrong).await?;
+    ensure!(said(&output).contains("wrong credentials"), "{}", said(&output));
+    let own = client(&firn, "own", Some(host)).await?;
+    let output = fusioninventory(&firn, dir.path(), &own).await?;
+    let count = "select count(*) from bronze.inventory";
+    let twice =
+        firn.eventually("the bound client's is the second", DEADLINE, |firn| Ok(firn.count(count)? == 2));
+    twice.await.with_context(|| said(&output))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ocs_agent_s_inventory_reaches_bronze() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    let client = client(&firn, "agent", None).await?;
+    let output = ocsinventory(&firn, dir.path(), &client).await?;
+    let row = row(&firn, "ocs", &said(&output)).await?;
+    ensure!(row["agent_name"] == "OCS-NG_unified_unix_agent", "{row}");
+    ensure!(row["disk_total_bytes"].as_i64().is_some_and(|bytes| bytes > 0), "{row}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facter_s_facts_reach_bronze() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    let client = client(&firn, "agent", None).await?;
+    let mut command = agent("facter")?;
+    command.arg("--json");
+    let facts = run_agent(command).await?;
+    // Its exit status also says that some fact could not be found, which is so in many containers.
+    serde_json::from_slice::<Value>(&facts.stdout).with_context(|| said(&facts))?;
+    let url = format!("{}/v1/tenants/default/inventory?format=facter", firn.url());
+    let request = reqwest::Client::new().post(url).basic_auth(&client.id, Some(&client.secret));
+    let answer = request.header("content-type", "application/json").body(facts.stdout).send().await?;
+    ensure!(answer.status() == 202, "{}", answer.text().await?);
+    let row = row(&firn, "facter", "").await?;
+    ensure!(row["agent_name"] == "facter", "{row}");
+    ensure!(row["extra"].as_str().unwrap_or_default().contains("facterversion"), "{row}");
+    Ok(())
+}

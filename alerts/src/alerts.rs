@@ -16,7 +16,7 @@ use crate::{
     api::{self, ApiState},
     index::FindingsIndex,
     rules::RuleBook,
-    sink::Sink,
+    sink::{Destination, Search, Sink, SinkError, Webhook, WebhookFormat},
     worker::{STAGE, Worker},
 };
 
@@ -29,8 +29,14 @@ pub struct AlertsConfig {
     pub instance: String,
     /// How often tenants' rules are looked after. Default 2 seconds.
     pub rules_interval: Duration,
+    /// A host that was silent for so long is retired, and its findings are over; never, if `None`. Default 90 days.
+    pub retire_after: Option<Duration>,
     /// Elasticsearch or OpenSearch; no sink without it. User and password may stand in the URL.
     pub elasticsearch_url: Option<Url>,
+    /// Each transition is posted there; no webhook without it.
+    pub webhook_url: Option<Url>,
+    /// What is posted.
+    pub webhook_format: WebhookFormat,
 }
 
 impl Default for AlertsConfig {
@@ -39,7 +45,10 @@ impl Default for AlertsConfig {
             partitions: 8,
             instance: "0".to_owned(),
             rules_interval: Duration::from_secs(2),
+            retire_after: Some(Duration::from_secs(90 * 24 * 3_600)),
             elasticsearch_url: None,
+            webhook_url: None,
+            webhook_format: WebhookFormat::default(),
         }
     }
 }
@@ -100,7 +109,20 @@ impl Alerts {
     }
 
     async fn deliver(&self, stop: &CancellationToken) {
-        let Some(url) = self.worker.config.elasticsearch_url.clone() else { return };
-        Sink::new(url, Arc::clone(&self.worker.log), self.worker.board.clone()).run(stop).await;
+        let config = &self.worker.config;
+        let search = config.elasticsearch_url.as_ref().map(|url| Ok(Box::new(Search::new(url)?) as _));
+        let webhook = config.webhook_url.clone();
+        let webhook = webhook.map(|url| Ok(Box::new(Webhook::new(url, config.webhook_format)?) as _));
+        tokio::join!(self.sink(search, stop), self.sink(webhook, stop));
+    }
+
+    async fn sink(&self, to: Option<Result<Box<dyn Destination>, SinkError>>, stop: &CancellationToken) {
+        match to {
+            None => {}
+            Some(Ok(to)) => {
+                Sink::new(to, Arc::clone(&self.worker.log), self.worker.board.clone()).run(stop).await;
+            }
+            Some(Err(error)) => tracing::error!(%error, "findings can't be delivered: correct the setting"),
+        }
     }
 }

@@ -26,6 +26,7 @@ use serde_json::json;
 
 use crate::{
     engine::CommandRecord,
+    host::HostKey,
     index::{Filter, FindingPlace, FindingsIndex},
     rules::RuleBook,
 };
@@ -33,6 +34,7 @@ use crate::{
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 const MAX_NOTE_CHARS: usize = 2_000;
+const MAX_ASSIGNEE_CHARS: usize = 200;
 /// The longest snooze, a year: longer ones are exceptions, and belong into the rule.
 const MAX_SNOOZE_S: i64 = 366 * 24 * 3_600;
 
@@ -52,6 +54,8 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/tenants/{tenant}/findings/{id}/acknowledge", post(acknowledge))
         .route("/v1/tenants/{tenant}/findings/{id}/snooze", post(snooze))
         .route("/v1/tenants/{tenant}/findings/{id}/comment", post(comment))
+        .route("/v1/tenants/{tenant}/findings/{id}/assign", post(assign))
+        .route("/v1/tenants/{tenant}/hosts/{host}/retire", post(retire))
         .with_state(state)
 }
 
@@ -119,7 +123,7 @@ fn not_found(tenant: &str, id: &str) -> Refused {
     refuse(StatusCode::NOT_FOUND, "NotFound", message)
 }
 
-/// Body of acknowledge and comment.
+/// Body of acknowledge, comment and retire.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoteBody {
@@ -191,6 +195,52 @@ async fn snooze(
     command(&state, &headers, &tenant, &id, Command::Snooze { until_us }, body.note).await
 }
 
+/// Body of assign: to somebody, or to nobody if `to` is null.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AssignBody {
+    to: Option<String>,
+    #[serde(default)]
+    note: String,
+}
+
+async fn assign(
+    State(state): State<ApiState>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Json<AssignBody>, JsonRejection>,
+) -> Result<Response, Refused> {
+    let Json(AssignBody { to, note }) = body.map_err(|rejection| bad_body(&rejection))?;
+    let fits = |name: &String| !name.trim().is_empty() && name.chars().count() <= MAX_ASSIGNEE_CHARS;
+    if to.as_ref().is_some_and(|name| !fits(name)) {
+        let message = format!("'to' is a name of 1 to {MAX_ASSIGNEE_CHARS} characters, or null for nobody");
+        return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable", message));
+    }
+    command(&state, &headers, &tenant, &id, Command::Assign { to }, note).await
+}
+
+/// Ends all findings of a host that is gone for good. Whether it is known is the partition's owner to see: a host without
+/// findings is in no index.
+async fn retire(
+    State(state): State<ApiState>,
+    Path((tenant, host_id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Option<Json<NoteBody>>,
+) -> Result<Response, Refused> {
+    let principal = allow(&state, &headers, &tenant, Role::Maintainer)?;
+    let note = body.map(|Json(body)| body.note).unwrap_or_default();
+    check_note(&note)?;
+    let record = CommandRecord {
+        rule_id: String::new(),
+        command: Command::Retire,
+        by: principal.name().to_owned(),
+        note,
+        at_us: Utc::now().timestamp_micros(),
+    };
+    let subject = json!({ "host": host_id });
+    append(&state, HostKey { tenant, host_id }, None, &record, subject).await
+}
+
 fn bad_body(rejection: &JsonRejection) -> Refused {
     refuse(StatusCode::BAD_REQUEST, "BadRequest", rejection.body_text())
 }
@@ -205,33 +255,52 @@ async fn command(
     note: String,
 ) -> Result<Response, Refused> {
     let principal = allow(state, headers, tenant, Role::Maintainer)?;
-    if note.chars().count() > MAX_NOTE_CHARS {
-        let message = format!("'note' is longer than {MAX_NOTE_CHARS} characters");
-        return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable", message));
-    }
+    check_note(&note)?;
     let place = state.index.place(tenant, id).ok_or_else(|| not_found(tenant, id))?;
     if command != Command::Comment && !place.status.is_live() {
-        let message =
-            format!("finding '{id}' is {}: there is nothing to acknowledge or snooze", place.status.as_str());
+        let message = format!(
+            "finding '{id}' is {}: there is nothing to acknowledge, snooze or assign",
+            place.status.as_str()
+        );
         return Err(refuse(StatusCode::CONFLICT, "Conflict", message));
     }
     let at_us = Utc::now().timestamp_micros();
     let FindingPlace { key, rule_id, partition, .. } = place;
     let record = CommandRecord { rule_id, command, by: principal.name().to_owned(), note, at_us };
-    let value = serde_json::to_vec(&record)
+    append(state, key, Some(partition), &record, json!({ "finding": id })).await
+}
+
+fn check_note(note: &str) -> Result<(), Refused> {
+    if note.chars().count() <= MAX_NOTE_CHARS {
+        return Ok(());
+    }
+    let message = format!("'note' is longer than {MAX_NOTE_CHARS} characters");
+    Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable", message))
+}
+
+/// Appends a command and answers once it is durable. Without a partition the key decides, as it does for inventories.
+async fn append(
+    state: &ApiState,
+    key: HostKey,
+    partition: Option<i32>,
+    record: &CommandRecord,
+    mut subject: serde_json::Value,
+) -> Result<Response, Refused> {
+    let value = serde_json::to_vec(record)
         .map_err(|error| refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()))?;
     let record = ProduceRecord {
         topic: ALERTS_COMMANDS_TOPIC.to_owned(),
         key: Some(key.to_bytes()),
-        partition: Some(partition),
+        partition,
         value: Some(value.into()),
         headers: vec![(TENANT_HEADER.to_owned(), key.tenant.clone().into_bytes().into())],
     };
     match state.log.append(vec![record]).await.into_iter().next() {
-        Some(Ok((_, offset))) => {
-            let body =
-                json!({ "finding": id, "status": "accepted", "partition": partition, "offset": offset });
-            Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+        Some(Ok((place, offset))) => {
+            subject["status"] = "accepted".into();
+            subject["partition"] = place.partition.into();
+            subject["offset"] = offset.into();
+            Ok((StatusCode::ACCEPTED, Json(subject)).into_response())
         }
         Some(Err(error)) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", error.to_string())),
         None => {

@@ -4,18 +4,30 @@
 //! format 1: u8 format, varint epoch, order (2 zigzag varints, varint, varint), text hostname, text organization,
 //!           varint count, then per finding: varint length, and in it
 //!           text rule, u8 status, zigzag since, varint version, option zigzag breach_since, option zigzag snoozed_until,
-//!           option text evidence
+//!           option text evidence, option text assignee
+//!           then sections to the end: u8 tag, varint length, and in it
+//!           1: zigzag largest receipt time (absent: that of the order)
+//!           2: varint count, then per rule with windows: varint length, and in it
+//!              text rule, varint revision, varint windows in breach, option zigzag closed, varint aggregates, varint windows,
+//!              then per window: zigzag start, then per aggregate: varint count, zigzag sum, zigzag min, zigzag max
+//!           3: (empty) the host is retired
 //! text: varint length + 1 (0: absent), bytes.  option: u8 0 or 1, value.
 //! ```
 //!
-//! Fields are only ever added at the end of a finding or of the record, and readers skip what they don't know: an older
-//! version reads a newer one's state during a rolling upgrade. A change that breaks this takes another format byte.
+//! Fields are only ever added at the end of a finding, or as sections at the end of the record, and readers skip what they
+//! don't know: an older version reads a newer one's state during a rolling upgrade, and a newer one what has less. A change
+//! that breaks this takes another format byte, which older versions refuse with a clear error.
 
-use firn_policy::FindingStatus;
+use std::collections::BTreeMap;
+
+use firn_policy::{FindingStatus, Tally, WindowState};
 
 use crate::host::{HostFinding, HostState};
 
 const FORMAT: u8 = 1;
+const RECEIVED: u8 = 1;
+const WINDOWS: u8 = 2;
+const RETIRED: u8 = 3;
 const STATUSES: [FindingStatus; 6] = [
     FindingStatus::Compliant,
     FindingStatus::Pending,
@@ -42,6 +54,50 @@ pub(crate) fn encode(state: &HostState) -> Vec<u8> {
         put_varint(&mut out, packed.len() as u64);
         out.extend_from_slice(&packed);
     }
+    if state.received_us != state.order.1 {
+        let mut received = Vec::new();
+        put_signed(&mut received, state.received_us);
+        put_section(&mut out, RECEIVED, &received);
+    }
+    if !state.windows.is_empty() {
+        put_section(&mut out, WINDOWS, &encode_windows(&state.windows));
+    }
+    if state.retired {
+        put_section(&mut out, RETIRED, &[]);
+    }
+    out
+}
+
+fn put_section(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    out.push(tag);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn encode_windows(windows: &BTreeMap<String, WindowState>) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, windows.len() as u64);
+    for (rule_id, state) in windows {
+        let mut packed = Vec::new();
+        put_text(&mut packed, Some(rule_id));
+        put_varint(&mut packed, state.revision);
+        put_varint(&mut packed, state.in_breach.into());
+        put_option(&mut packed, state.closed_us);
+        let aggregates = state.open.values().next().map_or(0, Vec::len);
+        put_varint(&mut packed, aggregates as u64);
+        put_varint(&mut packed, state.open.len() as u64);
+        for (start_us, tallies) in &state.open {
+            put_signed(&mut packed, *start_us);
+            for tally in tallies {
+                put_varint(&mut packed, tally.count);
+                put_signed(&mut packed, tally.sum);
+                put_signed(&mut packed, tally.min);
+                put_signed(&mut packed, tally.max);
+            }
+        }
+        put_varint(&mut out, packed.len() as u64);
+        out.extend_from_slice(&packed);
+    }
     out
 }
 
@@ -55,6 +111,7 @@ fn encode_finding(finding: &HostFinding) -> Vec<u8> {
     put_option(&mut out, finding.breach_since_us);
     put_option(&mut out, finding.snoozed_until_us);
     put_text(&mut out, finding.evidence.as_deref());
+    put_text(&mut out, finding.assignee.as_deref());
     out
 }
 
@@ -76,7 +133,50 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<HostState, String> {
         let length = input.length()?;
         findings.push(decode_finding(input.take(length)?)?);
     }
-    Ok(HostState { epoch, order, hostname, organization_id, findings })
+    let mut state = HostState {
+        epoch,
+        order,
+        hostname,
+        organization_id,
+        findings,
+        received_us: order.1,
+        ..HostState::default()
+    };
+    while !input.rest.is_empty() {
+        let (tag, length) = (input.byte()?, input.length()?);
+        let mut section = Input { rest: input.take(length)? };
+        match tag {
+            RECEIVED => state.received_us = section.signed()?,
+            WINDOWS => state.windows = decode_windows(&mut section)?,
+            RETIRED => state.retired = true,
+            _ => {}
+        }
+    }
+    Ok(state)
+}
+
+fn decode_windows(input: &mut Input<'_>) -> Result<BTreeMap<String, WindowState>, String> {
+    let mut windows = BTreeMap::new();
+    for _ in 0..input.varint()? {
+        let length = input.length()?;
+        let mut packed = Input { rest: input.take(length)? };
+        let rule_id = packed.text()?.ok_or("a rule's windows have no rule")?;
+        let revision = packed.varint()?;
+        let in_breach = u32::try_from(packed.varint()?).unwrap_or(u32::MAX);
+        let closed_us = packed.option()?;
+        let (aggregates, count) = (packed.varint()?, packed.varint()?);
+        let mut open = BTreeMap::new();
+        for _ in 0..count {
+            let (start_us, mut tallies) = (packed.signed()?, Vec::new());
+            for _ in 0..aggregates {
+                let (count, sum) = (packed.varint()?, packed.signed()?);
+                tallies.push(Tally { count, sum, min: packed.signed()?, max: packed.signed()? });
+            }
+            open.insert(start_us, tallies);
+        }
+        windows.insert(rule_id, WindowState { revision, in_breach, closed_us, open });
+    }
+    Ok(windows)
 }
 
 fn decode_finding(bytes: &[u8]) -> Result<HostFinding, String> {
@@ -93,6 +193,8 @@ fn decode_finding(bytes: &[u8]) -> Result<HostFinding, String> {
         breach_since_us: input.option()?,
         snoozed_until_us: input.option()?,
         evidence: input.text()?,
+        // Findings from before there were assignees end here.
+        assignee: if input.rest.is_empty() { None } else { input.text()? },
     })
 }
 
@@ -178,40 +280,59 @@ impl<'a> Input<'a> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use proptest::{collection::vec, option, prelude::*, sample::select};
+    use proptest::{
+        collection::{btree_map, vec},
+        option,
+        prelude::*,
+        sample::select,
+    };
 
     use super::*;
 
     fn finding() -> impl Strategy<Value = HostFinding> {
         (
             ("[a-z0-9-]{1,20}", select(STATUSES.to_vec()), any::<i64>(), any::<u64>()),
-            (option::of(any::<i64>()), option::of(any::<i64>()), option::of("\\PC{0,40}")),
+            (
+                option::of(any::<i64>()),
+                option::of(any::<i64>()),
+                option::of("\\PC{0,40}"),
+                option::of("[a-z]{1,9}"),
+            ),
         )
-            .prop_map(
-                |((rule_id, status, since_us, version), (breach_since_us, snoozed_until_us, evidence))| {
-                    HostFinding {
-                        rule_id,
-                        status,
-                        since_us,
-                        breach_since_us,
-                        version,
-                        snoozed_until_us,
-                        evidence,
-                    }
-                },
-            )
+            .prop_map(|((rule_id, status, since_us, version), rest)| {
+                let (breach_since_us, snoozed_until_us, evidence, assignee) = rest;
+                HostFinding {
+                    rule_id,
+                    status,
+                    since_us,
+                    breach_since_us,
+                    version,
+                    snoozed_until_us,
+                    evidence,
+                    assignee,
+                }
+            })
+    }
+
+    /// Windows of a rule with two aggregates.
+    fn windows() -> impl Strategy<Value = WindowState> {
+        let tally = (any::<u64>(), any::<i64>(), any::<i64>(), any::<i64>())
+            .prop_map(|(count, sum, min, max)| Tally { count, sum, min, max });
+        let open = btree_map(any::<i64>(), vec(tally, 2..=2), 0..4);
+        (any::<u64>(), any::<u32>(), option::of(any::<i64>()), open).prop_map(
+            |(revision, in_breach, closed_us, open)| WindowState { revision, in_breach, closed_us, open },
+        )
     }
 
     fn state() -> impl Strategy<Value = HostState> {
         let order = (any::<i64>(), any::<i64>(), any::<i32>(), any::<i64>());
-        (any::<u64>(), order, option::of("\\PC{0,20}"), option::of("\\PC{0,20}"), vec(finding(), 0..14))
-            .prop_map(|(epoch, order, hostname, organization_id, findings)| HostState {
-                epoch,
-                order,
-                hostname,
-                organization_id,
-                findings,
-            })
+        let names = (option::of("\\PC{0,20}"), option::of("\\PC{0,20}"));
+        let newer = (any::<i64>(), btree_map("[a-z]{1,9}", windows(), 0..3), any::<bool>());
+        (any::<u64>(), order, names, vec(finding(), 0..14), newer).prop_map(
+            |(epoch, order, (hostname, organization_id), findings, (received_us, windows, retired))| {
+                HostState { epoch, order, hostname, organization_id, findings, received_us, windows, retired }
+            },
+        )
     }
 
     proptest! {
@@ -221,16 +342,20 @@ mod tests {
         }
 
         #[test]
-        fn fields_of_a_newer_version_are_skipped(state in state(), newer in vec(any::<u8>(), 0..9)) {
+        fn sections_of_a_newer_version_are_skipped(state in state(), tag in 4_u8.., newer in vec(any::<u8>(), 0..9)) {
             let mut bytes = encode(&state);
-            bytes.extend(newer);
+            put_section(&mut bytes, tag, &newer);
             prop_assert_eq!(decode(&bytes).unwrap(), state);
         }
 
         #[test]
         fn cut_or_broken_state_is_an_error_and_no_panic(state in state(), cut in any::<prop::sample::Index>()) {
-            let bytes = encode(&state);
+            // A cut right before a section leaves a record without it, which is well-formed.
+            let plain = HostState { received_us: state.order.1, windows: BTreeMap::new(), retired: false, ..state.clone() };
+            let bytes = encode(&plain);
             prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
+            let bytes = encode(&state);
+            let _ = decode(&bytes[..cut.index(bytes.len())]);
         }
 
         #[test]
@@ -242,9 +367,26 @@ mod tests {
     #[test]
     fn a_host_in_order_takes_few_bytes() {
         let order = (1_795_000_000_000_000, 1_795_000_000_000_000, 7, 123_456_789);
-        let state =
-            HostState { epoch: 1, order, hostname: Some("pc-123".to_owned()), ..HostState::default() };
+        let state = HostState {
+            epoch: 1,
+            order,
+            hostname: Some("pc-123".to_owned()),
+            received_us: order.1,
+            ..HostState::default()
+        };
         assert!(encode(&state).len() < 40, "{}", encode(&state).len());
+    }
+
+    /// Written by version 0.1.0 before there were assignees, windows and retirement.
+    #[test]
+    fn state_of_the_first_version_is_read() {
+        let old = [1, 1, 20, 30, 2, 8, 3, b'p', b'c', 0, 1, 11, 4, b'e', b'n', b'c', 2, 20, 1, 1, 20, 0, 0];
+        let state = decode(&old).unwrap();
+        assert_eq!((state.order, state.hostname.as_deref()), ((10, 15, 1, 4), Some("pc")));
+        let finding = &state.findings[0];
+        assert_eq!((finding.rule_id.as_str(), finding.status), ("enc", FindingStatus::Open));
+        assert_eq!((finding.since_us, finding.breach_since_us, &finding.assignee), (10, Some(10), &None));
+        assert_eq!((state.received_us, state.retired, state.windows.len()), (15, false, 0));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! A [`Step`] is computed from the engine without changing it, written to the log by the worker, and only then
 //! [`accepted`](Engine::accept). One step handles, per partition and in this order: what rule changes ended, records in
-//! their order, commands in theirs, and what time alone opens.
+//! their order, commands in theirs, and what time alone brings: the end of a grace, a snooze or a window, silence, retirement.
 
 mod apply;
 mod judge;
 mod partition;
+mod review;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,6 +23,8 @@ use crate::{
     rules::TenantRules,
 };
 use partition::Partition;
+pub(crate) use review::Devices;
+use review::Review;
 
 /// Hosts that rule changes or time may touch in one step and partition; the rest follows in the next.
 const MAX_HOSTS_PER_SWEEP: usize = 2_000;
@@ -37,6 +40,8 @@ pub(crate) struct Batch {
     pub(crate) rules: HashMap<String, Arc<TenantRules>>,
     /// Wall clock of partitions that are read to their end, microseconds since the epoch.
     pub(crate) clock_us: BTreeMap<i32, i64>,
+    /// Hosts to be judged again, by their newest record.
+    pub(crate) devices: Option<Devices>,
     /// Id of the inventory topic.
     pub(crate) topic_id: String,
 }
@@ -63,6 +68,8 @@ pub(crate) struct Step {
     pub(crate) rule_errors: BTreeMap<(String, String), String>,
     /// Records whose key, header or payload made no sense. Ingest quarantines the same ones.
     pub(crate) unreadable: u64,
+    /// Hosts that were judged again.
+    pub(crate) reviewed: u64,
     /// Whether another step has work to do without new records.
     pub(crate) more: bool,
 }
@@ -73,7 +80,7 @@ pub(crate) struct PartitionStep {
     pub(crate) changed: HashMap<HostKey, HostState>,
     pub(crate) transitions: Vec<TransitionRecord>,
     /// Tenants whose present rules the partition follows from now on, with their fingerprint.
-    adopted: BTreeMap<String, u64>,
+    pub(crate) adopted: BTreeMap<String, u64>,
     time_us: i64,
 }
 
@@ -83,6 +90,8 @@ pub(crate) struct Counts {
     pub(crate) records: u64,
     /// Older than one already judged.
     pub(crate) dropped: u64,
+    /// Samples that came after all their windows had closed.
+    pub(crate) late: u64,
     pub(crate) transitions: u64,
     /// Largest receipt time, microseconds since the epoch.
     pub(crate) received_at_us: i64,
@@ -92,6 +101,7 @@ impl Counts {
     pub(crate) fn add(&mut self, other: &Self) {
         self.records += other.records;
         self.dropped += other.dropped;
+        self.late += other.late;
         self.transitions += other.transitions;
         self.received_at_us = self.received_at_us.max(other.received_at_us);
     }
@@ -101,12 +111,19 @@ impl Counts {
 #[derive(Default)]
 pub(crate) struct Engine {
     partitions: BTreeMap<i32, Partition>,
+    /// A host that was silent for so many microseconds is retired; never, if absent.
+    retire_after_us: Option<i64>,
 }
 
 impl Engine {
+    /// Owns nothing yet.
+    pub(crate) fn new(retire_after_us: Option<i64>) -> Self {
+        Self { partitions: BTreeMap::new(), retire_after_us }
+    }
+
     /// Takes a partition with the states read back from the log.
     pub(crate) fn assign(&mut self, partition: i32, hosts: HashMap<HostKey, HostState>) {
-        self.partitions.insert(partition, Partition::new(hosts));
+        self.partitions.insert(partition, Partition::new(hosts, self.retire_after_us));
     }
 
     /// Gives a partition up.
@@ -131,9 +148,13 @@ impl Engine {
     pub(crate) fn process(&self, batch: &Batch) -> Step {
         let mut step = Step::default();
         let judged = judge::judge(batch, &mut step);
+        let review = Review::of(batch);
         for (number, partition) in &self.partitions {
             let mut work = apply::Work::new(partition, *number, batch);
             work.adopt_rules(MAX_HOSTS_PER_SWEEP);
+            if let Some(review) = &review {
+                work.review(review);
+            }
             for record in judged.of(*number) {
                 work.record(record, judged.tenant(record));
             }
@@ -153,6 +174,12 @@ impl Engine {
                 partition.accept(part, rules);
             }
         }
+    }
+
+    /// Hosts of a tenant that are not retired.
+    pub(crate) fn hosts(&self, tenant: &str) -> u64 {
+        let hosts = self.partitions.values().flat_map(|partition| partition.hosts_of(tenant));
+        hosts.filter(|(_, host)| !host.retired).count() as u64
     }
 
     /// A host's state.

@@ -1,8 +1,14 @@
 //! What is known of one host: its place in the log and its findings.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use firn_inventory::{parse_record_key, record_key};
-use firn_policy::{FindingState, FindingStatus};
+use firn_policy::{FindingState, FindingStatus, Standing, WindowState};
+
+/// Event time, received_at, partition, offset: of two records of a host the one with the larger order is the newer.
+pub(crate) use firn_policy::Order;
+
 /// A host of a tenant: the key of records in all topics of this worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HostKey {
@@ -22,9 +28,6 @@ impl HostKey {
     }
 }
 
-/// Event time, received_at, partition, offset: of two records of a host the one with the larger order is the newer.
-pub(crate) type Order = (i64, i64, i32, i64);
-
 /// State of one host, one record of the state topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostState {
@@ -36,6 +39,12 @@ pub(crate) struct HostState {
     pub(crate) organization_id: Option<String>,
     /// Invariant: sorted by rule, one entry per rule; rules that were always complied with have none.
     pub(crate) findings: Vec<HostFinding>,
+    /// Largest receipt time of its records, those that were dropped included: absence is counted from it.
+    pub(crate) received_us: i64,
+    /// Windows of rules that have any, by rule.
+    pub(crate) windows: BTreeMap<String, WindowState>,
+    /// Gone for good, as far as anyone knows; a record brings it back. Its findings keep their versions.
+    pub(crate) retired: bool,
 }
 
 /// State of one finding.
@@ -49,9 +58,38 @@ pub(crate) struct HostFinding {
     pub(crate) snoozed_until_us: Option<i64>,
     /// The values that began the present breach, as JSON text: a grace that ends has no record at hand to take them from.
     pub(crate) evidence: Option<String>,
+    pub(crate) assignee: Option<String>,
 }
 
 impl HostState {
+    /// How a rule stands here.
+    pub(crate) fn standing(&self, rule_id: &str) -> Standing {
+        let finding = self.finding(rule_id);
+        Standing {
+            finding: finding.map(|finding| finding.state(self.order)),
+            evidence: finding.and_then(|finding| finding.evidence.clone()),
+            window: self.windows.get(rule_id).cloned(),
+            received_us: (!self.retired).then_some(self.received_us),
+        }
+    }
+
+    /// Whether anything is kept of a rule.
+    pub(crate) fn knows(&self, rule_id: &str) -> bool {
+        self.finding(rule_id).is_some() || self.windows.contains_key(rule_id)
+    }
+
+    /// Keeps how a rule stands.
+    pub(crate) fn put(&mut self, rule_id: &str, standing: Standing) {
+        match standing.finding {
+            Some(finding) => self.keep(rule_id, &finding, standing.evidence),
+            None => self.findings.retain(|finding| finding.rule_id != rule_id),
+        }
+        match standing.window {
+            Some(window) => _ = self.windows.insert(rule_id.to_owned(), window),
+            None => _ = self.windows.remove(rule_id),
+        }
+    }
+
     pub(crate) fn finding(&self, rule_id: &str) -> Option<&HostFinding> {
         let at = self.findings.binary_search_by(|finding| finding.rule_id.as_str().cmp(rule_id)).ok()?;
         self.findings.get(at)
@@ -60,7 +98,7 @@ impl HostState {
     /// Keeps a finding's new state, unless there is nothing to remember of it.
     pub(crate) fn keep(&mut self, rule_id: &str, state: &FindingState, evidence: Option<String>) {
         let place = self.findings.binary_search_by(|finding| finding.rule_id.as_str().cmp(rule_id));
-        if state.status == FindingStatus::Compliant && state.version == 0 {
+        if !state.is_worth_keeping() {
             if let Ok(at) = place {
                 self.findings.remove(at);
             }
@@ -74,6 +112,7 @@ impl HostState {
             version: state.version,
             snoozed_until_us: state.snoozed_until_us,
             evidence: state.breach_since_us.and(evidence),
+            assignee: state.assignee.clone(),
         };
         match place {
             Ok(at) => self.findings[at] = finding,
@@ -91,6 +130,7 @@ impl HostFinding {
             last_order,
             version: self.version,
             snoozed_until_us: self.snoozed_until_us,
+            assignee: self.assignee.clone(),
         }
     }
 }

@@ -42,6 +42,9 @@ pub struct Finding {
     pub breach_since: Option<String>,
     /// Quiet until, RFC 3339.
     pub snoozed_until: Option<String>,
+    /// Whose it is.
+    #[serde(default)]
+    pub assignee: Option<String>,
     /// Number of transitions so far.
     pub version: u64,
     /// The values that began the present breach.
@@ -225,6 +228,7 @@ fn show(tenant: &str, host_id: &str, host: &HostState, finding: &HostFinding, bo
         since: rfc3339(finding.since_us),
         breach_since: finding.breach_since_us.map(rfc3339),
         snoozed_until: finding.snoozed_until_us.map(rfc3339),
+        assignee: finding.assignee.clone(),
         version: finding.version,
         evidence: finding
             .evidence

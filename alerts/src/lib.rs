@@ -17,6 +17,7 @@
 mod alerts;
 mod api;
 mod codec;
+mod dashboards;
 mod engine;
 mod error;
 mod host;
@@ -26,5 +27,7 @@ mod sink;
 mod worker;
 
 pub use alerts::{Alerts, AlertsConfig};
+pub use dashboards::dashboards;
 pub use error::AlertsError;
 pub use index::{Finding, FindingsPage};
+pub use sink::{Reindex, WebhookFormat};

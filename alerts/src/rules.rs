@@ -8,26 +8,31 @@ use std::{
 };
 
 use arrow::record_batch::RecordBatch;
-use datafusion::prelude::SessionContext;
+use datafusion::{error::DataFusionError, prelude::SessionContext};
 use firn_catalog_client::{CatalogClient, ClientErrorKind, TenantClient, iceberg::TableIdent};
-use firn_inventory::{bronze_schema, tables::POLICY_RULES};
+use firn_inventory::{
+    bronze_schema,
+    tables::{POLICY_RULES, SILVER_DEVICE},
+};
 use firn_policy::{
-    CompiledRule, Policy, PolicyError, Severity, compile, rules_from_batches, rules_schema, rules_to_batch,
-    shipped,
+    CompiledRule, Policy, PolicyError, RULES_SEEDED_PROPERTY as SEEDED, Severity, compile,
+    rules_from_batches, rules_schema, rules_to_batch, shipped,
 };
 use firn_table::{
     DataFileWriter, FileIo, NewTable, Operation, Table, TableError, TableErrorKind, TableOperation,
     TableScan, Transaction, WriteOptions, ensure_table,
 };
+use futures::StreamExt;
+use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::AlertsError;
 
-/// Property of `policies.rules` that says that the shipped rules were put in: once, by one worker, and never again after
-/// somebody removed them.
-const SEEDED: &str = "firn.rules-seeded";
 /// Where rules are read from.
 const REFERENCE: &str = "main";
+/// What a review needs of `silver.device` beside the rules' columns.
+const DEVICE_COLUMNS: [&str; 6] =
+    ["host_id", "os_type", "event_time", "received_at", "log_partition", "log_offset"];
 
 /// What findings are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +148,47 @@ impl RuleBook {
             Err(AlertsError::Rules { source, .. }) if source.kind == TableErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads the tenant's `silver.device` into `rows`, as far as its rules read it; nothing if it is not there yet.
+    pub(crate) async fn devices(&self, tenant: &str, rows: Sender<Result<RecordBatch, AlertsError>>) {
+        if let Err(source) = self.read_devices(tenant, &rows).await
+            && source.kind != TableErrorKind::NotFound
+        {
+            _ = rows.send(Err(AlertsError::rules(tenant, "applied to known hosts")(source))).await;
+        }
+    }
+
+    async fn read_devices(
+        &self,
+        tenant: &str,
+        rows: &Sender<Result<RecordBatch, AlertsError>>,
+    ) -> Result<(), TableError> {
+        let Some(rules) = self.cached(tenant) else { return Ok(()) };
+        let (namespace, name) = SILVER_DEVICE;
+        let ident = TableIdent::new(namespace, name);
+        let client = self.catalog.tenant(tenant);
+        let table = Table::load(&client, &self.file_io, REFERENCE, &ident).await?;
+        if table.current_snapshot().is_none() {
+            return Ok(());
+        }
+        let wanted = rules.rules.iter().flat_map(|rule| rule.columns.iter().map(String::as_str));
+        let wanted: BTreeSet<&str> = wanted.chain(DEVICE_COLUMNS).collect();
+        let scan = TableScan::new(&table, None).await?;
+        let read = async {
+            let frame = SessionContext::new().read_table(Arc::new(scan))?;
+            let has = |name: &&str| frame.schema().as_arrow().field_with_name(name).is_ok();
+            let columns: Vec<&str> = wanted.into_iter().filter(has).collect();
+            let mut stream = frame.select_columns(&columns)?.execute_stream().await?;
+            while let Some(batch) = stream.next().await {
+                // The other end has gone: the rules changed again, or the partitions went to another.
+                if rows.send(Ok(batch?)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        read.await.map_err(|error| failed_read(&table, error))
     }
 
     /// Looks for changes of all tenants' rules every `interval`, until `shutdown`. Also makes the table of new tenants.
@@ -282,11 +328,15 @@ async fn rows(table: &Table) -> Result<Vec<RecordBatch>, TableError> {
     }
     let scan = TableScan::new(table, None).await?;
     let read = async { SessionContext::new().read_table(Arc::new(scan))?.collect().await };
-    read.await.map_err(|error| TableError {
+    read.await.map_err(|error| failed_read(table, error))
+}
+
+fn failed_read(table: &Table, error: DataFusionError) -> TableError {
+    TableError {
         kind: TableErrorKind::Storage,
         context: format!("reading {}", table.ident()),
         source: Some(Box::new(error)),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! From the topic `compliance` into Elasticsearch or OpenSearch.
+//! From the topic `compliance` to others: Elasticsearch or OpenSearch, and webhooks.
 //!
 //! # Delivery
 //! At least once from the log, exactly once in effect: the state of a finding is a document with the finding's id and its
@@ -11,33 +11,28 @@
 mod bulk;
 mod document;
 mod outcome;
+mod search;
 mod template;
+mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use elasticsearch::{
-    Elasticsearch,
-    auth::Credentials,
-    http::transport::{SingleNodeConnectionPool, TransportBuilder},
-};
+use async_trait::async_trait;
 use firn_inventory::tables::COMPLIANCE_TOPIC;
 use firn_runtime::{StageState, StatusBoard, retry::Backoff};
 use firn_stream::{
     Consumer, Event, Log, ProduceRecord, Record, StreamError, SubscribeOptions, TopicPartition, TopicSpec,
 };
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
-use bulk::send;
-use document::Document;
-use outcome::Rejected;
+pub(crate) use document::{STATE_ALIAS, TRANSITIONS_PREFIX};
+pub use search::Reindex;
+pub(crate) use search::Search;
+pub(crate) use webhook::Webhook;
+pub use webhook::WebhookFormat;
 
-/// Group of the sinks.
-pub(crate) const GROUP: &str = "firn-elasticsearch";
 /// What the server can't take, with the reason in the header `firn-reason`.
 pub(crate) const DEAD_LETTER_TOPIC: &str = "compliance-dead-letter";
-/// This stage on the status board.
-const STAGE: &str = "elasticsearch";
 const MAX_RECORDS: usize = 1_000;
 const POLL: Duration = Duration::from_millis(500);
 /// How long one request may take.
@@ -47,16 +42,39 @@ const RETRIES: Backoff =
 
 /// Why records could not be delivered now.
 #[derive(Debug, thiserror::Error)]
-enum SinkError {
+pub(crate) enum SinkError {
     #[error("{0}")]
     Server(String),
     #[error("{0}")]
     Log(#[from] StreamError),
 }
 
+/// Where transitions go. Repeating a delivery must do no harm.
+#[async_trait]
+pub(crate) trait Destination: Send + Sync {
+    /// The stage on the status board; the group of its sinks is this behind `firn-`.
+    fn stage(&self) -> &'static str;
+
+    /// Makes sure that it is there and can take transitions.
+    async fn prepare(&self) -> Result<(), SinkError>;
+
+    /// Delivers records of one partition in order. An error means that none was taken and that it should be left alone for
+    /// a while.
+    async fn deliver(&self, records: &[Record]) -> Result<Delivered, SinkError>;
+}
+
+/// What a delivery came to.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    /// So many of the first records are done; the rest is to be delivered again.
+    done: usize,
+    /// What can never be delivered, by the record's place, and why.
+    rejected: BTreeMap<usize, String>,
+}
+
 /// The sink.
 pub(crate) struct Sink {
-    url: Url,
+    to: Box<dyn Destination>,
     log: Arc<dyn Log>,
     board: StatusBoard,
 }
@@ -69,8 +87,8 @@ struct Totals {
 }
 
 impl Sink {
-    pub(crate) fn new(url: Url, log: Arc<dyn Log>, board: StatusBoard) -> Self {
-        Self { url, log, board }
+    pub(crate) fn new(to: Box<dyn Destination>, log: Arc<dyn Log>, board: StatusBoard) -> Self {
+        Self { to, log, board }
     }
 
     /// Delivers until `stop`. Never fails: what is wrong shows on the status board and is tried again.
@@ -82,7 +100,7 @@ impl Sink {
             failures += 1;
             let delay = RETRIES.delay(failures);
             tracing::warn!(%error, failures, ?delay, "findings could not be delivered; trying again");
-            self.board.update(STAGE, "*", |status| {
+            self.board.update(self.to.stage(), "*", |status| {
                 status.state = StageState::Failing;
                 status.message =
                     format!("{error}; nothing is lost, trying again in {} s", delay.as_secs().max(1));
@@ -101,34 +119,19 @@ impl Sink {
         totals: &mut Totals,
         failures: &mut u32,
     ) -> Result<(), SinkError> {
-        let client = self.client()?;
-        template::prepare(&client).await?;
+        self.to.prepare().await?;
         let mut consumer = self.join().await?;
         let result = loop {
             if stop.is_cancelled() {
                 break Ok(());
             }
-            match self.turn(&client, consumer.as_mut(), totals).await {
+            match self.turn(consumer.as_mut(), totals).await {
                 Ok(()) => *failures = 0,
                 Err(error) => break Err(error),
             }
         };
         consumer.close().await;
         result
-    }
-
-    fn client(&self) -> Result<Elasticsearch, SinkError> {
-        let mut url = self.url.clone();
-        let credentials =
-            url.password().map(|password| Credentials::Basic(url.username().to_owned(), password.to_owned()));
-        // Errors and logs show the URL: without what it keeps secret.
-        let plain = url.set_username("").and_then(|()| url.set_password(None));
-        plain.map_err(|()| SinkError::Server(format!("'{url}' is no HTTP URL")))?;
-        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(REQUEST_TIMEOUT);
-        if let Some(credentials) = credentials {
-            builder = builder.auth(credentials);
-        }
-        Ok(Elasticsearch::new(builder.build().map_err(|error| SinkError::Server(error.to_string()))?))
     }
 
     async fn join(&self) -> Result<Box<dyn Consumer>, SinkError> {
@@ -144,7 +147,7 @@ impl Sink {
             }
         }
         let options = SubscribeOptions {
-            group: GROUP.to_owned(),
+            group: format!("firn-{}", self.to.stage()),
             topics: vec![COMPLIANCE_TOPIC.to_owned()],
             instance_id: None,
             from_beginning: true,
@@ -153,12 +156,7 @@ impl Sink {
     }
 
     /// Takes what is there, delivers it, commits.
-    async fn turn(
-        &self,
-        client: &Elasticsearch,
-        consumer: &mut dyn Consumer,
-        totals: &mut Totals,
-    ) -> Result<(), SinkError> {
+    async fn turn(&self, consumer: &mut dyn Consumer, totals: &mut Totals) -> Result<(), SinkError> {
         let (partition, records) = match consumer.poll(MAX_RECORDS, POLL).await? {
             Some(Event::Records(partition, records)) => (partition, records),
             Some(Event::Assigned(_) | Event::Revoked(_)) => return Ok(()),
@@ -167,13 +165,16 @@ impl Sink {
                 return Ok(());
             }
         };
-        let Some(next) = records.last().map(|record| record.offset + 1) else { return Ok(()) };
-        let rejected = deliver(client, &records).await?;
-        totals.delivered += (records.len() - rejected.len()) as u64;
+        let Delivered { done, rejected } = self.to.deliver(&records).await?;
+        let Some(last) = done.checked_sub(1).and_then(|last| records.get(last)) else { return Ok(()) };
+        totals.delivered += (done - rejected.len()) as u64;
         totals.dead += rejected.len() as u64;
         self.bury(&partition, &records, rejected).await?;
-        consumer.commit(&[(partition, next)]).await?;
-        self.tell(totals, records.last());
+        consumer.commit(&[(partition.clone(), last.offset + 1)]).await?;
+        self.tell(totals, Some(last));
+        if let Some(rest) = records.get(done) {
+            consumer.seek(&partition, rest.offset).await?;
+        }
         Ok(())
     }
 
@@ -210,7 +211,7 @@ impl Sink {
     }
 
     fn tell(&self, totals: &Totals, newest: Option<&Record>) {
-        self.board.update(STAGE, "*", |status| {
+        self.board.update(self.to.stage(), "*", |status| {
             status.state = StageState::Running;
             status.message.clear();
             if let Some(record) = newest {
@@ -220,26 +221,6 @@ impl Sink {
             status.totals.insert("dead_letters".to_owned(), totals.dead);
         });
     }
-}
-
-/// Delivers all records, trying again those that the server had no room for. Answers what can never be delivered, by the
-/// record's place; an error means that the server should be left alone for a while.
-async fn deliver(client: &Elasticsearch, records: &[Record]) -> Result<BTreeMap<usize, String>, SinkError> {
-    let mut rejected = BTreeMap::new();
-    let mut documents: Vec<Document> = Vec::new();
-    for (at, record) in records.iter().enumerate() {
-        match document::of(at, record) {
-            Ok(two) => documents.extend(two),
-            Err(reason) => {
-                rejected.insert(at, reason);
-            }
-        }
-    }
-    let outcome = send(client, &documents).await?;
-    for Rejected { at, reason } in outcome {
-        rejected.insert(at, reason);
-    }
-    Ok(rejected)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Doing: reads records and commands, lets the engine decide, writes what it decided in one transaction, restores state.
 
 mod restore;
+mod reviews;
 mod session;
 mod topics;
 

@@ -1,4 +1,5 @@
-//! From the log into each tenant's bronze tables, exactly once.
+//! From the log into each tenant's tables, exactly once: inventories into bronze, transitions of findings into
+//! `gold.transitions`. What follows says it of inventories; a feed differs in names and in how a record becomes a row.
 //!
 //! # Why each record is in bronze or quarantine once
 //!
@@ -37,6 +38,7 @@ mod api;
 mod book;
 mod commit;
 mod directory;
+mod feed;
 mod forget;
 mod positions;
 mod replay;
@@ -58,6 +60,7 @@ use firn_stream::{Log, StreamError, SubscribeOptions, Topic, TopicSpec};
 use firn_table::{FileIo, WriteOptions};
 use tokio_util::sync::CancellationToken;
 
+use feed::Feed;
 use session::Session;
 
 pub use forget::{ForgetRequest, Forgotten};
@@ -66,7 +69,7 @@ pub use replay::{
 };
 pub use standing::{PartitionStanding, Standing};
 
-/// Consumer group of all ingest workers.
+/// Consumer group of all workers that take inventories.
 const GROUP: &str = "firn-ingest";
 
 /// Where the records of the log go.
@@ -125,11 +128,13 @@ pub enum WorkerError {
     Log(#[from] StreamError),
     /// Records that were never taken are gone from the log, or the group's offset lies beyond its end.
     #[error(
-        "{topic}/{partition}: group {GROUP} is at offset {committed}, but the log holds {start} to {end}: records were \
+        "{topic}/{partition}: group {group} is at offset {committed}, but the log holds {start} to {end}: records were \
          dropped before they were taken, or the log was replaced; restore the log, or set the group's offset to \
          {start} to accept the loss"
     )]
     OutsideOfLog {
+        /// The workers' group.
+        group: &'static str,
         /// Topic.
         topic: String,
         /// Partition.
@@ -156,6 +161,7 @@ pub enum WorkerError {
 /// Takes records from the log into bronze. Cheap to clone; each running one is a member of the group.
 #[derive(Clone)]
 pub struct Worker {
+    feed: &'static Feed,
     config: WorkerConfig,
     log: Arc<dyn Log>,
     catalog: CatalogClient,
@@ -164,7 +170,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker. `catalog` needs an operator's token with the ingest scope, since only it may write positions.
+    /// A worker that takes inventories into bronze. `catalog` needs an operator's token with the ingest scope, since only it
+    /// may write positions.
     #[must_use]
     pub fn new(
         config: WorkerConfig,
@@ -173,7 +180,13 @@ impl Worker {
         file_io: FileIo,
         board: StatusBoard,
     ) -> Self {
-        Self { config, log, catalog, file_io, board }
+        Self { feed: &feed::INVENTORY, config, log, catalog, file_io, board }
+    }
+
+    /// The same for transitions of findings, from the topic `compliance` into `gold.transitions`.
+    #[must_use]
+    pub fn of_transitions(self) -> Self {
+        Self { feed: &feed::TRANSITIONS, ..self }
     }
 
     /// `/v1/tenants/{tenant}/ingest/…`: positions and replays. Any worker answers for all partitions.
@@ -186,11 +199,11 @@ impl Worker {
     /// # Errors
     /// What only a person can mend, or a restart: see [`WorkerError`]. Failures of one tenant don't end the worker.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), WorkerError> {
-        let topic = ensure_inventory_topic(self.log.as_ref()).await?;
+        let topic = self.ensure_topic().await?;
         let mut consumer = self
             .log
             .subscribe(SubscribeOptions {
-                group: GROUP.to_owned(),
+                group: self.feed.group.to_owned(),
                 topics: vec![topic.name.clone()],
                 instance_id: self.config.instance_id.clone(),
                 from_beginning: true,
@@ -201,6 +214,19 @@ impl Worker {
         session.drain(consumer.as_mut()).await;
         consumer.close().await;
         ended
+    }
+
+    /// The topic `compliance` has as many partitions as `inventory`: alerts have one owner per host.
+    async fn ensure_topic(&self) -> Result<Topic, StreamError> {
+        let inventory = ensure_inventory_topic(self.log.as_ref()).await?;
+        if self.feed.topic == inventory.name {
+            return Ok(inventory);
+        }
+        if let Some(topic) = self.log.topic(self.feed.topic).await? {
+            return Ok(topic);
+        }
+        let (name, partitions) = (self.feed.topic.to_owned(), inventory.partitions);
+        self.log.ensure_topic(&TopicSpec { name, partitions, compacted: false, retention: None }).await
     }
 }
 

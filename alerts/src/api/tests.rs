@@ -45,6 +45,7 @@ impl Lab {
             breach_since_us: None,
             version: 1,
             snoozed_until_us: None,
+            assignee: None,
             evidence: Some(r#"{"firewall_enabled":false}"#.to_owned()),
         };
         let findings = vec![
@@ -169,4 +170,38 @@ async fn commands_that_make_no_sense_are_refused() {
         lab.call("POST", &comment, Some(Role::Maintainer), Some(json!({ "note": "why" }))).await.0,
         202
     );
+}
+
+#[tokio::test]
+async fn assignment_and_retirement_are_commands_in_the_hosts_partition() {
+    let lab = Lab::new().await;
+    let assign = format!("/{}/assign", lab.id);
+    let to = |name: Value| Some(json!({ "to": name }));
+    assert_eq!(lab.call("POST", &assign, Some(Role::Maintainer), to(json!("bob"))).await.0, 202);
+    assert_eq!(lab.call("POST", &assign, Some(Role::Maintainer), to(json!(null))).await.0, 202);
+    assert_eq!(lab.call("POST", &assign, Some(Role::Maintainer), to(json!(" "))).await.0, 422);
+    assert_eq!(lab.call("POST", &assign, Some(Role::Writer), to(json!("bob"))).await.0, 403);
+    let request = Request::post("/v1/tenants/acme/hosts/pc%2F9/retire")
+        .header("authorization", lab.token(Role::Maintainer))
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(router(lab.state.clone()).oneshot(request).await.unwrap().status(), 202);
+    let mut commands = Vec::new();
+    for partition in 0..4 {
+        let from = TopicPartition { topic: ALERTS_COMMANDS_TOPIC.to_owned(), partition };
+        if lab.state.log.offsets(ALERTS_COMMANDS_TOPIC).await.unwrap()[partition as usize].end == 0 {
+            continue;
+        }
+        for record in lab.state.log.read(&from, 0, 10, Duration::from_secs(5)).await.unwrap() {
+            let command: CommandRecord = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
+            commands.push((HostKey::parse(record.key.as_deref().unwrap()).unwrap().host_id, command.command));
+        }
+    }
+    commands.sort_by_key(|(host, _)| host.clone());
+    let expected = [
+        ("pc-1", Command::Assign { to: Some("bob".to_owned()) }),
+        ("pc-1", Command::Assign { to: None }),
+        ("pc/9", Command::Retire),
+    ];
+    assert_eq!(commands, expected.map(|(host, command)| (host.to_owned(), command)));
 }

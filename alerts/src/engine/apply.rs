@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arrow::array::RecordBatch;
 use firn_inventory::tables::INVENTORY_TOPIC;
 use firn_policy::{
-    Cause, CompiledRule, FindingStatus, Observation, Transition, TransitionRecord, apply, finding_id,
-    observe, tick, withdraw,
+    Cause, Command, CompiledRule, FindingStatus, Observation, Told, Transition, TransitionRecord, apply,
+    finding_id, withdraw,
 };
 use firn_stream::Record;
 use serde_json::Value;
@@ -36,10 +37,12 @@ pub(super) struct Work<'a> {
     counts: BTreeMap<String, Counts>,
     unreadable: u64,
     more: bool,
+    pub(super) reviewed: u64,
 }
 
 /// What is said of a transition beside the transition itself.
-struct Story {
+#[derive(Clone)]
+pub(super) struct Story {
     cause: Cause,
     by: Option<String>,
     /// JSON text.
@@ -47,7 +50,7 @@ struct Story {
 }
 
 impl Story {
-    fn new(cause: Cause, evidence: Option<String>) -> Self {
+    pub(super) fn new(cause: Cause, evidence: Option<String>) -> Self {
         Self { cause, by: None, evidence }
     }
 }
@@ -56,7 +59,7 @@ impl<'a> Work<'a> {
     pub(super) fn new(base: &'a Partition, number: i32, batch: &'a Batch) -> Self {
         let clock_us = batch.clock_us.get(&number).copied().unwrap_or(i64::MIN);
         let out = PartitionStep { time_us: base.time_us.max(clock_us), ..PartitionStep::default() };
-        Self { base, number, batch, out, counts: BTreeMap::new(), unreadable: 0, more: false }
+        Self { base, number, batch, out, counts: BTreeMap::new(), unreadable: 0, more: false, reviewed: 0 }
     }
 
     /// Ends findings of rules that the tenant no longer has. A tenant's rules count as adopted once none is left.
@@ -97,40 +100,92 @@ impl<'a> Work<'a> {
         self.out.changed.insert(key.clone(), host);
     }
 
-    /// Applies a record to all rules of its host, unless a newer one was judged already.
+    /// Applies a record to all rules of its host. Rules about single records skip one that is older than one judged already;
+    /// windows go by its own time, and it shows in any case that the host is alive.
     pub(super) fn record(&mut self, record: &Judged, tenant: &TenantBatch<'_>) {
-        self.out.time_us = self.out.time_us.max(record.order.1);
+        let received_us = record.order.1;
+        self.out.time_us = self.out.time_us.max(received_us);
         let mut host = self.host(&record.key);
         let known = host.order != Order::default();
         let dropped = known && record.order <= host.order;
-        let seen =
-            Counts { records: 1, dropped: dropped.into(), transitions: 0, received_at_us: record.order.1 };
-        self.counts.entry(record.key.tenant.clone()).or_default().add(&seen);
-        if dropped {
-            return;
+        if known {
+            self.pass(&record.key, &mut host, tenant.rules, received_us);
         }
+        host.retired = false;
+        host.received_us = host.received_us.max(received_us);
+        let late = self.sample(&mut host, record, tenant);
+        let seen = Counts {
+            records: 1,
+            dropped: dropped.into(),
+            late: late.into(),
+            transitions: 0,
+            received_at_us: received_us,
+        };
+        self.counts.entry(record.key.tenant.clone()).or_default().add(&seen);
         let before = host.order;
-        host.order = record.order;
-        host.hostname.clone_from(&record.hostname);
-        host.organization_id.clone_from(&record.organization_id);
+        if !dropped {
+            host.order = record.order;
+            host.hostname.clone_from(&record.hostname);
+            host.organization_id.clone_from(&record.organization_id);
+        }
         for (rule, verdicts) in tenant.rules.rules.iter().zip(&tenant.verdicts) {
-            let seen = Observation { verdict: verdicts[record.row], order: record.order };
-            let finding = host.finding(&rule.policy.id);
-            let mut state = finding.map(|finding| finding.state(before));
-            let kept = finding.and_then(|finding| finding.evidence.clone());
-            if let Some(known) = &state {
-                // A grace or snooze that ended before this record is told before what the record says.
-                let (after, told) = tick(&rule.policy, known, record.order.1);
-                self.tell(&record.key, &host, &rule.policy.id, told, Story::new(Cause::Time, kept.clone()));
-                state = Some(after);
+            let (mut standing, mut told) = (host.standing(&rule.policy.id), Vec::new());
+            standing.alive(rule, received_us, &mut told);
+            if !dropped && rule.policy.is_per_record() {
+                let seen = Observation { verdict: verdicts[record.row], order: record.order };
+                standing.record(rule, seen, before, || evidence(rule, &tenant.batch, record.row), &mut told);
             }
-            let (after, told) = observe(&rule.policy, state.as_ref(), &seen);
-            let begins = after.breach_since_us.is_some() && kept.is_none();
-            let fresh = (begins || told.is_some()).then(|| evidence(rule, tenant, record.row));
-            self.tell(&record.key, &host, &rule.policy.id, told, Story::new(Cause::Record, fresh.clone()));
-            host.keep(&rule.policy.id, &after, kept.or(fresh));
+            host.put(&rule.policy.id, standing);
+            self.tell_all(&record.key, &host, rule, told);
         }
         self.out.changed.insert(record.key.clone(), host);
+    }
+
+    /// Adds a record's samples to its host's windows; answers whether one of them came too late.
+    fn sample(&self, host: &mut HostState, record: &Judged, tenant: &TenantBatch<'_>) -> bool {
+        let mut late = false;
+        host.windows
+            .retain(|rule_id, _| tenant.rules.rule(rule_id).is_some_and(|rule| rule.window().is_some()));
+        for (rule, samples) in tenant.rules.rules.iter().zip(&tenant.samples) {
+            let Some(samples) = samples else { continue };
+            let mut standing = host.standing(&rule.policy.id);
+            late |= standing.sample(rule, record.order, samples, record.row);
+            host.put(&rule.policy.id, standing);
+        }
+        late
+    }
+
+    /// Lets time pass for a host: closes windows, notes silence, ends graces and snoozes, retires.
+    fn pass(&mut self, key: &HostKey, host: &mut HostState, rules: &TenantRules, time_us: i64) {
+        let due = |rule: &&CompiledRule| rule.absence_us().is_some() || host.knows(&rule.policy.id);
+        let due: Vec<&CompiledRule> = rules.rules.iter().filter(due).collect();
+        for rule in due {
+            let (mut standing, mut told) = (host.standing(&rule.policy.id), Vec::new());
+            standing.pass(rule, time_us, &mut told);
+            host.put(&rule.policy.id, standing);
+            self.tell_all(key, host, rule, told);
+        }
+        if let Some(retires_us) = self.base.retires_us(host).filter(|retires_us| *retires_us <= time_us) {
+            self.retire(key, host, retires_us, &Story::new(Cause::Retirement, None), "host retired");
+        }
+    }
+
+    fn tell_all(&mut self, key: &HostKey, host: &HostState, rule: &CompiledRule, told: Vec<Told>) {
+        for Told { transition, cause, evidence } in told {
+            self.tell(key, host, &rule.policy.id, Some(transition), Story::new(cause, evidence));
+        }
+    }
+
+    /// Ends all findings of a host that is gone for good. What is kept of it are the findings' versions.
+    fn retire(&mut self, key: &HostKey, host: &mut HostState, at_us: i64, story: &Story, reason: &str) {
+        for finding in host.findings.clone() {
+            let (after, told) = withdraw(&finding.state(host.order), at_us, reason.to_owned());
+            let story = Story { evidence: finding.evidence, ..story.clone() };
+            self.tell(key, host, &finding.rule_id, told, story);
+            host.keep(&finding.rule_id, &after, None);
+        }
+        host.windows.clear();
+        host.retired = true;
     }
 
     /// Applies a person's command; one for a finding that isn't there, or that doesn't fit, changes nothing.
@@ -143,6 +198,16 @@ impl<'a> Work<'a> {
             return;
         };
         let mut host = self.host(&key);
+        if command.command == Command::Retire {
+            if host.order == Order::default() || host.retired {
+                return;
+            }
+            let reason = if command.note.is_empty() { "host retired" } else { &command.note };
+            let story = Story { cause: Cause::Command, by: Some(command.by), evidence: None };
+            self.retire(&key, &mut host, command.at_us, &story, reason);
+            self.out.changed.insert(key, host);
+            return;
+        }
         let Some(finding) = host.finding(&command.rule_id).cloned() else { return };
         let reason = if command.note.is_empty() { format!("by {}", command.by) } else { command.note };
         let (after, told) = apply(&finding.state(host.order), &command.command, command.at_us, reason);
@@ -155,22 +220,14 @@ impl<'a> Work<'a> {
         self.out.changed.insert(key, host);
     }
 
-    /// Opens what was pending or snoozed until the partition's time.
+    /// Lets time pass for the hosts that are due at the partition's time.
     pub(super) fn pass_time(&mut self, budget: usize) {
         let keys: Vec<HostKey> = self.base.due_until(self.out.time_us).take(budget + 1).cloned().collect();
         self.more |= keys.len() > budget;
         for key in keys.into_iter().take(budget) {
             let Some(rules) = self.batch.rules.get(&key.tenant).map(Arc::clone) else { continue };
             let mut host = self.host(&key);
-            for finding in host.findings.clone() {
-                let Some(rule) = rules.rule(&finding.rule_id) else { continue };
-                let (after, told) = tick(&rule.policy, &finding.state(host.order), self.out.time_us);
-                if told.is_none() {
-                    continue;
-                }
-                host.keep(&finding.rule_id, &after, finding.evidence.clone());
-                self.tell(&key, &host, &finding.rule_id, told, Story::new(Cause::Time, finding.evidence));
-            }
+            self.pass(&key, &mut host, &rules, self.out.time_us);
             self.out.changed.insert(key, host);
         }
     }
@@ -181,16 +238,30 @@ impl<'a> Work<'a> {
         }
         step.unreadable += self.unreadable;
         step.more |= self.more;
+        step.reviewed += self.reviewed;
         step.partitions.insert(self.number, self.out);
     }
 
-    /// The host as it is in this step.
-    fn host(&self, key: &HostKey) -> HostState {
-        let known = self.out.changed.get(key).or_else(|| self.base.host(key));
-        known.cloned().unwrap_or_else(|| HostState { epoch: FIRST_EPOCH, ..HostState::default() })
+    /// The partition's time in this step.
+    pub(super) fn time_us(&self) -> i64 {
+        self.out.time_us
     }
 
-    fn tell(
+    /// The host as it is in this step, if it is known here.
+    pub(super) fn known(&self, key: &HostKey) -> Option<&HostState> {
+        self.out.changed.get(key).or_else(|| self.base.host(key))
+    }
+
+    pub(super) fn keep(&mut self, key: &HostKey, host: HostState) {
+        self.out.changed.insert(key.clone(), host);
+    }
+
+    /// The host as it is in this step, or a new one.
+    pub(super) fn host(&self, key: &HostKey) -> HostState {
+        self.known(key).cloned().unwrap_or_else(|| HostState { epoch: FIRST_EPOCH, ..HostState::default() })
+    }
+
+    pub(super) fn tell(
         &mut self,
         key: &HostKey,
         host: &HostState,
@@ -219,6 +290,7 @@ impl<'a> Work<'a> {
             cause: story.cause,
             reason: transition.reason,
             by: story.by,
+            assignee: transition.assignee,
             evidence: story.evidence.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null),
             revision: rules.and_then(|rules| Some(rules.rule(rule_id)?.revision.clone())).unwrap_or_default(),
             topic: INVENTORY_TOPIC.to_owned(),
@@ -234,8 +306,8 @@ pub(super) fn published_version(epoch: u64, version: u64) -> u64 {
     (epoch << VERSION_BITS) + version
 }
 
-fn evidence(rule: &CompiledRule, tenant: &TenantBatch<'_>, row: usize) -> String {
-    let text = rule.evidence(&tenant.batch, row).to_string();
+pub(super) fn evidence(rule: &CompiledRule, rows: &RecordBatch, row: usize) -> String {
+    let text = rule.evidence(rows, row).to_string();
     if text.len() <= MAX_EVIDENCE_BYTES {
         return text;
     }

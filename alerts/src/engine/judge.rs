@@ -10,7 +10,7 @@ use firn_inventory::{
     BronzeBuilder, LogPosition, decode,
     tables::{RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER},
 };
-use firn_policy::Verdict;
+use firn_policy::{Verdict, WindowSamples};
 use firn_stream::Record;
 
 use super::{Batch, Step};
@@ -35,6 +35,8 @@ pub(super) struct TenantBatch<'a> {
     pub(super) batch: RecordBatch,
     /// By rule, then by row.
     pub(super) verdicts: Vec<Vec<Verdict>>,
+    /// By rule, for those over windows.
+    pub(super) samples: Vec<Option<WindowSamples>>,
 }
 
 /// A step's records, judged.
@@ -130,12 +132,16 @@ fn evaluate<'a>(
     step: &mut Step,
 ) -> TenantBatch<'a> {
     let mut verdicts = Vec::with_capacity(rules.rules.len());
+    let mut samples = Vec::with_capacity(rules.rules.len());
     for rule in &rules.rules {
-        let (evaluation, error) = rule.evaluate(&batch);
+        let (evaluation, mut error) = rule.evaluate(&batch);
+        let (sampled, failed) = rule.samples(&batch).unzip();
+        error = error.or(failed.flatten());
         if let Some(error) = error {
             step.rule_errors.entry((tenant.to_owned(), rule.policy.id.clone())).or_insert(error);
         }
         verdicts.push(evaluation.verdicts);
+        samples.push(sampled);
     }
-    TenantBatch { rules, batch, verdicts }
+    TenantBatch { rules, batch, verdicts, samples }
 }

@@ -22,17 +22,19 @@ pub(super) struct Partition {
     /// Invariant: `due` and `due_of` hold the same pairs.
     due: BTreeSet<(i64, HostKey)>,
     due_of: HashMap<HostKey, i64>,
+    retire_after_us: Option<i64>,
 }
 
 impl Partition {
-    pub(super) fn new(hosts: HashMap<HostKey, HostState>) -> Self {
+    pub(super) fn new(hosts: HashMap<HostKey, HostState>, retire_after_us: Option<i64>) -> Self {
         Self {
             tenants: hosts.keys().map(|key| key.tenant.clone()).collect(),
-            time_us: hosts.values().map(|host| host.order.1).max().unwrap_or(i64::MIN),
+            time_us: hosts.values().map(|host| host.received_us).max().unwrap_or(i64::MIN),
             hosts,
             adopted: BTreeMap::new(),
             due: BTreeSet::new(),
             due_of: HashMap::new(),
+            retire_after_us,
         }
     }
 
@@ -86,14 +88,14 @@ impl Partition {
         }
     }
 
+    /// When the host is retired for its silence.
+    pub(super) fn retires_us(&self, host: &HostState) -> Option<i64> {
+        retires_us(host, self.retire_after_us)
+    }
+
     /// Notes when time will touch a host next.
     fn schedule(&mut self, key: &HostKey, host: &HostState, rules: &HashMap<String, Arc<TenantRules>>) {
-        let due_us = rules.get(&key.tenant).and_then(|rules| {
-            let due = |finding: &crate::host::HostFinding| {
-                finding.state(host.order).due_us(&rules.rule(&finding.rule_id)?.policy)
-            };
-            host.findings.iter().filter_map(due).min()
-        });
+        let due_us = rules.get(&key.tenant).and_then(|rules| due_us(host, rules, self.retire_after_us));
         if let Some(before) = self.due_of.remove(key) {
             self.due.remove(&(before, key.clone()));
         }
@@ -102,4 +104,19 @@ impl Partition {
             self.due_of.insert(key.clone(), due_us);
         }
     }
+}
+
+fn retires_us(host: &HostState, after_us: Option<i64>) -> Option<i64> {
+    Some(host.received_us.saturating_add(after_us.filter(|_| !host.retired)?))
+}
+
+/// When time alone changes a host next. Invariant: once `Work::pass` went up to that instant, this is a later one.
+fn due_us(host: &HostState, rules: &TenantRules, retire_after_us: Option<i64>) -> Option<i64> {
+    let mut due: Vec<i64> = retires_us(host, retire_after_us).into_iter().collect();
+    for rule in &rules.rules {
+        if rule.absence_us().is_some() || host.knows(&rule.policy.id) {
+            due.extend(host.standing(&rule.policy.id).due_us(rule));
+        }
+    }
+    due.into_iter().min()
 }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::index::rfc3339;
 
 /// Alias of the present state of all findings.
-pub(super) const STATE_ALIAS: &str = "firn-findings";
+pub(crate) const STATE_ALIAS: &str = "firn-findings";
 /// The index behind it.
 pub(super) const STATE_INDEX: &str = "firn-findings-000001";
 /// Prefix of the monthly indices of transitions.
-pub(super) const TRANSITIONS_PREFIX: &str = "firn-transitions-";
+pub(crate) const TRANSITIONS_PREFIX: &str = "firn-transitions-";
 
 /// How a document goes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(super) fn of(at: usize, record: &Record) -> Result<[Document; 2], String> {
     let version = i64::try_from(transition.version).map_err(|_| "the version is too large".to_owned())?;
     let instant = DateTime::from_timestamp_micros(transition.at_us).ok_or("the instant is out of range")?;
     let month = format!("{TRANSITIONS_PREFIX}{:04}.{:02}", instant.year(), instant.month());
-    let source = source(&transition);
+    let source = source(&transition, record.timestamp_ms);
     Ok([
         Document {
             record: at,
@@ -61,7 +61,7 @@ pub(super) fn of(at: usize, record: &Record) -> Result<[Document; 2], String> {
     ])
 }
 
-fn source(transition: &TransitionRecord) -> Value {
+fn source(transition: &TransitionRecord, published_ms: i64) -> Value {
     let outcome = match transition.to {
         FindingStatus::Resolved | FindingStatus::Compliant => "success",
         _ => "failure",
@@ -72,6 +72,7 @@ fn source(transition: &TransitionRecord) -> Value {
     json!({
         "@timestamp": rfc3339(transition.at_us),
         "event": {
+            "created": rfc3339(published_ms.saturating_mul(1_000)),
             "kind": "alert",
             "category": ["configuration", "host"],
             "type": ["info"],
@@ -92,6 +93,9 @@ fn source(transition: &TransitionRecord) -> Value {
             "previous_status": transition.from,
             "version": transition.version,
             "cause": transition.cause,
+            "assignee": transition.assignee,
+            // From the fact to the log.
+            "delay_ms": published_ms.saturating_sub(transition.at_us / 1_000).max(0),
             "evidence": evidence,
             "catalog_commit": transition.catalog_commit,
             "topic": transition.topic,

@@ -67,7 +67,7 @@ fn template(pattern: &str) -> Value {
                     "@timestamp": { "type": "date_nanos" },
                     "event": { "properties": {
                         "kind": keyword, "category": keyword, "type": keyword, "action": keyword, "outcome": keyword,
-                        "severity": long, "reason": { "type": "text" },
+                        "severity": long, "reason": { "type": "text" }, "created": { "type": "date" },
                     } },
                     "host": object(&["id", "hostname", "name"]),
                     "organization": object(&["id"]),
@@ -77,6 +77,7 @@ fn template(pattern: &str) -> Value {
                         "tenant": keyword, "finding_id": keyword, "severity": keyword, "status": keyword,
                         "previous_status": keyword, "cause": keyword, "catalog_commit": keyword, "topic": keyword,
                         "version": long, "partition": long, "offset": long,
+                        "assignee": keyword, "delay_ms": long,
                         "evidence": { "type": "text" },
                     } },
                 },

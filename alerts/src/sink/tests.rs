@@ -47,6 +47,7 @@ fn transition_becomes_a_guarded_state_and_a_monthly_event() {
               "configuration",
               "host"
             ],
+            "created": "1970-01-01T00:00:00.000000Z",
             "kind": "alert",
             "outcome": "failure",
             "reason": "in breach",
@@ -56,8 +57,10 @@ fn transition_becomes_a_guarded_state_and_a_monthly_event() {
             ]
           },
           "firn": {
+            "assignee": null,
             "catalog_commit": "c0ffee",
             "cause": "record",
+            "delay_ms": 0,
             "evidence": "{\"firewall_enabled\":false}",
             "finding_id": "f1",
             "offset": 41,

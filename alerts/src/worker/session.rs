@@ -15,7 +15,7 @@ use firn_stream::{
     Consumer, Event, ProduceRecord, Record, SubscribeOptions, TopicPartition, TransactionalProducer,
 };
 
-use super::{GROUP, STAGE, Worker, restore::restore, topics};
+use super::{GROUP, STAGE, Worker, restore::restore, reviews::Reviews, topics};
 use crate::{
     AlertsError, codec,
     engine::{Batch, Engine, Step},
@@ -47,6 +47,7 @@ pub(super) struct Session<'a> {
     ends: Vec<i64>,
     ends_at_us: i64,
     looked_at_ends: Option<Instant>,
+    reviews: Reviews,
 }
 
 impl<'a> Session<'a> {
@@ -70,12 +71,13 @@ impl<'a> Session<'a> {
             worker,
             consumer,
             producer,
-            engine: Engine::default(),
+            engine: Engine::new(worker.config.retire_after.map(micros)),
             topic_id: topic.id,
             positions: BTreeMap::new(),
             ends: Vec::new(),
             ends_at_us: i64::MIN,
             looked_at_ends: None,
+            reviews: Reviews::default(),
         })
     }
 
@@ -86,7 +88,9 @@ impl<'a> Session<'a> {
         self.look_at_ends(&read).await?;
         batch.rules = rules(&self.worker.book, self.tenants(&batch)).await?;
         batch.clock_us = self.clock(&read);
-        if !read.is_empty() || self.engine.has_work(&batch) {
+        let engine = &self.engine;
+        batch.devices = self.reviews.next(&self.worker.book, |tenant| engine.hosts(tenant));
+        if batch.devices.is_some() || !read.is_empty() || self.engine.has_work(&batch) {
             self.step(batch, read).await?;
         }
         Ok(())
@@ -251,6 +255,10 @@ impl<'a> Session<'a> {
         commit.await.map_err(AlertsError::stream("committing states, transitions and positions"))?;
         self.positions.extend(offsets);
         self.engine.accept(&step, &batch.rules);
+        self.reviews.count(step.reviewed);
+        let adopted: BTreeSet<&String> =
+            step.partitions.values().flat_map(|part| part.adopted.keys()).collect();
+        adopted.into_iter().for_each(|tenant| self.reviews.want(tenant));
         for (number, part) in &step.partitions {
             self.worker.index.update(*number, part.changed.iter());
         }
@@ -262,6 +270,8 @@ impl<'a> Session<'a> {
         for (tenant, counts) in &step.counts {
             metrics::counter!("firn_alerts_records_total", "tenant" => tenant.clone())
                 .increment(counts.records);
+            metrics::counter!("firn_alerts_late_samples_total", "tenant" => tenant.clone())
+                .increment(counts.late);
             metrics::counter!("firn_alerts_transitions_total", "tenant" => tenant.clone())
                 .increment(counts.transitions);
         }
@@ -281,6 +291,7 @@ impl<'a> Session<'a> {
                 let mut add = |name: &str, by: u64| *status.totals.entry(name.to_owned()).or_default() += by;
                 add("records", counts.records);
                 add("records_dropped", counts.dropped);
+                add("samples_late", counts.late);
                 add("transitions", counts.transitions);
                 status.totals.insert("findings_open".to_owned(), open);
             });
@@ -309,6 +320,10 @@ impl<'a> Session<'a> {
             });
         }
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Rules of tenants. One that can't be asked about is an error: to guess that it has no rules would lose its records.

@@ -51,10 +51,11 @@ pub(crate) struct RuleSet {
 }
 
 impl RuleSet {
-    /// Compiles policies against the records' schema; one that doesn't compile is left out and named in `broken`.
+    /// Compiles policies against the records' schema; one that doesn't compile is left out and named in `broken`. Rules over
+    /// windows and about silence have no verdict on a record: their findings are in `gold.transitions` alone.
     pub(crate) fn compile(policies: &[Policy], mut broken: Vec<String>, schema: &SchemaRef) -> Self {
         let mut rules = BTreeMap::new();
-        for policy in policies {
+        for policy in policies.iter().filter(|policy| policy.is_per_record()) {
             match firn_policy::compile(policy, schema) {
                 Ok(rule) => _ = rules.insert(policy.id.clone(), rule),
                 Err(error) => broken.push(error.to_string()),

@@ -21,10 +21,14 @@ fn receipt(promotion: &Promotion) -> Vec<String> {
     let newest = promotion.history.of("acme").into_iter().next().unwrap();
     assert_eq!(newest.state, RunState::Succeeded, "{newest:?}");
     let line = |model: &ModelReceipt| {
-        let rules = if model.model == "gold.compliance" { firn_policy::shipped().len() as u64 } else { 1 };
+        let rules = if model.model == "gold.compliance" { per_record() } else { 1 };
         format!("{} {} {} ({})", model.model, model.action, model.rows / rules, model.dropped)
     };
     newest.receipt.unwrap().models.iter().map(line).collect()
+}
+
+fn per_record() -> u64 {
+    firn_policy::shipped().iter().filter(|policy| policy.is_per_record()).count() as u64
 }
 
 async fn first_reports(lake: &Lake) {

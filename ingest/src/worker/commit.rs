@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZero, sync::Arc, time::Duration};
 
 use firn_catalog_client::{CatalogClient, TenantClient};
-use firn_inventory::tables::{BRONZE_INVENTORY, BRONZE_QUARANTINE, position_property};
+use firn_inventory::tables::{BRONZE_QUARANTINE, position_property};
 use firn_runtime::retry::Backoff;
 use firn_table::{
     DataFileWriter, FileIo, Operation, Table, TableError, TableErrorKind, TableOperation, Transaction,
@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     address::Taken,
+    feed::Feed,
     positions::{self, Positions},
-    rows::{Rows, judge},
-    tables::{ident, inventory_table, quarantine_table},
+    rows::Rows,
+    tables::{ident, quarantine_table},
 };
 
 /// Records decoded at once: large enough for good batches, small enough for memory.
@@ -31,6 +32,7 @@ const CATALOG_AWAY: Backoff =
 
 /// Commits batches.
 pub(super) struct Committer {
+    pub(super) feed: &'static Feed,
     pub(super) catalog: CatalogClient,
     pub(super) file_io: FileIo,
     pub(super) branch: String,
@@ -44,7 +46,7 @@ pub(super) struct Committer {
 pub(super) struct Committed {
     /// The tenant's positions now.
     pub(super) positions: Positions,
-    pub(super) bronze: u64,
+    pub(super) taken: u64,
     pub(super) quarantined: u64,
     /// Receipt of the newest record.
     pub(super) newest_us: Option<i64>,
@@ -67,7 +69,7 @@ pub(super) enum Failure {
 /// A tenant's tables as a batch finds them.
 pub(super) struct Base {
     pub(super) client: TenantClient,
-    pub(super) inventory: Table,
+    pub(super) table: Table,
     pub(super) positions: Positions,
 }
 
@@ -81,7 +83,7 @@ pub(super) struct Guard {
 
 /// Files that are written and not yet committed.
 struct Written {
-    bronze: Vec<WrittenFile>,
+    taken: Vec<WrittenFile>,
     quarantine: Vec<WrittenFile>,
 }
 
@@ -97,10 +99,10 @@ impl Committer {
     /// The tenant's tables as they are now; they are created if need be.
     pub(super) async fn base(&self, tenant: &str) -> Result<Base, Failure> {
         let client = self.catalog.tenant(tenant);
-        let inventory = ensure_table(&client, &self.file_io, &self.branch, &inventory_table()).await?;
-        let positions = positions::read(&inventory.properties(), &self.topic_id)
+        let table = ensure_table(&client, &self.file_io, &self.branch, &(self.feed.new_table)()).await?;
+        let positions = positions::read(&table.properties(), &self.topic_id, self.feed.table)
             .map_err(|error| Failure::Stopped(error.to_string()))?;
-        Ok(Base { client, inventory, positions })
+        Ok(Base { client, table, positions })
     }
 
     /// The tenant's table of records that could not be taken.
@@ -120,25 +122,25 @@ impl Committer {
         }
         let records = Arc::new(records);
         let quarantine = self.quarantine(&base.client).await?;
-        let written = self.write(base.client.name(), &records, &base.inventory, &quarantine).await?;
+        let written = self.write(base.client.name(), &records, &base.table, &quarantine).await?;
         let mut moved = Positions::new();
         for taken in records.iter().filter(|taken| is_new(&base.positions, taken)) {
             let next = moved.entry(taken.partition).or_default();
             *next = (taken.offset + 1).max(*next);
         }
         let rows = |files: &[WrittenFile]| files.iter().map(|file| file.record_count).sum();
-        let (bronze, quarantined) = (rows(&written.bronze), rows(&written.quarantine));
+        let (taken, quarantined) = (rows(&written.taken), rows(&written.quarantine));
         let mut after = base.positions.clone();
         after.extend(&moved);
         let mut transaction = self.transaction(written, &base.positions, &moved, &after);
         if let Some(guard) = guard {
-            let inventory = &mut transaction.operations[0];
-            inventory.assert_properties.insert(guard.property.clone(), guard.expected);
-            inventory.set_properties.insert(guard.property, guard.value);
+            let first = &mut transaction.operations[0];
+            first.assert_properties.insert(guard.property.clone(), guard.expected);
+            first.set_properties.insert(guard.property, guard.value);
         }
         self.post(&base.client, transaction).await?;
         let newest_us = records.iter().map(|taken| taken.received_at_us).max();
-        Ok(Committed { positions: after, bronze, quarantined, newest_us })
+        Ok(Committed { positions: after, taken, quarantined, newest_us })
     }
 
     /// Decodes chunks side by side and writes them in order; removes the files again if that fails.
@@ -146,10 +148,10 @@ impl Committer {
         &self,
         tenant: &str,
         records: &Arc<Vec<Taken>>,
-        inventory: &Table,
+        table: &Table,
         quarantine: &Table,
     ) -> Result<Written, Failure> {
-        let mut bronze_writer = DataFileWriter::new(inventory, self.write.clone())?;
+        let mut writer = DataFileWriter::new(table, self.write.clone())?;
         let mut quarantine_writer = DataFileWriter::new(quarantine, self.write.clone())?;
         let ranges = (0..records.len()).step_by(CHUNK_RECORDS);
         let ranges = ranges.map(|begin| begin..(begin + CHUNK_RECORDS).min(records.len()));
@@ -157,25 +159,25 @@ impl Committer {
         let mut decoded = stream::iter(decoding).buffered(decoders());
         while let Some(rows) = decoded.next().await {
             let written = match rows {
-                Ok(rows) => write_both(&mut bronze_writer, &mut quarantine_writer, &rows).await,
+                Ok(rows) => write_both(&mut writer, &mut quarantine_writer, &rows).await,
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = written {
-                bronze_writer.abort().await;
+                writer.abort().await;
                 quarantine_writer.abort().await;
                 return Err(failure);
             }
         }
-        let bronze = match bronze_writer.close().await {
+        let taken = match writer.close().await {
             Ok(files) => files,
             Err(error) => {
                 quarantine_writer.abort().await;
                 return Err(error.into());
             }
         };
-        // If this fails, the files of bronze stay behind unreferenced; maintenance removes such files.
+        // If this fails, the files of the first stay behind unreferenced; maintenance removes such files.
         let quarantine = quarantine_writer.close().await?;
-        Ok(Written { bronze, quarantine })
+        Ok(Written { taken, quarantine })
     }
 
     async fn judge(
@@ -184,7 +186,7 @@ impl Committer {
         records: &Arc<Vec<Taken>>,
         range: std::ops::Range<usize>,
     ) -> Result<Rows, Failure> {
-        let (tenant, topic_id) = (tenant.to_owned(), self.topic_id.clone());
+        let (judge, tenant, topic_id) = (self.feed.judge, tenant.to_owned(), self.topic_id.clone());
         let records = Arc::clone(records);
         tokio::task::spawn_blocking(move || judge(&tenant, &topic_id, &records[range]))
             .await
@@ -203,14 +205,14 @@ impl Committer {
             (position_property(&self.topic_id, *partition), expected)
         });
         // The summary repeats all positions, so that a rollback to this snapshot can restore them.
-        let summary = if written.bronze.is_empty() {
+        let summary = if written.taken.is_empty() {
             BTreeMap::new()
         } else {
             positions::properties(after, &self.topic_id)
         };
         let mut operations = vec![TableOperation {
-            table: ident(BRONZE_INVENTORY),
-            operation: Operation::Append { files: written.bronze },
+            table: ident(self.feed.table),
+            operation: Operation::Append { files: written.taken },
             summary,
             assert_properties: asserted.collect(),
             set_properties: positions::properties(moved, &self.topic_id),
@@ -278,12 +280,12 @@ fn decoders() -> usize {
 }
 
 async fn write_both(
-    bronze: &mut DataFileWriter,
+    writer: &mut DataFileWriter,
     quarantine: &mut DataFileWriter,
     rows: &Rows,
 ) -> Result<(), Failure> {
-    if rows.bronze.num_rows() > 0 {
-        bronze.write(&rows.bronze).await?;
+    if rows.taken.num_rows() > 0 {
+        writer.write(&rows.taken).await?;
     }
     if rows.quarantine.num_rows() > 0 {
         quarantine.write(&rows.quarantine).await?;

@@ -1,8 +1,8 @@
-//! A tenant's positions: properties of its `bronze.inventory`.
+//! A tenant's positions: properties of the table that the records go to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firn_inventory::tables::position_property;
+use firn_inventory::tables::{BRONZE_INVENTORY, position_property};
 
 /// Next offset by partition; a partition that is absent has given nothing.
 pub(super) type Positions = BTreeMap<i32, i64>;
@@ -12,24 +12,33 @@ const PREFIX: &str = "firn.position.";
 /// Why positions can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PositionsError {
+    #[error("property '{key}' of {table} is '{value}', not an offset: correct it to the next offset to take")]
+    Damaged { table: String, key: String, value: String },
     #[error(
-        "property '{key}' of bronze.inventory is '{value}', not an offset: correct it to the next offset to take"
+        "{table} was filled from topic {} and the topic is now {now}: it was recreated, and where to go on can't \
+         be guessed. If the old topic's records are all in, {}; then the new topic is read from its beginning",
+        .before.join(", "), way_out(.table, .before.first().map_or("", String::as_str))
     )]
-    Damaged { key: String, value: String },
-    #[error(
-        "bronze.inventory was filled from topic {} and the topic is now {now}: it was recreated, and where to go on can't \
-         be guessed. If the old topic's records are all in, run 'firn ingest positions --forget {}'; then the new topic \
-         is read from its beginning",
-        .before.join(", "), .before.first().map_or("", String::as_str)
-    )]
-    Recreated { before: Vec<String>, now: String },
+    Recreated { table: String, before: Vec<String>, now: String },
+}
+
+/// How the positions in a topic that is gone are given up.
+fn way_out(table: &str, topic: &str) -> String {
+    let (namespace, name) = BRONZE_INVENTORY;
+    if table == format!("{namespace}.{name}") {
+        format!("run 'firn ingest positions --forget {topic}'")
+    } else {
+        format!("remove the properties {PREFIX}{topic}.*")
+    }
 }
 
 /// Reads the positions in `topic_id` from table properties.
 pub(super) fn read(
     properties: &BTreeMap<String, String>,
     topic_id: &str,
+    (namespace, name): (&str, &str),
 ) -> Result<Positions, PositionsError> {
+    let table = || format!("{namespace}.{name}");
     let mut positions = Positions::new();
     let mut others = BTreeSet::new();
     for (key, value) in properties.range(PREFIX.to_owned()..) {
@@ -40,7 +49,7 @@ pub(super) fn read(
             others.insert(id.to_owned());
             continue;
         }
-        let damaged = || PositionsError::Damaged { key: key.clone(), value: value.clone() };
+        let damaged = || PositionsError::Damaged { table: table(), key: key.clone(), value: value.clone() };
         let partition: i32 = partition.parse().map_err(|_| damaged())?;
         let offset: i64 = value.parse().map_err(|_| damaged())?;
         positions.insert(partition, offset);
@@ -48,6 +57,7 @@ pub(super) fn read(
     // Positions in both: the tenant went on with this topic before.
     if positions.is_empty() && !others.is_empty() {
         return Err(PositionsError::Recreated {
+            table: table(),
             before: others.into_iter().collect(),
             now: topic_id.to_owned(),
         });
@@ -73,7 +83,11 @@ pub(super) fn properties(positions: &Positions, topic_id: &str) -> BTreeMap<Stri
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
+    use super::{read as read_of, *};
+
+    fn read(properties: &BTreeMap<String, String>, topic_id: &str) -> Result<Positions, PositionsError> {
+        read_of(properties, topic_id, BRONZE_INVENTORY)
+    }
 
     #[test]
     fn what_was_written_is_read() {

@@ -7,46 +7,84 @@ use firn_inventory::{
     BronzeBuilder, Decoded, LogPosition, QuarantineBuilder, Rejection, RejectionKind, decode, record_key,
 };
 
+use firn_policy::{TransitionRecord, TransitionsBuilder};
+
 use super::address::Taken;
 
 /// Rows of both tables.
 pub(super) struct Rows {
-    pub(super) bronze: RecordBatch,
+    pub(super) taken: RecordBatch,
     pub(super) quarantine: RecordBatch,
 }
 
-/// Judges each record; every one ends in exactly one of the two.
+/// Judges each inventory; every one ends in exactly one of the two.
 pub(super) fn judge(tenant: &str, topic_id: &str, records: &[Taken]) -> Rows {
     let mut bronze = BronzeBuilder::default();
     let mut quarantine = QuarantineBuilder::default();
     for taken in records {
-        let position = LogPosition {
-            topic_id: topic_id.to_owned(),
-            partition: taken.partition,
-            offset: taken.offset,
-            received_at_us: taken.received_at_us,
-            source: Arc::as_ref(&taken.source).to_owned(),
-        };
         match verdict(tenant, taken) {
-            Ok(decoded) => bronze.push(&decoded, &position),
-            Err(rejection) => {
-                quarantine.push(&rejection, taken.value.as_deref().unwrap_or_default(), &position);
-                metrics::counter!("firn_ingest_rejections_total", "kind" => rejection.kind.as_str())
-                    .increment(1);
-            }
+            Ok(decoded) => bronze.push(&decoded, &position(topic_id, taken)),
+            Err(rejection) => reject(&mut quarantine, &rejection, topic_id, taken),
         }
     }
-    Rows { bronze: bronze.finish(), quarantine: quarantine.finish() }
+    Rows { taken: bronze.finish(), quarantine: quarantine.finish() }
 }
 
-fn verdict(tenant: &str, taken: &Taken) -> Result<Decoded, Rejection> {
+/// Judges each transition. Only alerts write them: one that can't be read is another program's, or a newer version's.
+pub(super) fn judge_transitions(tenant: &str, topic_id: &str, records: &[Taken]) -> Rows {
+    let mut transitions = TransitionsBuilder::default();
+    let mut quarantine = QuarantineBuilder::default();
+    for taken in records {
+        match transition(tenant, taken) {
+            Ok(transition) => {
+                let place = (taken.partition, taken.offset);
+                transitions.push(&transition, topic_id, place, taken.received_at_us);
+            }
+            Err(rejection) => reject(&mut quarantine, &rejection, topic_id, taken),
+        }
+    }
+    Rows { taken: transitions.finish(), quarantine: quarantine.finish() }
+}
+
+fn position(topic_id: &str, taken: &Taken) -> LogPosition {
+    LogPosition {
+        topic_id: topic_id.to_owned(),
+        partition: taken.partition,
+        offset: taken.offset,
+        received_at_us: taken.received_at_us,
+        source: Arc::as_ref(&taken.source).to_owned(),
+    }
+}
+
+fn reject(quarantine: &mut QuarantineBuilder, rejection: &Rejection, topic_id: &str, taken: &Taken) {
+    quarantine.push(rejection, taken.value.as_deref().unwrap_or_default(), &position(topic_id, taken));
+    metrics::counter!("firn_ingest_rejections_total", "kind" => rejection.kind.as_str()).increment(1);
+}
+
+/// The payload of a record that is addressed well.
+fn payload(taken: &Taken) -> Result<&[u8], Rejection> {
     if let Some(rejection) = &taken.rejection {
         return Err(Rejection::clone(rejection));
     }
-    let Some(value) = &taken.value else {
-        return Err(Rejection::new(RejectionKind::Tombstone, "the record has no payload"));
-    };
-    let decoded = decode(value)?;
+    let tombstone = || Rejection::new(RejectionKind::Tombstone, "the record has no payload");
+    taken.value.as_deref().ok_or_else(tombstone)
+}
+
+fn transition(tenant: &str, taken: &Taken) -> Result<TransitionRecord, Rejection> {
+    let value = payload(taken)?;
+    let transition: TransitionRecord = serde_json::from_slice(value).map_err(|error| {
+        Rejection::new(RejectionKind::WrongType, format!("the record is no transition of a finding: {error}"))
+    })?;
+    if transition.tenant != tenant {
+        let reason =
+            format!("the transition is of tenant '{}', the record's key of '{tenant}'", transition.tenant);
+        return Err(Rejection::new(RejectionKind::Misaddressed, reason));
+    }
+    Ok(transition)
+}
+
+fn verdict(tenant: &str, taken: &Taken) -> Result<Decoded, Rejection> {
+    let decoded = decode(payload(taken)?)?;
     let key = record_key(tenant, &decoded.inventory.host_id);
     if taken.key.as_deref() != Some(key.as_bytes()) {
         let reason = format!(
@@ -88,6 +126,6 @@ mod tests {
                 taken(4, "acme/pc%2F1", Some(r#"{"host_id":"pc/1"}"#)),
             ],
         );
-        assert_eq!((rows.bronze.num_rows(), rows.quarantine.num_rows()), (2, 3));
+        assert_eq!((rows.taken.num_rows(), rows.quarantine.num_rows()), (2, 3));
     }
 }

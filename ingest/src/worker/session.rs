@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BRANCH, GROUP, Worker, WorkerError,
+    BRANCH, Worker, WorkerError,
     address::{Taken, address},
     book::{Book, Due},
     commit::{Committed, Committer, Failure},
@@ -56,6 +56,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(worker: Worker, topic: Topic, shutdown: CancellationToken) -> Self {
         let committer = Arc::new(Committer {
+            feed: worker.feed,
             catalog: worker.catalog.clone(),
             file_io: worker.file_io.clone(),
             branch: BRANCH.to_owned(),
@@ -63,7 +64,8 @@ impl Session {
             write: worker.config.write.clone(),
             shutdown: shutdown.clone(),
         });
-        let report = Report::new(worker.board.clone());
+        let report = Report::new(worker.feed, worker.board.clone());
+        let suspensions = Suspensions::of(worker.feed.stage);
         Self {
             worker,
             topic,
@@ -72,7 +74,7 @@ impl Session {
             commits: JoinSet::new(),
             book: Book::default(),
             directory: Directory::default(),
-            suspensions: Suspensions::default(),
+            suspensions,
             report,
             ticked_at: Instant::now(),
             troubles: 0,
@@ -196,7 +198,7 @@ impl Session {
 
     async fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerError> {
         let log = &self.worker.log;
-        let committed = log.committed(GROUP, &self.topic.name).await?;
+        let committed = log.committed(self.worker.feed.group, &self.topic.name).await?;
         let ranges = log.offsets(&self.topic.name).await?;
         for partition in partitions {
             let Ok(index) = usize::try_from(partition.partition) else { continue };
@@ -205,6 +207,7 @@ impl Session {
             let position = committed.unwrap_or(range.start);
             if position < range.start || position > range.end {
                 return Err(WorkerError::OutsideOfLog {
+                    group: self.worker.feed.group,
                     topic: self.topic.name.clone(),
                     partition: partition.partition,
                     committed: position,

@@ -72,7 +72,7 @@ pub(super) async fn standing(worker: &Worker, tenant: &str) -> Result<Standing, 
         answer.problems.push(format!("the log has no topic {INVENTORY_TOPIC}; a worker creates it"));
         return Ok(answer);
     };
-    let positions = positions::read(&properties, &topic.id).unwrap_or_else(|error| {
+    let positions = positions::read(&properties, &topic.id, BRONZE_INVENTORY).unwrap_or_else(|error| {
         answer.problems.push(error.to_string());
         BTreeMap::new()
     });

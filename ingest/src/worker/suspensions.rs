@@ -6,17 +6,20 @@ use firn_catalog_client::{CatalogClient, ClientError, Suspension};
 
 use super::book::Book;
 
-/// This stage's name in the catalog.
-pub(super) const STAGE: &str = "ingest";
-
 /// The suspensions as they were last asked for.
-#[derive(Default)]
 pub(super) struct Suspensions {
+    /// The stage's name in the catalog.
+    stage: &'static str,
     wanted: Option<BTreeMap<String, Suspension>>,
     applied: BTreeMap<String, Suspension>,
 }
 
 impl Suspensions {
+    /// None known yet.
+    pub(super) fn of(stage: &'static str) -> Self {
+        Self { stage, wanted: None, applied: BTreeMap::new() }
+    }
+
     /// Whether the catalog has ever answered.
     pub(super) fn are_known(&self) -> bool {
         self.wanted.is_some()
@@ -25,7 +28,7 @@ impl Suspensions {
     /// Asks the catalog.
     pub(super) async fn refresh(&mut self, catalog: &CatalogClient) -> Result<(), ClientError> {
         let all = catalog.suspensions().await?;
-        let ours = all.into_iter().filter(|suspension| suspension.stage == STAGE);
+        let ours = all.into_iter().filter(|suspension| suspension.stage == self.stage);
         self.wanted = Some(ours.map(|suspension| (suspension.tenant.clone(), suspension)).collect());
         Ok(())
     }

@@ -149,14 +149,13 @@ impl House {
     /// The same on a branch.
     pub(crate) async fn places_at(&self, tenant: &str, branch: &str, name: &str) -> Vec<Place> {
         let Some(table) = self.table_at(tenant, branch, name).await else { return Vec::new() };
-        let mut places = Vec::new();
-        for batch in rows_of(&table, "log_partition, log_offset").await {
-            let partitions = batch.column(0).as_primitive::<Int32Type>();
-            let offsets = batch.column(1).as_primitive::<Int64Type>();
-            places.extend(partitions.values().iter().copied().zip(offsets.values().iter().copied()));
-        }
-        places.sort_unstable();
-        places
+        places_in(&table).await
+    }
+
+    /// Places of all rows of a table in any namespace, sorted; none if there is no table.
+    pub(crate) async fn places_of(&self, tenant: &str, name: (&str, &str)) -> Vec<Place> {
+        let Some(table) = self.table_of(tenant, name).await else { return Vec::new() };
+        places_in(&table).await
     }
 
     /// Columns of all rows of a table.
@@ -170,8 +169,17 @@ impl House {
     }
 
     pub(crate) async fn table_at(&self, tenant: &str, branch: &str, name: &str) -> Option<Table> {
+        self.load(tenant, branch, TableIdent::new("bronze", name)).await
+    }
+
+    /// A table in any namespace.
+    pub(crate) async fn table_of(&self, tenant: &str, (namespace, name): (&str, &str)) -> Option<Table> {
+        self.load(tenant, "main", TableIdent::new(namespace, name)).await
+    }
+
+    async fn load(&self, tenant: &str, branch: &str, table: TableIdent) -> Option<Table> {
         let client = self.catalog.tenant(tenant);
-        match Table::load(&client, &self.file_io, branch, &TableIdent::new("bronze", name)).await {
+        match Table::load(&client, &self.file_io, branch, &table).await {
             Ok(table) => Some(table),
             Err(error) if error.kind == TableErrorKind::NotFound => None,
             Err(error) => panic!("{error}"),
@@ -214,6 +222,17 @@ impl House {
     pub(crate) fn status(&self, tenant: &str) -> StageStatus {
         self.board.all().remove(&("ingest".to_owned(), tenant.to_owned())).unwrap_or_default()
     }
+}
+
+async fn places_in(table: &Table) -> Vec<Place> {
+    let mut places = Vec::new();
+    for batch in rows_of(table, "log_partition, log_offset").await {
+        let partitions = batch.column(0).as_primitive::<Int32Type>();
+        let offsets = batch.column(1).as_primitive::<Int64Type>();
+        places.extend(partitions.values().iter().copied().zip(offsets.values().iter().copied()));
+    }
+    places.sort_unstable();
+    places
 }
 
 async fn rows_of(table: &Table, columns: &str) -> Vec<RecordBatch> {

@@ -6,3 +6,4 @@ mod exactly_once;
 mod house;
 mod replay;
 mod suspension;
+mod transitions;

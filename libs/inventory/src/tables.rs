@@ -29,10 +29,12 @@ pub const SILVER_SOFTWARE: (&str, &str) = ("silver", "software");
 pub const GOLD_COMPLIANCE: (&str, &str) = ("gold", "compliance");
 /// Average CPU and disk per organisation and window.
 pub const GOLD_ORG_METRICS: (&str, &str) = ("gold", "org_metrics");
+/// Every transition of a finding.
+pub const GOLD_TRANSITIONS: (&str, &str) = ("gold", "transitions");
 /// The tenant's rules.
 pub const POLICY_RULES: (&str, &str) = ("policies", "rules");
 
-/// Property of `bronze.inventory` that holds the next offset of one partition.
+/// Property of a table that is filled from the log (`bronze.inventory`, `gold.transitions`) that holds the next offset of one partition.
 #[must_use]
 pub fn position_property(topic_id: &str, partition: i32) -> String {
     format!("firn.position.{topic_id}.{partition}")

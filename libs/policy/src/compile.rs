@@ -1,5 +1,7 @@
 //! From a rule's text to an expression over Arrow batches. The same compiled rule serves the stream, gold and backtests.
 
+mod aggregates;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, LazyLock},
@@ -24,7 +26,7 @@ use datafusion::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Policy, PolicyError, functions,
+    Policy, PolicyError, WindowRule, functions,
     position::{nearest, position_of},
 };
 
@@ -38,13 +40,51 @@ pub(crate) const PLATFORM_COLUMN: &str = "os_type";
 pub struct CompiledRule {
     /// The policy.
     pub policy: Policy,
-    /// First 16 hex digits of SHA-256 over id, rule, platforms and grace: the revision.
+    /// First 16 hex digits of SHA-256 over all that verdicts and findings follow from: the revision.
     pub revision: String,
     /// Columns it reads: the evidence.
     pub columns: Vec<String>,
     /// Invariant: the expression's column indexes point into this schema, whose fields are `columns`.
     pub(crate) schema: SchemaRef,
-    pub(crate) expression: Arc<dyn PhysicalExpr>,
+    pub(crate) body: Body,
+}
+
+/// What a rule looks at.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    /// One record.
+    Record(Arc<dyn PhysicalExpr>),
+    /// The records of a window.
+    Window(WindowRule),
+    /// That no record came for so many microseconds.
+    Absence(i64),
+}
+
+impl CompiledRule {
+    /// The rule's windows, if it is a rule over windows.
+    #[must_use]
+    pub fn window(&self) -> Option<&WindowRule> {
+        match &self.body {
+            Body::Window(window) => Some(window),
+            _ => None,
+        }
+    }
+
+    /// How long a computer may be silent, microseconds, if the rule is about that.
+    #[must_use]
+    pub fn absence_us(&self) -> Option<i64> {
+        match &self.body {
+            Body::Absence(after_us) => Some(*after_us),
+            _ => None,
+        }
+    }
+
+    /// How far the rule's findings stay behind time, microseconds: a window is judged once its lateness has passed, and
+    /// nothing may happen to the finding before that.
+    #[must_use]
+    pub fn delay_us(&self) -> i64 {
+        self.window().map_or(0, WindowRule::lateness_us)
+    }
 }
 
 /// DataFusion's own functions and ours. Rules see no tables, so one state serves all.
@@ -61,6 +101,17 @@ pub fn compile(policy: &Policy, schema: &SchemaRef) -> Result<CompiledRule, Poli
     if !policy.platforms.is_empty() && schema.field_with_name(PLATFORM_COLUMN).is_err() {
         return Err(fail(format!("platforms need the column '{PLATFORM_COLUMN}', which is not there")));
     }
+    let rule = |columns, schema, body| CompiledRule {
+        policy: policy.clone(),
+        revision: revision(policy),
+        columns,
+        schema,
+        body,
+    };
+    if let Some(absence_s) = policy.absence_s {
+        let after_us = i64::try_from(absence_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        return Ok(rule(Vec::new(), Arc::new(Schema::empty()), Body::Absence(after_us)));
+    }
     let planning = |error: DataFusionError| fail(explain(&policy.rule, schema, &error));
     let expression = logical(&policy.rule, schema).map_err(planning)?;
     if let Some(what) = forbidden(&expression) {
@@ -70,28 +121,39 @@ pub fn compile(policy: &Policy, schema: &SchemaRef) -> Result<CompiledRule, Poli
     }
     let read: BTreeSet<&str> =
         expression.column_refs().into_iter().map(|column| column.name.as_str()).collect();
-    if read.is_empty() {
+    if read.is_empty() && policy.window.is_none() {
         return Err(fail("rule reads no column: it would say the same of every computer".to_owned()));
     }
     let fields: Vec<_> =
         schema.fields().iter().filter(|field| read.contains(field.name().as_str())).cloned().collect();
-    let columns = fields.iter().map(|field| field.name().clone()).collect();
+    let columns: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
     let input = Arc::new(Schema::new(fields));
-    let expression = physical(expression, &input).map_err(planning)?;
-    match expression.data_type(&input) {
-        Ok(DataType::Boolean) => probe(&expression, &input).map_err(planning)?,
-        Ok(other) => {
-            return Err(fail(format!("rule must be a boolean (true is compliant), but it is {other}")));
+    let Some(spec) = &policy.window else {
+        if aggregates::has_any(&expression) {
+            return Err(fail(
+                "rule must not use aggregates without [window]: it judges one record".to_owned(),
+            ));
         }
-        Err(error) => return Err(planning(error)),
+        let expression = boolean(expression, &input).map_err(planning)?.map_err(fail)?;
+        return Ok(rule(columns, input, Body::Record(expression)));
+    };
+    let (aggregates, totals, expression) =
+        aggregates::split(expression, &input).map_err(planning)?.map_err(fail)?;
+    let verdict = boolean(expression, &totals).map_err(planning)?.map_err(fail)?;
+    let window = WindowRule::new(spec, &revision(policy), aggregates, totals, verdict);
+    Ok(rule(columns, input, Body::Window(window)))
+}
+
+/// The expression, if it is a boolean; the inner error says what else it is.
+fn boolean(expression: Expr, input: &SchemaRef) -> DataFusionResult<Result<Arc<dyn PhysicalExpr>, String>> {
+    let expression = physical(expression, input)?;
+    match expression.data_type(input)? {
+        DataType::Boolean => {
+            probe(&expression, input)?;
+            Ok(Ok(expression))
+        }
+        other => Ok(Err(format!("rule must be a boolean (true is compliant), but it is {other}"))),
     }
-    Ok(CompiledRule {
-        policy: policy.clone(),
-        revision: revision(policy),
-        columns,
-        schema: input,
-        expression,
-    })
 }
 
 fn logical(rule: &str, schema: &SchemaRef) -> DataFusionResult<Expr> {
@@ -134,7 +196,6 @@ fn forbidden(expression: &Expr) -> Option<String> {
             Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
                 Some(format!("the function {}()", call.func.name()))
             }
-            Expr::AggregateFunction(_) => Some("aggregates".to_owned()),
             Expr::WindowFunction(_) => Some("window functions".to_owned()),
             Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
                 Some("subqueries".to_owned())
@@ -175,7 +236,10 @@ fn explain(rule: &str, schema: &SchemaRef, error: &DataFusionError) -> String {
 /// Changes of words don't make a revision: it is what verdicts and findings follow from.
 fn revision(policy: &Policy) -> String {
     let parts = (&policy.id, &policy.rule, &policy.platforms, policy.grace_s);
-    let text = serde_json::json!(parts).to_string();
+    let mut text = serde_json::json!(parts).to_string();
+    if !policy.is_per_record() {
+        text.push_str(&serde_json::json!((policy.absence_s, &policy.window)).to_string());
+    }
     Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -234,6 +298,47 @@ mod tests {
     fn now_reads_the_event_time() {
         let rule = compile(&policy("patched_at >= now() - INTERVAL '30 days'"), &schema()).unwrap();
         assert_eq!(rule.columns, ["event_time", "patched_at"]);
+    }
+
+    fn windowed(rule: &str) -> Result<CompiledRule, PolicyError> {
+        let window = crate::WindowSpec { size_s: 300, slide_s: None, in_a_row: 3, lateness_s: 60 };
+        compile(&Policy { window: Some(window), ..policy(rule) }, &schema())
+    }
+
+    #[test]
+    fn window_rules_are_booleans_over_plain_aggregates_of_integers() {
+        let rule =
+            windowed("avg(disk_free_bytes) > 5 AND count(*) >= 2 AND max(disk_free_bytes) < 9").unwrap();
+        assert_eq!(rule.columns, ["disk_free_bytes"]);
+        assert_eq!((rule.delay_us(), rule.absence_us()), (60_000_000, None));
+        let refusal = |rule: &str| windowed(rule).unwrap_err().message;
+        assert!(
+            refusal("disk_encrypted").contains("'disk_encrypted' stands outside"),
+            "{}",
+            refusal("disk_encrypted")
+        );
+        assert!(refusal("avg(disk_free_bytes) + 1").contains("must be a boolean"));
+        assert!(
+            refusal("stddev(disk_free_bytes) > 1").contains("stddev"),
+            "{}",
+            refusal("stddev(disk_free_bytes) > 1")
+        );
+        assert!(
+            refusal("avg(patched_at) > 1").contains("avg(patched_at)"),
+            "{}",
+            refusal("avg(patched_at) > 1")
+        );
+        assert!(refusal("sum(DISTINCT disk_free_bytes) > 1").contains("plain"));
+        assert!(refusal("avg(disk_fre_bytes) > 5").contains("did you mean 'disk_free_bytes'?"));
+        assert!(refusal("sum(random()) > 5").contains("random()"));
+        assert!(refusal("1 = 1").contains("aggregate"));
+    }
+
+    #[test]
+    fn absence_reads_no_column() {
+        let rule = Policy { rule: String::new(), absence_s: Some(60), ..policy("x") };
+        let rule = compile(&rule, &schema()).unwrap();
+        assert_eq!((rule.columns.len(), rule.absence_us(), rule.delay_us()), (0, Some(60_000_000), 0));
     }
 
     #[test]

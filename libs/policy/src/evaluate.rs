@@ -1,16 +1,21 @@
 //! Running a compiled rule over batches.
 
+use std::sync::Arc;
+
 use arrow::{
-    array::{Array, AsArray, BooleanArray, RecordBatch},
+    array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions},
     compute::cast,
     datatypes::DataType,
     error::ArrowError,
     json::{WriterBuilder, writer::LineDelimited},
 };
-use datafusion::error::Result as DataFusionResult;
+use datafusion::{error::Result as DataFusionResult, physical_plan::PhysicalExpr};
 use serde_json::Value;
 
-use crate::{CompiledRule, compile::PLATFORM_COLUMN};
+use crate::{
+    CompiledRule,
+    compile::{Body, PLATFORM_COLUMN},
+};
 
 /// What a rule says of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,12 +39,15 @@ pub struct Evaluation {
 const EVIDENCE_ELEMENTS: usize = 20;
 
 impl CompiledRule {
-    /// Evaluates every row. A row on which the rule fails at run time (a division by zero, say) is "no result", and the
+    /// Evaluates every row; a rule that isn't about single records has no result of any. A row on which the rule fails at run time (a division by zero, say) is "no result", and the
     /// first such error is returned beside the verdicts; other rows are not touched by it, so that a verdict never depends
     /// on which records share a batch.
     #[must_use]
     pub fn evaluate(&self, batch: &RecordBatch) -> (Evaluation, Option<String>) {
         let rows = batch.num_rows();
+        let Body::Record(expression) = &self.body else {
+            return (Evaluation { verdicts: vec![Verdict::NoResult; rows] }, None);
+        };
         let input = match self.input(batch) {
             Ok(input) => input,
             Err(error) => {
@@ -47,9 +55,9 @@ impl CompiledRule {
             }
         };
         let applies = self.applies(batch);
-        let (answers, error) = match self.run(&input) {
+        let (answers, error) = match run(expression, &input) {
             Ok(answers) => (answers, None),
-            Err(_) => self.run_each(&input, &applies),
+            Err(_) => run_each(expression, &input, &applies),
         };
         let verdict = |row: usize| match answers.is_valid(row) && applies[row] {
             true if answers.value(row) => Verdict::Pass,
@@ -81,7 +89,7 @@ impl CompiledRule {
     }
 
     /// The batch's columns that the rule reads, in the types it was compiled for.
-    fn input(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    pub(crate) fn input(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for field in self.schema.fields() {
             let column = batch.column_by_name(field.name()).ok_or_else(|| {
@@ -90,10 +98,13 @@ impl CompiledRule {
             let same = column.data_type() == field.data_type();
             columns.push(if same { column.clone() } else { cast(column, field.data_type())? });
         }
-        RecordBatch::try_new(self.schema.clone(), columns)
+        // A rule that counts records reads no column: the rows are there nevertheless.
+        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &rows)
     }
 
-    fn applies(&self, batch: &RecordBatch) -> Vec<bool> {
+    /// Whether the rule is about the platform, by row.
+    pub(crate) fn applies(&self, batch: &RecordBatch) -> Vec<bool> {
         if self.policy.platforms.is_empty() {
             return vec![true; batch.num_rows()];
         }
@@ -104,29 +115,33 @@ impl CompiledRule {
             |name: &str| self.policy.platforms.iter().any(|platform| platform.eq_ignore_ascii_case(name));
         column.as_string::<i32>().iter().map(|name| name.is_some_and(wanted)).collect()
     }
+}
 
-    fn run(&self, input: &RecordBatch) -> DataFusionResult<BooleanArray> {
-        let answers = self.expression.evaluate(input)?.into_array(input.num_rows())?;
-        Ok(answers.as_boolean().clone())
-    }
+fn run(expression: &Arc<dyn PhysicalExpr>, input: &RecordBatch) -> DataFusionResult<BooleanArray> {
+    let answers = expression.evaluate(input)?.into_array(input.num_rows())?;
+    Ok(answers.as_boolean().clone())
+}
 
-    fn run_each(&self, input: &RecordBatch, applies: &[bool]) -> (BooleanArray, Option<String>) {
-        let mut first_error = None;
-        let mut answer = |row: usize| {
-            if !applies[row] {
-                return None;
+fn run_each(
+    expression: &Arc<dyn PhysicalExpr>,
+    input: &RecordBatch,
+    applies: &[bool],
+) -> (BooleanArray, Option<String>) {
+    let mut first_error = None;
+    let mut answer = |row: usize| {
+        if !applies[row] {
+            return None;
+        }
+        match run(expression, &input.slice(row, 1)) {
+            Ok(answer) => answer.is_valid(0).then(|| answer.value(0)),
+            Err(error) => {
+                first_error.get_or_insert_with(|| error.strip_backtrace());
+                None
             }
-            match self.run(&input.slice(row, 1)) {
-                Ok(answer) => answer.is_valid(0).then(|| answer.value(0)),
-                Err(error) => {
-                    first_error.get_or_insert_with(|| error.strip_backtrace());
-                    None
-                }
-            }
-        };
-        let answers = (0..input.num_rows()).map(&mut answer).collect();
-        (answers, first_error)
-    }
+        }
+    };
+    let answers = (0..input.num_rows()).map(&mut answer).collect();
+    (answers, first_error)
 }
 
 fn shorten(value: &mut Value) {
@@ -144,8 +159,6 @@ fn shorten(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::sync::Arc;
 
     use arrow::{
         array::{Int64Array, ListArray, StringArray, StringViewArray, TimestampMicrosecondArray},

@@ -72,6 +72,8 @@ pub struct FindingState {
     pub version: u64,
     /// Quiet until, if snoozed.
     pub snoozed_until_us: Option<i64>,
+    /// Whose it is; nobody's again when it opens anew.
+    pub assignee: Option<String>,
 }
 
 /// One record's verdict for one rule.
@@ -96,6 +98,14 @@ pub enum Command {
     },
     /// Only says something.
     Comment,
+    /// Makes it somebody's, or nobody's.
+    Assign {
+        /// Whose.
+        #[serde(default)]
+        to: Option<String>,
+    },
+    /// The host is gone for good: all its findings are over. About the host, not a finding.
+    Retire,
 }
 
 /// A change of status, to be published.
@@ -111,6 +121,8 @@ pub struct Transition {
     pub version: u64,
     /// Why, in words.
     pub reason: String,
+    /// Whose it is from then on.
+    pub assignee: Option<String>,
 }
 
 impl FindingState {
@@ -122,6 +134,7 @@ impl FindingState {
             last_order: order,
             version: 0,
             snoozed_until_us: None,
+            assignee: None,
         }
     }
 
@@ -135,6 +148,12 @@ impl FindingState {
             FindingStatus::Snoozed => self.snoozed_until_us,
             _ => None,
         }
+    }
+
+    /// Whether there is anything to remember: a breach, or a version that must go on.
+    #[must_use]
+    pub fn is_worth_keeping(&self) -> bool {
+        self.status != FindingStatus::Compliant || self.version > 0
     }
 
     /// Moves to a status without telling anyone.
@@ -151,9 +170,19 @@ impl FindingState {
 
     fn transition(&mut self, to: FindingStatus, at_us: i64, reason: String) -> Option<Transition> {
         let from = self.status;
+        if to == FindingStatus::Open && !from.is_live() {
+            self.assignee = None;
+        }
         self.enter(to, at_us);
         self.version += 1;
-        Some(Transition { from, to, at_us, version: self.version, reason })
+        Some(Transition { from, to, at_us, version: self.version, reason, assignee: self.assignee.clone() })
+    }
+
+    /// Tells something that changes no status, `since_us` included.
+    fn remark(&mut self, at_us: i64, reason: String) -> Option<Transition> {
+        self.version += 1;
+        let (from, to) = (self.status, self.status);
+        Some(Transition { from, to, at_us, version: self.version, reason, assignee: self.assignee.clone() })
     }
 }
 
@@ -259,12 +288,16 @@ pub fn apply(
             after.snoozed_until_us = Some(*until_us);
             after.transition(FindingStatus::Snoozed, at_us, reason)
         }
-        Command::Comment if state.version > 0 => {
-            // A comment is told but changes nothing else, `since_us` included.
-            after.version += 1;
-            Some(Transition { from: state.status, to: state.status, at_us, version: after.version, reason })
+        Command::Comment if state.version > 0 => after.remark(at_us, reason),
+        Command::Assign { to } if state.status.is_live() && *to != state.assignee => {
+            after.assignee.clone_from(to);
+            after.remark(at_us, reason)
         }
-        Command::Acknowledge | Command::Snooze { .. } | Command::Comment => None,
+        Command::Acknowledge
+        | Command::Snooze { .. }
+        | Command::Comment
+        | Command::Assign { .. }
+        | Command::Retire => None,
     };
     (after, told)
 }

@@ -65,14 +65,47 @@ pub struct Policy {
     /// `os_type` values it applies to; all if empty. Elsewhere the verdict is "no result".
     #[serde(default)]
     pub platforms: Vec<String>,
-    /// SQL boolean over the columns of the inventory: true is compliant, false a breach, null "no result".
+    /// SQL boolean over the columns of the inventory: true is compliant, false a breach, null "no result". With `window`
+    /// over aggregates of them (`avg(cpu_usage) <= 9000`); absent with `absence_s`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rule: String,
     /// Seconds a breach must last before a finding opens.
     #[serde(default)]
     pub grace_s: u64,
+    /// A breach is that nothing was received from the computer for so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absence_s: Option<u64>,
+    /// Windows that the rule aggregates over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowSpec>,
     /// Free labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+}
+
+/// Windows of event time, aligned to the epoch: tumbling, or sliding where `slide_s` is shorter than `size_s`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSpec {
+    /// Length, seconds.
+    pub size_s: u64,
+    /// From one window's start to the next one's, seconds; the size if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slide_s: Option<u64>,
+    /// So many windows in a row must be in breach. A window without a sample breaks the row.
+    #[serde(default = "one")]
+    pub in_a_row: u32,
+    /// How long after the end of its window a sample may still be received, seconds.
+    #[serde(default = "minute")]
+    pub lateness_s: u64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn minute() -> u64 {
+    60
 }
 
 /// What is wrong with a policy, where, and a suggestion.
@@ -93,6 +126,13 @@ impl PolicyError {
 
 /// The longest grace: a year. A longer one is a slip of the keyboard (milliseconds instead of seconds).
 const MAX_GRACE_S: u64 = 366 * 24 * 3600;
+/// The longest window, a week, and the largest allowed lateness, a day: longer ones are for models over the lake.
+const MAX_WINDOW_S: u64 = 7 * 24 * 3600;
+const MAX_LATENESS_S: u64 = 24 * 3600;
+/// Windows of one computer that may be open at once: they are kept in its state.
+const MAX_OPEN_WINDOWS: u64 = 100;
+/// The longest row of windows.
+const MAX_IN_A_ROW: u32 = 1_000;
 /// The longest rule, in bytes: parsing is recursive and rules come from tenants.
 const MAX_RULE_BYTES: usize = 16 << 10;
 
@@ -105,6 +145,12 @@ pub fn parse(toml: &str, file: &str) -> Result<Policy, PolicyError> {
 }
 
 impl Policy {
+    /// Whether each record has a verdict of its own, which follows from the record alone.
+    #[must_use]
+    pub fn is_per_record(&self) -> bool {
+        self.window.is_none() && self.absence_s.is_none()
+    }
+
     /// Checks everything but the rule's columns.
     pub(crate) fn check(&self) -> Result<(), PolicyError> {
         let fail = |message: String| Err(PolicyError::new(&self.id, message));
@@ -115,8 +161,30 @@ impl Policy {
         if self.title.trim().is_empty() || self.title.contains('\n') {
             return fail("title must be one line that is not empty".to_owned());
         }
-        if self.rule.trim().is_empty() {
-            return fail("rule is empty: write a SQL boolean such as `disk_encrypted`".to_owned());
+        match (self.rule.trim().is_empty(), self.absence_s) {
+            (true, None) => {
+                return fail("rule is empty: write a SQL boolean such as `disk_encrypted`".to_owned());
+            }
+            (false, Some(_)) => {
+                return fail("rule and absence_s exclude each other: make two policies".to_owned());
+            }
+            _ => {}
+        }
+        if let Some(absence_s) = self.absence_s {
+            if self.window.is_some() {
+                return fail("window and absence_s exclude each other: make two policies".to_owned());
+            }
+            if !self.platforms.is_empty() {
+                return fail(
+                    "platforms and absence_s exclude each other: the platform stands in a record".to_owned(),
+                );
+            }
+            if !(60..=MAX_GRACE_S).contains(&absence_s) {
+                return fail(format!("absence_s is {absence_s}: it is in seconds, from 60 to {MAX_GRACE_S}"));
+            }
+        }
+        if let Some(window) = &self.window {
+            window.check().map_err(|message| PolicyError::new(&self.id, message))?;
         }
         if self.rule.len() > MAX_RULE_BYTES {
             return fail(format!(
@@ -133,10 +201,45 @@ impl Policy {
         if let Some(platform) = self.platforms.iter().find(|platform| platform.trim().is_empty()) {
             return fail(format!("platform '{platform}' is empty: name os_type values such as 'linux'"));
         }
+        if self.absence_s.is_some() {
+            return Ok(());
+        }
         match DFParser::parse_sql_into_expr(&self.rule) {
             Ok(_) => Ok(()),
             Err(error) => fail(format!("rule does not parse: {}", error.strip_backtrace())),
         }
+    }
+}
+
+impl WindowSpec {
+    fn check(&self) -> Result<(), String> {
+        let slide_s = self.slide_s.unwrap_or(self.size_s);
+        if !(1..=MAX_WINDOW_S).contains(&self.size_s) {
+            return Err(format!(
+                "window.size_s is {}: it is in seconds, from 1 to {MAX_WINDOW_S}",
+                self.size_s
+            ));
+        }
+        if slide_s == 0 || !self.size_s.is_multiple_of(slide_s) {
+            return Err(format!(
+                "window.slide_s is {slide_s}: it must divide size_s, which is {}",
+                self.size_s
+            ));
+        }
+        if self.lateness_s > MAX_LATENESS_S {
+            return Err(format!("window.lateness_s is {}, more than {MAX_LATENESS_S}", self.lateness_s));
+        }
+        let open = (self.size_s + self.lateness_s) / slide_s + 1;
+        if open > MAX_OPEN_WINDOWS {
+            return Err(format!(
+                "window keeps {open} windows open at once, more than {MAX_OPEN_WINDOWS}: make slide_s longer, or size_s or \
+                 lateness_s shorter"
+            ));
+        }
+        if !(1..=MAX_IN_A_ROW).contains(&self.in_a_row) {
+            return Err(format!("window.in_a_row is {}: from 1 to {MAX_IN_A_ROW}", self.in_a_row));
+        }
+        Ok(())
     }
 }
 
@@ -180,5 +283,19 @@ mod tests {
         let message = refusal(&GOOD.replace("disk_encrypted", "disk_encrypted AND )"));
         assert!(message.contains("Line: 1, Column: 20"), "{message}");
         assert!(refusal(&GOOD.replace("disk_encrypted", "true; DROP TABLE x")).contains("does not parse"));
+    }
+
+    #[test]
+    fn window_and_absence_are_checked_with_the_way_out() {
+        let window = |text: &str| refusal(&format!("{GOOD}[window]\n{text}"));
+        assert!(window("size_s = 0").contains("window.size_s is 0"));
+        assert!(window("size_s = 300\nslide_s = 7").contains("must divide"));
+        assert!(window("size_s = 3600\nslide_s = 10").contains("make slide_s longer"));
+        assert!(window("size_s = 300\nin_a_row = 0").contains("in_a_row"));
+        assert!(window("size = 300").contains("size_s"));
+        let absent = GOOD.replace("rule = 'disk_encrypted'", "absence_s = 604800");
+        assert_eq!(parse(&absent, "x.toml").unwrap().absence_s, Some(604_800));
+        assert!(refusal(&format!("{GOOD}absence_s = 604800\n")).contains("exclude each other"));
+        assert!(refusal(&absent.replace("604800", "7")).contains("in seconds"));
     }
 }

@@ -25,12 +25,31 @@ pub fn finding_id(tenant: &str, host_id: &str, rule_id: &str) -> String {
 pub enum Cause {
     /// A host's record.
     Record,
-    /// Time: the end of a grace or of a snooze.
+    /// A window that was over.
+    Window,
+    /// Time: the end of a grace or of a snooze, or nothing received for too long.
     Time,
     /// A person.
     Command,
     /// A rule that was withdrawn.
     Rules,
+    /// A host that was retired.
+    Retirement,
+}
+
+impl Cause {
+    /// The word in JSON and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Window => "window",
+            Self::Time => "time",
+            Self::Command => "command",
+            Self::Rules => "rules",
+            Self::Retirement => "retirement",
+        }
+    }
 }
 
 /// One transition with all that tells who, when, why and from what. Instants are microseconds since the epoch.
@@ -69,6 +88,9 @@ pub struct TransitionRecord {
     /// Who, if a person.
     #[serde(default)]
     pub by: Option<String>,
+    /// Whose it is from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<String>,
     /// The values that decided.
     #[serde(default)]
     pub evidence: Value,

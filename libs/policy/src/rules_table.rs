@@ -3,18 +3,33 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder},
+    array::{
+        Array, ArrayRef, AsArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+        new_null_array,
+    },
     compute::cast,
     datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
 };
 
-use crate::{Policy, PolicyError, Severity};
+use crate::{Policy, PolicyError, Severity, WindowSpec};
+
+/// Property of `policies.rules` that says that rules were put in: the shipped ones come once, and never again after somebody
+/// removed them.
+pub const RULES_SEEDED_PROPERTY: &str = "firn.rules-seeded";
+
+/// Columns that tables made before there were such rules lack.
+const ABSENCE: &str = "absence_s";
+const WINDOW_SIZE: &str = "window_size_s";
+const WINDOW_SLIDE: &str = "window_slide_s";
+const WINDOW_ROW: &str = "windows_in_a_row";
+const WINDOW_LATENESS: &str = "window_lateness_s";
 
 /// Schema of `policies.rules`. `standards` holds a policy's references (a reserved word in SQL); `labels` is a JSON object.
 #[must_use]
 pub fn rules_schema() -> SchemaRef {
     let text = |name: &str, doc: &str| field(name, DataType::Utf8, false, doc);
     let list = |name: &str, doc: &str| field(name, text_list(), true, doc);
+    let count = |name: &str, doc: &str| field(name, DataType::Int64, true, doc);
     Arc::new(Schema::new(vec![
         text("id", "Unique id of the policy"),
         text("title", "One line"),
@@ -27,6 +42,11 @@ pub fn rules_schema() -> SchemaRef {
         text("rule", "SQL boolean over the inventory: true is compliant, false a breach, null no result"),
         field("grace_s", DataType::Int64, false, "Seconds a breach must last before a finding opens"),
         text("labels", "Free labels, a JSON object"),
+        count(ABSENCE, "A breach is that nothing was received for so many seconds; the rule is empty then"),
+        count(WINDOW_SIZE, "Seconds of the windows that the rule aggregates over; none if absent"),
+        count(WINDOW_SLIDE, "Seconds from one window's start to the next one's; the size if absent"),
+        count(WINDOW_ROW, "So many windows in a row must be in breach; 1 if absent"),
+        count(WINDOW_LATENESS, "Seconds after a window's end that its samples may still be received"),
     ]))
 }
 
@@ -56,9 +76,18 @@ pub fn rules_to_batch(policies: &[Policy]) -> RecordBatch {
         text(|policy| &policy.rule),
         Arc::new(Int64Array::from_iter_values(policies.iter().map(|policy| policy.grace_s.cast_signed()))),
         Arc::new(StringArray::from_iter_values(policies.iter().map(|policy| labels_json(&policy.labels)))),
+        counts(policies, |policy| policy.absence_s),
+        counts(policies, |policy| Some(policy.window.as_ref()?.size_s)),
+        counts(policies, |policy| policy.window.as_ref()?.slide_s),
+        counts(policies, |policy| Some(policy.window.as_ref()?.in_a_row.into())),
+        counts(policies, |policy| Some(policy.window.as_ref()?.lateness_s)),
     ];
     // The columns are built from the same list as the schema; a mismatch is a bug that every test would meet.
     RecordBatch::try_new(rules_schema(), columns).unwrap_or_else(|_| RecordBatch::new_empty(rules_schema()))
+}
+
+fn counts(policies: &[Policy], of: fn(&Policy) -> Option<u64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter(policies.iter().map(|policy| of(policy).map(u64::cast_signed))))
 }
 
 fn labels_json(labels: &BTreeMap<String, String>) -> String {
@@ -102,7 +131,13 @@ impl RuleColumns {
         for field in rules_schema().fields() {
             let fail =
                 |what: &str| PolicyError::new("policies.rules", format!("column '{}' {what}", field.name()));
-            let column = batch.column_by_name(field.name()).ok_or_else(|| fail("is missing"))?;
+            let column = match batch.column_by_name(field.name()) {
+                Some(column) => column,
+                None if field.data_type() == &DataType::Int64 && field.is_nullable() => {
+                    &new_null_array(&DataType::Int64, batch.num_rows())
+                }
+                None => return Err(fail("is missing")),
+            };
             let column = cast(column, field.data_type()).map_err(|error| fail(&error.to_string()))?;
             columns.insert(field.name().clone(), column);
         }
@@ -122,13 +157,30 @@ impl RuleColumns {
         column.value(row).as_string::<i32>().iter().flatten().map(str::to_owned).collect()
     }
 
+    fn count(&self, name: &str, row: usize) -> Result<Option<u64>, String> {
+        let column = self.columns[name].as_primitive::<Int64Type>();
+        let value = column.is_valid(row).then(|| column.value(row));
+        value
+            .map(|value| u64::try_from(value).map_err(|_| format!("{name} is negative: {value}")))
+            .transpose()
+    }
+
+    fn window(&self, row: usize) -> Result<Option<WindowSpec>, String> {
+        let Some(size_s) = self.count(WINDOW_SIZE, row)? else { return Ok(None) };
+        let in_a_row = self.count(WINDOW_ROW, row)?.unwrap_or(1);
+        Ok(Some(WindowSpec {
+            size_s,
+            slide_s: self.count(WINDOW_SLIDE, row)?,
+            in_a_row: u32::try_from(in_a_row).map_err(|_| format!("{WINDOW_ROW} is {in_a_row}"))?,
+            lateness_s: self.count(WINDOW_LATENESS, row)?.unwrap_or_default(),
+        }))
+    }
+
     fn policy(&self, row: usize) -> Result<Policy, PolicyError> {
         let id = self.text("id", row);
         let fail = |message: String| PolicyError::new(&id, message);
         let severity = self.text("severity", row);
         let labels = self.text("labels", row);
-        let grace = self.columns["grace_s"].as_primitive::<Int64Type>();
-        let grace_s = if grace.is_null(row) { 0 } else { grace.value(row) };
         let policy = Policy {
             title: self.text("title", row),
             severity: Severity::from_word(&severity).ok_or_else(|| {
@@ -140,7 +192,9 @@ impl RuleColumns {
             references: self.texts("standards", row),
             platforms: self.texts("platforms", row),
             rule: self.text("rule", row),
-            grace_s: u64::try_from(grace_s).map_err(|_| fail(format!("grace_s is negative: {grace_s}")))?,
+            grace_s: self.count("grace_s", row).map_err(fail)?.unwrap_or_default(),
+            absence_s: self.count(ABSENCE, row).map_err(fail)?,
+            window: self.window(row).map_err(fail)?,
             labels: if labels.is_empty() {
                 BTreeMap::new()
             } else {
@@ -185,5 +239,14 @@ mod tests {
         let errors = rules_from_batches(&[batch]);
         assert_eq!(errors.len(), 1);
         assert!(errors[0].as_ref().unwrap_err().message.contains("'severity' is missing"));
+    }
+
+    #[test]
+    fn table_from_before_windows_and_absence_is_read() {
+        let policies: Vec<Policy> = shipped().into_iter().filter(|policy| policy.is_per_record()).collect();
+        let columns: Vec<usize> = (0..11).collect();
+        let old = rules_to_batch(&policies).project(&columns).unwrap();
+        let back: Vec<Policy> = rules_from_batches(&[old]).into_iter().map(Result::unwrap).collect();
+        assert_eq!(back, policies);
     }
 }

@@ -3,12 +3,14 @@
 use crate::{Policy, parse};
 
 /// Name and text of each file, by id.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 13] = [
     ("antivirus.toml", include_str!("../policies/antivirus.toml")),
+    ("cpu-load.toml", include_str!("../policies/cpu-load.toml")),
     ("disk-encryption.toml", include_str!("../policies/disk-encryption.toml")),
     ("disk-space.toml", include_str!("../policies/disk-space.toml")),
     ("firewall.toml", include_str!("../policies/firewall.toml")),
     ("forbidden-software.toml", include_str!("../policies/forbidden-software.toml")),
+    ("inventory-missing.toml", include_str!("../policies/inventory-missing.toml")),
     ("local-admins.toml", include_str!("../policies/local-admins.toml")),
     ("min-os-version.toml", include_str!("../policies/min-os-version.toml")),
     ("patch-age.toml", include_str!("../policies/patch-age.toml")),

@@ -124,7 +124,7 @@ pub(super) async fn step(
     Ok(ReplayStep {
         next: rest(cursor),
         read,
-        inventory: committed.bronze,
+        inventory: committed.taken,
         quarantined: committed.quarantined,
         present,
     })
@@ -179,19 +179,20 @@ async fn missing(committer: &Committer, base: &Base, records: Vec<Taken>) -> Res
     let place = |taken: &Taken| (committer.topic_id.clone(), taken.partition, taken.offset);
     let places: Vec<Place> = records.iter().map(place).collect();
     let quarantine = committer.quarantine(&base.client).await?;
-    let mut there: HashSet<Place> = present(&base.inventory, &places).await?;
+    let mut there: HashSet<Place> = present(&base.table, &places).await?;
     there.extend(present(&quarantine, &places).await?);
     Ok(records.into_iter().filter(|taken| !there.contains(&place(taken))).collect())
 }
 
 fn guard(base: &Base) -> Guard {
-    let expected = base.inventory.properties().get(REPLAYS).cloned();
+    let expected = base.table.properties().get(REPLAYS).cloned();
     let count = expected.as_ref().and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
     Guard { property: REPLAYS.to_owned(), expected, value: (count + 1).to_string() }
 }
 
 fn committer(worker: &Worker, branch: &str, topic_id: &str) -> Committer {
     Committer {
+        feed: worker.feed,
         catalog: worker.catalog.clone(),
         file_io: worker.file_io.clone(),
         branch: branch.to_owned(),

@@ -19,6 +19,8 @@ fn policy(grace_s: u64) -> Policy {
         platforms: Vec::new(),
         rule: "disk_encrypted".to_owned(),
         grace_s,
+        absence_s: None,
+        window: None,
         labels: std::collections::BTreeMap::new(),
     }
 }
@@ -124,6 +126,21 @@ fn comment_is_told_and_changes_no_status() {
     let (after, told) = apply(&open, &Command::Comment, 2 * SECOND, "seen".to_owned());
     let told = told.unwrap();
     assert_eq!((told.from, told.to, told.version, after.since_us), (Open, Open, 2, open.since_us));
+}
+
+#[test]
+fn assigned_finding_is_somebodys_until_it_opens_anew() {
+    let to = |name: &str| Command::Assign { to: Some(name.to_owned()) };
+    let (open, _) = run(&policy(0), &[(Fail, 1)]);
+    let (taken, told) = apply(&open, &to("bob"), 2 * SECOND, "by alice".to_owned());
+    let told = told.unwrap();
+    assert_eq!((told.from, told.to, told.assignee.as_deref(), told.version), (Open, Open, Some("bob"), 2));
+    assert_eq!(apply(&taken, &to("bob"), 3 * SECOND, String::new()).1, None, "it is bob's already");
+    let (over, told) = observe(&policy(0), Some(&taken), &seen(Pass, 4));
+    assert_eq!(told.unwrap().assignee.as_deref(), Some("bob"));
+    assert_eq!(apply(&over, &to("eve"), 5 * SECOND, String::new()).1, None, "it is over");
+    let (again, told) = observe(&policy(0), Some(&over), &seen(Fail, 6));
+    assert_eq!((again.assignee, told.unwrap().assignee), (None, None));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    CompiledRule,
     Verdict::{self, Fail, NoResult, Pass},
     compile,
 };
@@ -26,9 +27,13 @@ fn record(fields: &Value) -> RecordBatch {
     decoder.flush().unwrap().unwrap()
 }
 
-fn check(id: &str, rows: &[(Value, Verdict)]) {
+fn rule(id: &str) -> CompiledRule {
     let policy = shipped().into_iter().find(|policy| policy.id == id).unwrap();
-    let rule = compile(&policy, &bronze_schema()).unwrap();
+    compile(&policy, &bronze_schema()).unwrap()
+}
+
+fn check(id: &str, rows: &[(Value, Verdict)]) {
+    let rule = rule(id);
     for (fields, expected) in rows {
         let (evaluation, error) = rule.evaluate(&record(fields));
         assert_eq!((evaluation.verdicts[0], error), (*expected, None), "{id}: {fields}");
@@ -189,4 +194,28 @@ fn forbidden_packages_are_found_by_name() {
             (json!({}), NoResult),
         ],
     );
+}
+
+#[test]
+fn busy_processors_are_a_breach_after_three_windows_of_five_minutes() {
+    const MINUTE: i64 = 60_000_000;
+    let rule = rule("cpu-load");
+    let window = rule.window().unwrap();
+    let mut state = window.start();
+    let mut told = Vec::new();
+    // Two samples in each window: 9,200 and 8,900 are on average above 9,000 hundredths, 9,000 and 9,000 are not.
+    for (minute, usage) in [(0, 9_200), (3, 8_900), (5, 9_500), (10, 10_000), (15, 9_000), (19, 9_000)] {
+        let at = minute * MINUTE;
+        told.extend(window.close(&mut state, at));
+        let (samples, error) = rule.samples(&record(&json!({ "cpu_usage": usage }))).unwrap();
+        assert_eq!((window.add(&mut state, at, at, &samples, 0), error), (false, None));
+    }
+    told.extend(window.close(&mut state, 21 * MINUTE));
+    let told: Vec<_> = told.iter().map(|closed| (closed.end_us / MINUTE, closed.verdict)).collect();
+    assert_eq!(told, [(5, NoResult), (10, NoResult), (15, Fail), (20, Pass)]);
+}
+
+#[test]
+fn seven_silent_days_are_a_breach() {
+    assert_eq!(rule("inventory-missing").absence_us(), Some(7 * 24 * 3_600 * 1_000_000));
 }

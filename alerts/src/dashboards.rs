@@ -1,0 +1,457 @@
+//! Dashboards over the indices of the sink, as saved objects (NDJSON) that Kibana and OpenSearch Dashboards import.
+//!
+//! Both still take the format that they had in common: index patterns, aggregation-based visualisations, dashboards. Ids
+//! are fixed, so that an import replaces an older version.
+
+use serde_json::{Value, json};
+
+use crate::sink::{STATE_ALIAS, TRANSITIONS_PREFIX};
+
+/// A chart.
+struct Panel {
+    id: &'static str,
+    title: &'static str,
+    kind: Kind,
+    over: Over,
+    /// In what Kibana's query language, OpenSearch's and Lucene's have in common.
+    query: &'static str,
+    metric: Metric,
+    buckets: &'static [Bucket],
+    /// Width and height on a grid of 48 columns.
+    size: (u32, u32),
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Number,
+    Pie,
+    Bars,
+    Lines,
+    Table,
+}
+
+/// Which documents.
+#[derive(Clone, Copy)]
+enum Over {
+    /// The present state of all findings.
+    Findings,
+    /// Every transition.
+    Transitions,
+}
+
+#[derive(Clone, Copy)]
+enum Metric {
+    Count,
+    Distinct(&'static str),
+    Average(&'static str),
+    Max(&'static str),
+}
+
+#[derive(Clone, Copy)]
+enum Bucket {
+    /// The largest so many.
+    Top(&'static str, u32),
+    /// Over time.
+    Time,
+}
+
+struct Dashboard {
+    id: &'static str,
+    title: &'static str,
+    description: &'static str,
+    panels: &'static [Panel],
+}
+
+const LIVE: &str = "firn.status: (open OR acknowledged OR snoozed)";
+
+const DASHBOARDS: [Dashboard; 5] = [
+    Dashboard {
+        id: "firn-fleet",
+        title: "Firn: fleet compliance",
+        description: "What is in breach now, and how that came.",
+        panels: &[
+            panel(
+                "fleet-open",
+                "Open findings",
+                Kind::Number,
+                Over::Findings,
+                LIVE,
+                Metric::Count,
+                &[],
+                (12, 10),
+            ),
+            panel(
+                "fleet-hosts",
+                "Computers in breach",
+                Kind::Number,
+                Over::Findings,
+                LIVE,
+                Metric::Distinct("host.id"),
+                &[],
+                (12, 10),
+            ),
+            panel(
+                "fleet-severity",
+                "By severity",
+                Kind::Pie,
+                Over::Findings,
+                LIVE,
+                Metric::Count,
+                &[Bucket::Top("firn.severity", 4)],
+                (12, 10),
+            ),
+            panel(
+                "fleet-status",
+                "By status",
+                Kind::Pie,
+                Over::Findings,
+                "",
+                Metric::Count,
+                &[Bucket::Top("firn.status", 5)],
+                (12, 10),
+            ),
+            panel(
+                "fleet-rules",
+                "By rule",
+                Kind::Bars,
+                Over::Findings,
+                LIVE,
+                Metric::Count,
+                &[Bucket::Top("rule.id", 20)],
+                (24, 14),
+            ),
+            panel(
+                "fleet-flow",
+                "Opened and resolved",
+                Kind::Bars,
+                Over::Transitions,
+                "firn.status: (open OR resolved)",
+                Metric::Count,
+                &[Bucket::Time, Bucket::Top("firn.status", 5)],
+                (24, 14),
+            ),
+        ],
+    },
+    Dashboard {
+        id: "firn-rule",
+        title: "Firn: rule drill-down",
+        description: "Filter by rule.id: which computers break it, where, and since when.",
+        panels: &[
+            panel(
+                "rule-hosts",
+                "Computers in breach",
+                Kind::Table,
+                Over::Findings,
+                LIVE,
+                Metric::Max("@timestamp"),
+                &[Bucket::Top("rule.id", 15), Bucket::Top("host.hostname", 100)],
+                (24, 18),
+            ),
+            panel(
+                "rule-organizations",
+                "By organisation",
+                Kind::Pie,
+                Over::Findings,
+                LIVE,
+                Metric::Count,
+                &[Bucket::Top("organization.id", 20)],
+                (24, 18),
+            ),
+            panel(
+                "rule-flow",
+                "Opened over time",
+                Kind::Lines,
+                Over::Transitions,
+                "firn.status: open",
+                Metric::Count,
+                &[Bucket::Time, Bucket::Top("rule.id", 15)],
+                (48, 12),
+            ),
+        ],
+    },
+    Dashboard {
+        id: "firn-host",
+        title: "Firn: host history",
+        description: "Filter by host.hostname: every transition of its findings.",
+        panels: &[
+            panel(
+                "host-transitions",
+                "Transitions",
+                Kind::Table,
+                Over::Transitions,
+                "",
+                Metric::Max("@timestamp"),
+                &[
+                    Bucket::Top("host.hostname", 50),
+                    Bucket::Top("rule.id", 15),
+                    Bucket::Top("event.action", 8),
+                ],
+                (48, 20),
+            ),
+            panel(
+                "host-flow",
+                "Over time",
+                Kind::Bars,
+                Over::Transitions,
+                "",
+                Metric::Count,
+                &[Bucket::Time, Bucket::Top("event.action", 8)],
+                (48, 12),
+            ),
+        ],
+    },
+    Dashboard {
+        id: "firn-organization",
+        title: "Firn: organisations",
+        description: "Findings, busy processors and full disks by organisation. Averages of all computers are in gold.org_metrics.",
+        panels: &[
+            panel(
+                "organization-findings",
+                "Findings by organisation and severity",
+                Kind::Bars,
+                Over::Findings,
+                LIVE,
+                Metric::Count,
+                &[Bucket::Top("organization.id", 20), Bucket::Top("firn.severity", 4)],
+                (48, 14),
+            ),
+            panel(
+                "organization-cpu",
+                "Computers with busy processors",
+                Kind::Bars,
+                Over::Transitions,
+                "rule.id: cpu-load AND firn.status: open",
+                Metric::Distinct("host.id"),
+                &[Bucket::Top("organization.id", 20)],
+                (24, 12),
+            ),
+            panel(
+                "organization-disk",
+                "Computers short of disk space",
+                Kind::Bars,
+                Over::Transitions,
+                "rule.id: disk-space AND firn.status: open",
+                Metric::Distinct("host.id"),
+                &[Bucket::Top("organization.id", 20)],
+                (24, 12),
+            ),
+        ],
+    },
+    Dashboard {
+        id: "firn-pipeline",
+        title: "Firn: pipeline health",
+        description: "How much flows, and how long after the fact it is told.",
+        panels: &[
+            panel(
+                "pipeline-rate",
+                "Transitions by cause",
+                Kind::Lines,
+                Over::Transitions,
+                "",
+                Metric::Count,
+                &[Bucket::Time, Bucket::Top("firn.cause", 6)],
+                (24, 12),
+            ),
+            panel(
+                "pipeline-delay",
+                "Average delay from the fact to the log, ms",
+                Kind::Lines,
+                Over::Transitions,
+                "",
+                Metric::Average("firn.delay_ms"),
+                &[Bucket::Time],
+                (24, 12),
+            ),
+            panel(
+                "pipeline-worst",
+                "Longest delay by partition, ms",
+                Kind::Table,
+                Over::Transitions,
+                "",
+                Metric::Max("firn.delay_ms"),
+                &[Bucket::Top("firn.partition", 64)],
+                (24, 12),
+            ),
+            panel(
+                "pipeline-tenants",
+                "Transitions by tenant",
+                Kind::Pie,
+                Over::Transitions,
+                "",
+                Metric::Count,
+                &[Bucket::Top("firn.tenant", 20)],
+                (24, 12),
+            ),
+        ],
+    },
+];
+
+#[allow(clippy::too_many_arguments, reason = "a row of a table")]
+const fn panel(
+    id: &'static str,
+    title: &'static str,
+    kind: Kind,
+    over: Over,
+    query: &'static str,
+    metric: Metric,
+    buckets: &'static [Bucket],
+    size: (u32, u32),
+) -> Panel {
+    Panel { id, title, kind, over, query, metric, buckets, size }
+}
+
+impl Over {
+    fn pattern_id(self) -> &'static str {
+        match self {
+            Self::Findings => "firn-findings",
+            Self::Transitions => "firn-transitions",
+        }
+    }
+
+    fn title(self) -> String {
+        match self {
+            Self::Findings => STATE_ALIAS.to_owned(),
+            Self::Transitions => format!("{TRANSITIONS_PREFIX}*"),
+        }
+    }
+}
+
+/// All dashboards with what they need, one saved object a line.
+#[must_use]
+pub fn dashboards() -> String {
+    let mut objects: Vec<Value> =
+        [Over::Findings, Over::Transitions].into_iter().map(index_pattern).collect();
+    for dashboard in &DASHBOARDS {
+        objects.extend(dashboard.panels.iter().map(visualization));
+        objects.push(board(dashboard));
+    }
+    objects.iter().map(|object| format!("{object}\n")).collect()
+}
+
+fn index_pattern(over: Over) -> Value {
+    json!({
+        "type": "index-pattern",
+        "id": over.pattern_id(),
+        "attributes": { "title": over.title(), "timeFieldName": "@timestamp" },
+        "references": [],
+    })
+}
+
+/// Texts within texts: the format wants parts of an object as JSON text.
+fn visualization(panel: &Panel) -> Value {
+    let source = json!({
+        "query": { "language": "kuery", "query": panel.query },
+        "filter": [],
+        "indexRefName": "kibanaSavedObjectMeta.searchSourceJSON.index",
+    });
+    let reference = json!({
+        "name": "kibanaSavedObjectMeta.searchSourceJSON.index", "type": "index-pattern", "id": panel.over.pattern_id(),
+    });
+    json!({
+        "type": "visualization",
+        "id": format!("firn-{}", panel.id),
+        "attributes": {
+            "title": panel.title,
+            "description": "",
+            "uiStateJSON": "{}",
+            "version": 1,
+            "visState": state(panel).to_string(),
+            "kibanaSavedObjectMeta": { "searchSourceJSON": source.to_string() },
+        },
+        "references": [reference],
+    })
+}
+
+fn state(panel: &Panel) -> Value {
+    let (kind, params) = match panel.kind {
+        Kind::Number => (
+            "metric",
+            json!({ "addTooltip": true, "metric": { "style": { "fontSize": 60 } }, "type": "metric" }),
+        ),
+        Kind::Pie => {
+            ("pie", json!({ "type": "pie", "addLegend": true, "isDonut": true, "addTooltip": true }))
+        }
+        Kind::Bars => ("histogram", chart("histogram")),
+        Kind::Lines => ("line", chart("line")),
+        Kind::Table => ("table", json!({ "perPage": 20, "showTotal": false })),
+    };
+    let mut aggregations = vec![match panel.metric {
+        Metric::Count => metric("count", json!({})),
+        Metric::Distinct(field) => metric("cardinality", json!({ "field": field })),
+        Metric::Average(field) => metric("avg", json!({ "field": field })),
+        Metric::Max(field) => metric("max", json!({ "field": field })),
+    }];
+    for (at, bucket) in panel.buckets.iter().enumerate() {
+        let schema = match (panel.kind, at) {
+            (Kind::Table, _) => "bucket",
+            (Kind::Bars | Kind::Lines, 1..) => "group",
+            _ => "segment",
+        };
+        let (kind, params) = match bucket {
+            Bucket::Top(field, size) => {
+                ("terms", json!({ "field": field, "size": size, "order": "desc", "orderBy": "1" }))
+            }
+            Bucket::Time => {
+                ("date_histogram", json!({ "field": "@timestamp", "interval": "auto", "min_doc_count": 1 }))
+            }
+        };
+        let id = (at + 2).to_string();
+        aggregations
+            .push(json!({ "id": id, "enabled": true, "type": kind, "schema": schema, "params": params }));
+    }
+    json!({ "title": panel.title, "type": kind, "params": params, "aggs": aggregations })
+}
+
+fn metric(kind: &str, params: Value) -> Value {
+    json!({ "id": "1", "enabled": true, "type": kind, "schema": "metric", "params": params })
+}
+
+fn chart(kind: &str) -> Value {
+    json!({
+        "type": kind,
+        "addLegend": true,
+        "addTooltip": true,
+        "categoryAxes": [{ "id": "CategoryAxis-1", "type": "category", "position": "bottom", "show": true,
+            "scale": { "type": "linear" }, "labels": { "show": true, "truncate": 100 }, "title": {} }],
+        "valueAxes": [{ "id": "ValueAxis-1", "name": "LeftAxis-1", "type": "value", "position": "left", "show": true,
+            "scale": { "type": "linear", "mode": "normal" }, "labels": { "show": true }, "title": {} }],
+        "seriesParams": [{ "show": true, "type": kind, "mode": "stacked", "valueAxis": "ValueAxis-1",
+            "data": { "id": "1", "label": "" } }],
+    })
+}
+
+fn board(dashboard: &Dashboard) -> Value {
+    let (mut panels, mut references) = (Vec::new(), Vec::new());
+    let (mut x, mut y, mut row) = (0, 0, 0);
+    for (at, panel) in dashboard.panels.iter().enumerate() {
+        let (width, height) = panel.size;
+        if x + width > 48 {
+            (x, y, row) = (0, y + row, 0);
+        }
+        let name = format!("panel_{at}");
+        panels.push(json!({
+            "panelIndex": at.to_string(), "panelRefName": name, "embeddableConfig": {},
+            "gridData": { "x": x, "y": y, "w": width, "h": height, "i": at.to_string() },
+        }));
+        references.push(json!({ "name": name, "type": "visualization", "id": format!("firn-{}", panel.id) }));
+        (x, row) = (x + width, row.max(height));
+    }
+    let source = json!({ "query": { "language": "kuery", "query": "" }, "filter": [] });
+    json!({
+        "type": "dashboard",
+        "id": dashboard.id,
+        "attributes": {
+            "title": dashboard.title,
+            "description": dashboard.description,
+            "hits": 0,
+            "version": 1,
+            "timeRestore": true,
+            "timeFrom": "now-30d",
+            "timeTo": "now",
+            "optionsJSON": json!({ "useMargins": true, "hidePanelTitles": false }).to_string(),
+            "panelsJSON": Value::Array(panels).to_string(),
+            "kibanaSavedObjectMeta": { "searchSourceJSON": source.to_string() },
+        },
+        "references": references,
+    })
+}

@@ -1,0 +1,122 @@
+//! Elasticsearch or OpenSearch.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use elasticsearch::{
+    Elasticsearch,
+    auth::Credentials,
+    http::transport::{SingleNodeConnectionPool, TransportBuilder},
+};
+use firn_policy::TransitionRecord;
+use firn_stream::Record;
+use url::Url;
+
+use super::{
+    Delivered, Destination, REQUEST_TIMEOUT, RETRIES, SinkError,
+    bulk::send,
+    document::{self, Document},
+    outcome::Rejected,
+    template,
+};
+use crate::AlertsError;
+
+/// A person waits for a reindex: after so many tries it is better to say what is wrong.
+const REINDEX_RETRIES: u32 = 8;
+
+/// The server.
+pub(crate) struct Search {
+    client: Elasticsearch,
+}
+
+impl Search {
+    /// User and password may stand in the URL.
+    pub(crate) fn new(url: &Url) -> Result<Self, SinkError> {
+        let mut url = url.clone();
+        let credentials =
+            url.password().map(|password| Credentials::Basic(url.username().to_owned(), password.to_owned()));
+        // Errors and logs show the URL: without what it keeps secret.
+        let plain = url.set_username("").and_then(|()| url.set_password(None));
+        plain.map_err(|()| SinkError::Server(format!("'{url}' is no HTTP URL")))?;
+        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(REQUEST_TIMEOUT);
+        if let Some(credentials) = credentials {
+            builder = builder.auth(credentials);
+        }
+        let transport = builder.build().map_err(|error| SinkError::Server(error.to_string()))?;
+        Ok(Self { client: Elasticsearch::new(transport) })
+    }
+}
+
+#[async_trait]
+impl Destination for Search {
+    fn stage(&self) -> &'static str {
+        "elasticsearch"
+    }
+
+    async fn prepare(&self) -> Result<(), SinkError> {
+        template::prepare(&self.client).await
+    }
+
+    async fn deliver(&self, records: &[Record]) -> Result<Delivered, SinkError> {
+        let mut rejected = BTreeMap::new();
+        let mut documents: Vec<Document> = Vec::new();
+        for (at, record) in records.iter().enumerate() {
+            match document::of(at, record) {
+                Ok(two) => documents.extend(two),
+                Err(reason) => {
+                    rejected.insert(at, reason);
+                }
+            }
+        }
+        for Rejected { at, reason } in send(&self.client, &documents).await? {
+            rejected.insert(at, reason);
+        }
+        Ok(Delivered { done: records.len(), rejected })
+    }
+}
+
+/// Fills Elasticsearch anew from transitions that were kept elsewhere. Repeating it does no harm.
+pub struct Reindex {
+    search: Search,
+}
+
+impl Reindex {
+    /// Prepares the server: templates, and the index of the present state.
+    pub async fn begin(url: &Url) -> Result<Self, AlertsError> {
+        let failed = |error: SinkError| AlertsError::Config(error.to_string());
+        let search = Search::new(url).map_err(failed)?;
+        search.prepare().await.map_err(failed)?;
+        Ok(Self { search })
+    }
+
+    /// Sends transitions, each with when it was published (microseconds since the epoch); answers how many the server can
+    /// never take, and why the first of them.
+    pub async fn send(
+        &self,
+        transitions: &[(TransitionRecord, i64)],
+    ) -> Result<(usize, Option<String>), AlertsError> {
+        let record = |(transition, published_us): &(TransitionRecord, i64)| Record {
+            partition: 0,
+            offset: 0,
+            timestamp_ms: published_us / 1_000,
+            key: None,
+            // Plain data with text keys: serializing it can't fail.
+            value: Some(serde_json::to_vec(transition).unwrap_or_default().into()),
+            headers: Vec::new(),
+        };
+        let records: Vec<Record> = transitions.iter().map(record).collect();
+        let mut failures = 0;
+        loop {
+            match self.search.deliver(&records).await {
+                Ok(Delivered { rejected, .. }) => return Ok((rejected.len(), rejected.into_values().next())),
+                Err(error) if failures >= REINDEX_RETRIES => {
+                    return Err(AlertsError::Config(error.to_string()));
+                }
+                Err(_) => {
+                    failures += 1;
+                    tokio::time::sleep(RETRIES.delay(failures)).await;
+                }
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! read with the visitor's own token, so that the console can show nobody more than the APIs would.
 
 mod codes;
-mod html;
+pub(crate) mod html;
 mod load;
 mod page;
 mod session;

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use firn_alerts::{Finding, FindingsPage};
-use firn_policy::Severity;
 use serde_json::{Value, json};
 
 use crate::{
@@ -72,7 +71,7 @@ async fn list(args: &ListArgs) -> Result<()> {
         return output::json(&page.findings);
     }
     let row = |finding: &Finding| {
-        let severity = severity(finding.severity).to_owned();
+        let severity = finding.severity.as_str().to_owned();
         let status = finding.status.as_str().to_owned();
         let (id, rule, title) = (finding.id.clone(), finding.rule_id.clone(), finding.title.clone());
         vec![id, severity, host(finding).to_owned(), rule, status, title]
@@ -110,18 +109,10 @@ pub(crate) fn host(finding: &Finding) -> &str {
     finding.hostname.as_deref().unwrap_or(&finding.host_id)
 }
 
-/// A severity as a word.
-pub(crate) fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
-    }
-}
-
-fn encode(text: &str) -> String {
-    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+/// For one part of a path.
+pub(crate) fn encode(text: &str) -> String {
+    // A plus sign is a space in queries only.
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
 #[cfg(test)]
@@ -132,5 +123,6 @@ mod tests {
     fn query_is_encoded() {
         let path = path("acme", &[("rule", "a&b"), ("limit", "1")]);
         assert_eq!(path, "/v1/tenants/acme/findings?rule=a%26b&limit=1");
+        assert_eq!(encode("a b+c/d"), "a%20b%2Bc%2Fd");
     }
 }

@@ -3,6 +3,7 @@
 //! `up` runs everything; every other command is a client that speaks HTTP to a running server. Exit status: 0 done, 1
 //! failed, 2 wrong usage or configuration.
 
+mod alerts;
 mod catalog;
 mod collect;
 mod connection;
@@ -13,6 +14,7 @@ mod duration;
 mod env;
 mod failure;
 mod findings;
+mod host;
 mod ingest;
 mod openapi;
 mod output;
@@ -87,7 +89,13 @@ enum Command {
     /// List and acknowledge findings
     #[command(subcommand)]
     Findings(findings::FindingsCommand),
-    /// List policies, and check a policy file
+    /// Assign, snooze and comment on findings
+    #[command(subcommand)]
+    Alerts(alerts::AlertsCommand),
+    /// Retire computers
+    #[command(subcommand)]
+    Host(host::HostCommand),
+    /// List, check, test, backtest and apply policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// List tables
@@ -109,9 +117,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(args) => up::run(&args),
-        Command::Policy(policy::PolicyCommand::Check(args)) => policy::check(&args),
         Command::Openapi => openapi::print(),
         Command::Version => output::line(concat!("firn ", env!("CARGO_PKG_VERSION"))),
+        Command::Policy(command) => {
+            policy::run_offline(&command).unwrap_or_else(|| run_client(Command::Policy(command)))
+        }
         client => run_client(client),
     }
 }
@@ -119,7 +129,9 @@ fn run(command: Command) -> Result<()> {
 /// A client has one thread: it waits for one server. Queries bring their own parallelism.
 fn run_client(command: Command) -> Result<()> {
     let runtime = match command {
-        Command::Sql(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+        Command::Sql(_) | Command::Policy(_) => {
+            tokio::runtime::Builder::new_multi_thread().enable_all().build()?
+        }
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
     };
     runtime.block_on(async {
@@ -141,6 +153,8 @@ fn run_client(command: Command) -> Result<()> {
             Command::Merge(args) => references::merge(&args).await,
             Command::Ingest(command) => ingest::run(&command).await,
             Command::Findings(command) => findings::run(&command).await,
+            Command::Alerts(command) => alerts::run(&command).await,
+            Command::Host(command) => host::run(&command).await,
             Command::Policy(command) => policy::run(&command).await,
             Command::Table(command) => table::run(&command).await,
             Command::Up(_) | Command::Openapi | Command::Version => Ok(()),

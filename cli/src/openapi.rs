@@ -134,6 +134,26 @@ const ENDPOINTS: &[Endpoint] = &[
         success: ("202", "The command is durable"),
         ..post("/v1/tenants/{tenant}/findings/{id}/snooze", "findings", "Keep a finding quiet until a time")
     },
+    Endpoint {
+        success: ("202", "The command is durable"),
+        ..post("/v1/tenants/{tenant}/findings/{id}/comment", "findings", "Say something about a finding")
+    },
+    Endpoint {
+        success: ("202", "The command is durable"),
+        ..post(
+            "/v1/tenants/{tenant}/findings/{id}/assign",
+            "findings",
+            "Make a finding somebody's, or nobody's",
+        )
+    },
+    Endpoint {
+        success: ("202", "The command is durable"),
+        ..post(
+            "/v1/tenants/{tenant}/hosts/{host}/retire",
+            "findings",
+            "End the findings of a host that is gone",
+        )
+    },
     get("/v1/status", "server", "How each stage is doing, for the tenants that the token reaches"),
     open("/health/live", "200 while the process answers"),
     open("/health/ready", "200 once the server does its work, else 503"),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use firn_alerts::WebhookFormat;
 use firn_catalog::CatalogConfig;
 use firn_runtime::{
     config::{self, SecretRef},
@@ -172,12 +173,30 @@ impl Default for PromotionSection {
 }
 
 /// `[alerts]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AlertsSection {
+    /// A computer that is silent for so long is retired.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) retire_after: Duration,
     /// Elasticsearch or OpenSearch; no sink if absent.
     #[serde(deserialize_with = "url")]
     pub(crate) elasticsearch_url: Option<Url>,
+    /// Each transition is posted there; a reference, since such URLs are secrets.
+    pub(crate) webhook_url: Option<SecretRef>,
+    /// `json` or `slack`.
+    pub(crate) webhook_format: WebhookFormat,
+}
+
+impl Default for AlertsSection {
+    fn default() -> Self {
+        Self {
+            retire_after: Duration::from_secs(90 * 24 * 3_600),
+            elasticsearch_url: None,
+            webhook_url: None,
+            webhook_format: WebhookFormat::default(),
+        }
+    }
 }
 
 fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
@@ -194,6 +213,16 @@ impl Settings {
         let settings: Self = config::load(file.as_deref(), std::env::vars())?;
         settings.check()?;
         Ok(settings)
+    }
+
+    /// The webhook's URL, out of what refers to it.
+    pub(crate) fn webhook_url(&self) -> Result<Option<Url>> {
+        let Some(reference) = &self.alerts.webhook_url else { return Ok(None) };
+        let url = reference.resolve().map_err(|error| usage(format!("alerts.webhook_url: {error}")))?;
+        // The URL isn't shown: it is a secret.
+        let url = Url::parse(url.trim())
+            .map_err(|error| usage(format!("alerts.webhook_url is no URL: {error}")))?;
+        Ok(Some(url))
     }
 
     /// What no type can say.

@@ -126,10 +126,14 @@ impl FirnProcess {
         all
     }
 
+    /// Runs a client that reads the lake itself; answers what it prints.
+    pub fn run<'a>(&'a self, args: impl IntoIterator<Item = &'a str>) -> Result<String> {
+        stdout_of(firn_command(self.client(args))?.envs(&self.client_env))
+    }
+
     /// The rows of a query, as JSON objects.
     pub fn sql(&self, query: &str) -> Result<Vec<serde_json::Value>> {
-        let mut command = firn_command(self.client(["sql", query, "--format", "json"]))?;
-        let text = stdout_of(command.envs(&self.client_env))?;
+        let text = self.run(["sql", query, "--format", "json"])?;
         serde_json::from_str(&text).with_context(|| format!("'{query}' answered {text}"))
     }
 

@@ -117,3 +117,115 @@ async fn findings_reach_the_server_once_whatever_happens_to_it() {
     assert_eq!(dead.iter().map(|range| range.end).sum::<i64>(), 1);
     up.end().await;
 }
+
+/// A panel's buckets and metric as the server's own aggregations, the way the dashboards ask for them.
+fn aggregations(state: &Value) -> Value {
+    let (mut metric, mut buckets) = (json!({}), Vec::new());
+    for part in state["aggs"].as_array().unwrap() {
+        let (kind, params) = (part["type"].as_str().unwrap(), &part["params"]);
+        match (kind, part["schema"].as_str().unwrap()) {
+            ("count", "metric") => {}
+            (_, "metric") => metric = json!({ "metric": { kind: params } }),
+            ("terms", _) => {
+                buckets.push(json!({ "terms": { "field": params["field"], "size": params["size"] } }))
+            }
+            ("date_histogram", _) => {
+                let histogram =
+                    json!({ "field": params["field"], "fixed_interval": "1d", "min_doc_count": 1 });
+                buckets.push(json!({ "date_histogram": histogram }));
+            }
+            other => panic!("a kind of bucket that this test doesn't know: {other:?}"),
+        }
+    }
+    buckets.into_iter().rev().fold(metric, |inner, mut bucket| {
+        bucket["aggs"] = inner;
+        json!({ "bucket": bucket })
+    })
+}
+
+/// Whether every level has a bucket and the innermost a value.
+fn is_filled(answer: &Value) -> bool {
+    match (&answer["bucket"], &answer["metric"]) {
+        (Value::Null, Value::Null) => true,
+        (Value::Null, metric) => metric["value"].as_f64().is_some(),
+        (bucket, _) => {
+            bucket["buckets"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(is_filled))
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_panel_of_the_dashboards_shows_something() {
+    let objects: Vec<Value> =
+        firn_alerts::dashboards().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let known: Vec<(&Value, &Value)> =
+        objects.iter().map(|object| (&object["type"], &object["id"])).collect();
+    for object in &objects {
+        for reference in object["references"].as_array().unwrap() {
+            assert!(known.contains(&(&reference["type"], &reference["id"])), "{}: {reference}", object["id"]);
+        }
+        let count =
+            known.iter().filter(|(kind, id)| (*kind, *id) == (&object["type"], &object["id"])).count();
+        assert_eq!(count, 1, "{} stands twice", object["id"]);
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(EmbeddedConfig::new(folder.path().join("log.db"))).unwrap();
+    for name in ["inventory", "compliance"] {
+        let spec = TopicSpec { name: name.to_owned(), partitions: 8, compacted: false, retention: None };
+        log.ensure_topic(&spec).await.unwrap();
+    }
+    let finding = |host: &str, rule: &str, version: u64, to: &str| {
+        let mut value = transition(host, version, to);
+        let more = json!({
+            "finding_id": format!("{host}-{rule}"), "rule_id": rule, "hostname": host, "organization_id": "sales",
+        });
+        value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        value
+    };
+    let published = vec![
+        finding("a", "cpu-load", 1, "open"),
+        finding("a", "disk-space", 1, "open"),
+        finding("b", "firewall", 1, "open"),
+        finding("b", "firewall", 2, "resolved"),
+    ];
+    publish(&log, published).await;
+    let server = OpenSearch::start().await.unwrap();
+    let up = start(&log, &server.url());
+    up.until("all is delivered", |_, delivered, _| delivered == 4).await;
+    let http = reqwest::Client::new();
+    http.post(format!("{}/_refresh", server.url())).send().await.unwrap();
+
+    let text = |value: &Value| serde_json::from_str::<Value>(value.as_str().unwrap()).unwrap();
+    let patterns = objects.iter().filter(|object| object["type"] == "index-pattern");
+    let patterns: std::collections::BTreeMap<&str, &str> = patterns
+        .map(|object| (object["id"].as_str().unwrap(), object["attributes"]["title"].as_str().unwrap()))
+        .collect();
+    let mut panels = 0;
+    for object in objects.iter().filter(|object| object["type"] == "visualization") {
+        let nested = aggregations(&text(&object["attributes"]["visState"]));
+        let source = text(&object["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"]);
+        let mut body = json!({ "size": 0, "track_total_hits": true, "aggs": nested });
+        let query = source["query"]["query"].as_str().unwrap();
+        if !query.is_empty() {
+            body["query"] = json!({ "query_string": { "query": query } });
+        }
+        let index = patterns[object["references"][0]["id"].as_str().unwrap()];
+        let url = format!("{}/{index}/_search", server.url());
+        let answer: Value = http.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+        assert!(answer["hits"]["total"]["value"].as_u64() > Some(0), "{}: {body} {answer}", object["id"]);
+        assert!(
+            is_filled(&answer["aggregations"]) || nested == json!({}),
+            "{}: {body} {answer}",
+            object["id"]
+        );
+        panels += 1;
+    }
+    let placed: usize = objects
+        .iter()
+        .filter(|object| object["type"] == "dashboard")
+        .map(|object| text(&object["attributes"]["panelsJSON"]).as_array().unwrap().len())
+        .sum();
+    assert_eq!(panels, placed, "every panel stands on one dashboard");
+    up.end().await;
+}

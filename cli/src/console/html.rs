@@ -2,17 +2,17 @@
 
 /// A page in the making.
 #[derive(Default)]
-pub(super) struct Html(String);
+pub(crate) struct Html(String);
 
 impl Html {
     /// Markup of this program.
-    pub(super) fn raw(&mut self, markup: &'static str) -> &mut Self {
+    pub(crate) fn raw(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
         self
     }
 
     /// Text from anywhere, fit for content and for quoted attributes.
-    pub(super) fn text(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         for c in text.chars() {
             match c {
                 '&' => self.0.push_str("&amp;"),
@@ -27,7 +27,7 @@ impl Html {
     }
 
     /// A table; the first row names the columns.
-    pub(super) fn table(&mut self, headings: &[&str], rows: &[Vec<String>]) -> &mut Self {
+    pub(crate) fn table(&mut self, headings: &[&str], rows: &[Vec<String>]) -> &mut Self {
         self.raw("<div class=\"scroll\"><table><thead><tr>");
         for heading in headings {
             self.raw("<th>").text(heading).raw("</th>");
@@ -43,7 +43,7 @@ impl Html {
         self.raw("</tbody></table></div>")
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 }

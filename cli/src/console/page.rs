@@ -149,7 +149,7 @@ fn open_findings(html: &mut Html, part: &Part<FindingsPage>) {
             html.raw("<p class=\"empty\">none</p>");
         } else {
             let row = |finding: &Finding| {
-                let severity = findings::severity(finding.severity).to_owned();
+                let severity = finding.severity.as_str().to_owned();
                 let (rule, title) = (finding.rule_id.clone(), finding.title.clone());
                 vec![severity, findings::host(finding).to_owned(), rule, title, to_seconds(&finding.since)]
             };

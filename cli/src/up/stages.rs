@@ -59,6 +59,9 @@ impl Services {
         )
         .context("can't start the compactor")?;
         let alerts = AlertsConfig {
+            retire_after: Some(settings.alerts.retire_after),
+            webhook_url: settings.webhook_url()?,
+            webhook_format: settings.alerts.webhook_format,
             elasticsearch_url: settings.alerts.elasticsearch_url.clone(),
             ..AlertsConfig::default()
         };
@@ -89,11 +92,16 @@ impl Stages {
     pub(super) fn start(server: &Server, services: Services) -> Self {
         let stop = CancellationToken::new();
         let Services { worker, compactor, alerts, .. } = services;
+        let transitions = worker.clone().of_transitions();
         let upkeep = tokio::spawn(server.metrics.clone().upkeep(stop.clone()));
         let supervisors = vec![
             upkeep,
             stage(server, "ingest", &stop, move |stop| {
                 let worker = worker.clone();
+                async move { worker.run(stop).await.map_err(|error| format!("{error}")) }
+            }),
+            stage(server, "transitions", &stop, move |stop| {
+                let worker = transitions.clone();
                 async move { worker.run(stop).await.map_err(|error| format!("{error}")) }
             }),
             stage(server, "promotion", &stop, move |stop| {

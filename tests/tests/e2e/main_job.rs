@@ -33,6 +33,20 @@ async fn everything_downstream_equals_the_ledger() -> Result<()> {
     assert_eq!(gold_verdicts(&firn)?, expected_verdicts(&ledger), "gold.compliance");
     let breaches = ledger.breaches();
     firn.eventually("findings equal the ledger", DEADLINE, |firn| Ok(findings(firn)? == breaches)).await?;
+
+    let open = with_status(&firn, "open")?;
+    assert!(!open.is_empty(), "rules without grace have opened findings");
+    let told = |firn: &FirnProcess| Ok(pairs(&firn.sql(OPEN_BY_TRANSITIONS)?) == open);
+    firn.eventually("gold.transitions tells the same findings", DEADLINE, told).await?;
+    let doubled = "select count(*) - count(distinct finding_id || '/' || cast(version as varchar)) from gold.transitions";
+    assert_eq!(firn.count(doubled)?, 0, "each transition stands once");
+    let story = "select count(*) from gold.transitions t join bronze.inventory r on t.record_partition = r.log_partition \
+                 and t.record_offset = r.log_offset and t.host_id = r.host_id where t.catalog_commit <> '' and t.revision <> ''";
+    assert_eq!(
+        firn.count(story)?,
+        firn.count("select count(*) from gold.transitions")?,
+        "each names its record and rules"
+    );
     assert!(firn.stop().await?.success(), "TERM drains and ends well");
     Ok(())
 }
@@ -61,12 +75,28 @@ async fn this_computer_shows_up_and_a_second_start_goes_on() -> Result<()> {
     firn.eventually("the second upload arrives once", DEADLINE, |firn| Ok(firn.count(bronze)? == 2)).await
 }
 
+/// Findings that are open by their newest transition.
+const OPEN_BY_TRANSITIONS: &str = "
+SELECT host_id, rule_id FROM (
+  SELECT host_id, rule_id, to_status, row_number() OVER (PARTITION BY finding_id ORDER BY version DESC) AS newest
+  FROM gold.transitions)
+WHERE newest = 1 AND to_status = 'open'";
+
 /// Hosts in breach by rule: open, or pending within the rule's grace.
 pub(crate) fn findings(firn: &FirnProcess) -> Result<BTreeSet<(String, String)>> {
-    let ls = ["findings", "ls", "--json", "--status", "open,pending", "-n", "1000"];
+    with_status(firn, "open,pending")
+}
+
+fn with_status(firn: &FirnProcess, status: &str) -> Result<BTreeSet<(String, String)>> {
+    let ls = ["findings", "ls", "--json", "--status", status, "-n", "1000"];
     let findings: Vec<serde_json::Value> = serde_json::from_str(&firn_stdout(firn.client(ls))?)?;
+    Ok(pairs(&findings))
+}
+
+/// Host and rule of each.
+fn pairs(rows: &[serde_json::Value]) -> BTreeSet<(String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(findings.iter().map(|finding| (text(&finding["host_id"]), text(&finding["rule_id"]))).collect())
+    rows.iter().map(|row| (text(&row["host_id"]), text(&row["rule_id"]))).collect()
 }
 
 pub(crate) fn gold_verdicts(firn: &FirnProcess) -> Result<BTreeSet<(String, String, String)>> {

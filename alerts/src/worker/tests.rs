@@ -15,7 +15,9 @@ use firn_inventory::{
     BronzeBuilder, LogPosition, bronze_schema, decode, record_key,
     tables::{COMPLIANCE_TOPIC, INVENTORY_TOPIC, RECEIVED_AT_HEADER, TENANT_HEADER},
 };
-use firn_policy::{FindingState, Observation, TransitionRecord, compile, finding_id, observe, shipped, tick};
+use firn_policy::{
+    Observation, Policy, Standing, Told, Transition, TransitionRecord, compile, finding_id, parse, shipped,
+};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, ProduceRecord, Record, TopicPartition, TopicSpec};
 use firn_table::{FileIo, StorageConfig};
 use serde_json::json;
@@ -26,6 +28,15 @@ use faults::{Fault, FaultyLog};
 
 const PARTITIONS: i32 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The shipped rules, and one over windows and one about silence that see something within hours.
+fn policies() -> Vec<Policy> {
+    let more = [
+        "id='busy'\ntitle='B'\nseverity='low'\nrule='avg(cpu_usage) <= 5000'\n[window]\nsize_s=3600\nslide_s=1800\nin_a_row=2",
+        "id='mute'\ntitle='M'\nseverity='low'\nabsence_s=3600",
+    ];
+    shipped().into_iter().chain(more.map(|text| parse(text, "test.toml").unwrap())).collect()
+}
 
 struct Lab {
     log: Arc<EmbeddedLog>,
@@ -55,7 +66,7 @@ impl Lab {
         let catalog = CatalogClient::new("http://127.0.0.1:1", tokens).unwrap();
         let book = RuleBook::new(catalog, FileIo::new(StorageConfig::default()));
         for tenant in ["acme", "zeta"] {
-            book.put(tenant, shipped().into_iter().map(Ok).collect(), "commit-1", None);
+            book.put(tenant, policies().into_iter().map(Ok).collect(), "commit-1", None);
         }
         Worker {
             log,
@@ -74,7 +85,7 @@ impl Lab {
             let inventory = json!({
                 "host_id": host, "hostname": host, "os_type": "windows",
                 "disk_encrypted": dice(3, 13) > 0, "firewall_enabled": dice(4, 15) > 0,
-                "disk_total_bytes": 1000, "disk_free_bytes": 50 + dice(100, 17),
+                "cpu_usage": dice(10_000, 21), "disk_total_bytes": 1000, "disk_free_bytes": 50 + dice(100, 17),
                 "local_admins": vec!["admin"; dice(6, 19) as usize],
             });
             ProduceRecord {
@@ -142,11 +153,15 @@ impl Lab {
 
     /// What must have been told, computed a record at a time from the log and the rules alone.
     async fn expected(&self) -> Vec<(String, u64, String)> {
+        let tell = |id: &str, told: &Told| {
+            let Transition { to, at_us, version, .. } = &told.transition;
+            (id.to_owned(), *version, format!("{to:?} {at_us}"))
+        };
         let rules: Vec<_> =
-            shipped().iter().map(|policy| compile(policy, &bronze_schema()).unwrap()).collect();
+            policies().iter().map(|policy| compile(policy, &bronze_schema()).unwrap()).collect();
         let mut told = Vec::new();
         for records in self.read_all(INVENTORY_TOPIC).await.into_values() {
-            let mut states: HashMap<(String, String, usize), FindingState> = HashMap::new();
+            let mut standings: HashMap<(String, String, usize), Standing> = HashMap::new();
             let mut time_us = i64::MIN;
             for record in &records {
                 let decoded = decode(record.value.as_deref().unwrap()).unwrap();
@@ -168,23 +183,24 @@ impl Lab {
                     let id = finding_id(&place.0, &place.1, &rule.policy.id);
                     let order = (received_at_us, received_at_us, record.partition, record.offset);
                     let seen = Observation { verdict: rule.evaluate(&batch).0.verdicts[0], order };
-                    let mut state = states.remove(&place);
-                    if let Some(known) = &state {
-                        let (after, opened) = tick(&rule.policy, known, received_at_us);
-                        told.extend(
-                            opened.map(|t| (id.clone(), t.version, format!("{:?} {}", t.to, t.at_us))),
-                        );
-                        state = Some(after);
+                    let standing = standings.entry(place).or_default();
+                    let mut all = Vec::new();
+                    standing.pass(rule, received_at_us, &mut all);
+                    standing.received_us = Some(received_at_us);
+                    if let Some((samples, _)) = rule.samples(&batch) {
+                        standing.sample(rule, order, &samples, 0);
                     }
-                    let (after, seen) = observe(&rule.policy, state.as_ref(), &seen);
-                    told.extend(seen.map(|t| (id, t.version, format!("{:?} {}", t.to, t.at_us))));
-                    states.insert(place, after);
+                    standing.alive(rule, received_at_us, &mut all);
+                    if rule.policy.is_per_record() {
+                        standing.record(rule, seen, (i64::MIN, 0, 0, 0), String::new, &mut all);
+                    }
+                    told.extend(all.into_iter().map(|t| tell(&id, &t)));
                 }
             }
-            for ((tenant, host, at), state) in &states {
-                let (_, opened) = tick(&rules[*at].policy, state, time_us);
-                let id = finding_id(tenant, host, &rules[*at].policy.id);
-                told.extend(opened.map(|t| (id, t.version, format!("{:?} {}", t.to, t.at_us))));
+            for ((tenant, host, at), mut standing) in standings {
+                let (id, mut all) = (finding_id(&tenant, &host, &rules[at].policy.id), Vec::new());
+                standing.pass(&rules[at], time_us, &mut all);
+                told.extend(all.into_iter().map(|t| tell(&id, &t)));
             }
         }
         told.sort();
@@ -194,6 +210,14 @@ impl Lab {
     async fn assert_exactly_what_a_replay_tells(&self) {
         let expected = self.expected().await;
         assert!(expected.len() > 50, "the scenario is too quiet: {}", expected.len());
+        for (rule, least) in [("busy", 1), ("mute", 5)] {
+            let hosts = (0..9).flat_map(|host| {
+                ["acme", "zeta"].map(|tenant| finding_id(tenant, &format!("host-{host}"), rule))
+            });
+            let ids: BTreeSet<String> = hosts.collect();
+            let count = expected.iter().filter(|(id, ..)| ids.contains(id)).count();
+            assert!(count >= least, "{rule} tells too little: {count}");
+        }
         self.until_transitions(expected.len()).await;
         let counter = |version: u64| version & ((1 << 40) - 1);
         let tell =

@@ -229,12 +229,14 @@ async fn what_was_taken_from_the_log_stays_as_the_target_says() {
     let lake = Lake::start().await;
     let table = forked(&lake, "positioned").await;
     set(&lake, "dev", &table, "firn.position.t.0", "7").await;
+    set(&lake, "dev", &table, "firn.position.t.1", "3").await;
     overwrite(&lake, "dev", &table, 10).await;
     set(&lake, "main", &table, "firn.position.t.0", "9").await;
     lake.append(&table, &samples(&[("h", DAY, 20)])).await;
     merge(&lake).await;
     let merged = lake.load(&table).await;
     assert_eq!(merged.properties()["firn.position.t.0"], "9");
+    assert_eq!(merged.properties().get("firn.position.t.1"), None, "only the source took from there");
     assert_eq!(values(&merged).await, [10, 20], "rows that main appended are replayed onto the overwrite");
 }
 

@@ -147,14 +147,9 @@ impl Place<'_> {
             base: &base.document,
             replayed: Side { name: "source", document: &source.document },
             onto: Side { name: "target", document: &target.document },
-            keeps_positions_of_onto: true,
         };
-        let onto_source = Sides {
-            base: &base.document,
-            replayed: onto_target.onto,
-            onto: onto_target.replayed,
-            keeps_positions_of_onto: false,
-        };
+        let onto_source =
+            Sides { base: &base.document, replayed: onto_target.onto, onto: onto_target.replayed };
         // A target without new rows is the cheaper one to replay, and keeps the source's snapshots as they are.
         let target_is_light = base.document.current_snapshot_id() == target.document.current_snapshot_id();
         let mut ways = [(onto_target, &target), (onto_source, &source)];

@@ -96,7 +96,7 @@ async fn work(state: AppState, tenant: String, run: GcRun, settings: Settings) {
     let outcome = loop {
         tokio::select! {
             outcome = &mut collect => break outcome,
-            _ = alive.tick() => drop(save(&state, &tenant, &run).await),
+            _ = alive.tick() => save(&state, &tenant, &run).await,
         }
     };
     let ended = match outcome {

@@ -39,8 +39,6 @@ pub(super) struct Sides<'a> {
     pub(super) base: &'a Document,
     pub(super) replayed: Side<'a>,
     pub(super) onto: Side<'a>,
-    /// What was taken from the log stays as the merge's target says: whether that is `onto`.
-    pub(super) keeps_positions_of_onto: bool,
 }
 
 /// A snapshot of a side's line, since the base.
@@ -82,15 +80,15 @@ impl Sides<'_> {
         let names: BTreeSet<&String> = base.keys().chain(replayed.keys()).chain(onto.keys()).collect();
         for name in names {
             let (before, there, here) = (base.get(name), replayed.get(name), onto.get(name));
-            let wins = if name.starts_with(POSITION_PREFIX) {
-                !self.keeps_positions_of_onto
-            } else if there != before && here != before && there != here {
+            let (moved_there, moved_here) = (there != before, here != before);
+            // Of positions it says that both took records of one partition since they parted, even if both came as far:
+            // merged, those records would be there twice.
+            let differs = there != here || name.starts_with(POSITION_PREFIX);
+            if moved_there && moved_here && differs {
                 return Err(format!("the property '{name}' was changed on both sides"));
-            } else {
-                there != before
-            };
+            }
             match there {
-                _ if !wins || there == here => {}
+                _ if !moved_there || there == here => {}
                 Some(value) => drop(set.insert(name.clone(), value.clone())),
                 None => removed.push(name.clone()),
             }

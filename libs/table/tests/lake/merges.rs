@@ -225,19 +225,27 @@ async fn properties_merge_unless_both_sides_changed_one() {
 }
 
 #[tokio::test]
-async fn what_was_taken_from_the_log_stays_as_the_target_says() {
+async fn positions_travel_with_their_rows_and_conflict_where_both_sides_moved() {
     let lake = Lake::start().await;
     let table = forked(&lake, "positioned").await;
     set(&lake, "dev", &table, "firn.position.t.0", "7").await;
-    set(&lake, "dev", &table, "firn.position.t.1", "3").await;
     overwrite(&lake, "dev", &table, 10).await;
-    set(&lake, "main", &table, "firn.position.t.0", "9").await;
+    set(&lake, "main", &table, "firn.position.t.1", "9").await;
     lake.append(&table, &samples(&[("h", DAY, 20)])).await;
     merge(&lake).await;
     let merged = lake.load(&table).await;
-    assert_eq!(merged.properties()["firn.position.t.0"], "9");
-    assert_eq!(merged.properties().get("firn.position.t.1"), None, "only the source took from there");
+    let positions = merged.properties();
+    assert_eq!(
+        (positions["firn.position.t.0"].as_str(), positions["firn.position.t.1"].as_str()),
+        ("7", "9")
+    );
     assert_eq!(values(&merged).await, [10, 20], "rows that main appended are replayed onto the overwrite");
+
+    // Both took the same records: their rows must not be there twice.
+    set(&lake, "dev", &table, "firn.position.t.0", "8").await;
+    set(&lake, "main", &table, "firn.position.t.0", "8").await;
+    let message = conflict(&lake, &table).await;
+    assert!(message.contains("'firn.position.t.0' was changed on both sides"), "{message}");
 }
 
 #[tokio::test]

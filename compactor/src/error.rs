@@ -51,16 +51,6 @@ pub enum CompactorError {
     /// The service is stopping.
     #[error("stopped before publishing; the next start repeats the run")]
     Stopped,
-    /// A rewrite would have changed the number of rows.
-    #[error("rewriting {table} read {read} rows where the catalog counts {expected}: nothing was committed")]
-    RowCount {
-        /// Table.
-        table: String,
-        /// Rows by the manifests.
-        expected: u64,
-        /// Rows found.
-        read: u64,
-    },
 }
 
 impl CompactorError {

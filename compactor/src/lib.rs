@@ -1,7 +1,7 @@
 //! The compactor: promotes bronze to silver and gold by SQL models, and keeps tables in shape.
 //!
 //! *Promotion* writes on a branch, checks there, and publishes with one atomic merge, so that `main` never shows half a
-//! run. *Maintenance* packs small files and expires snapshots. Both hold a lease per tenant and reach the lake only
+//! run. *Maintenance* packs small files, drops deleted rows for good, and expires snapshots. Both hold a lease per tenant and reach the lake only
 //! through the catalog's HTTP API.
 
 mod api;
@@ -20,6 +20,7 @@ pub use config::{CompactorConfig, MaintenanceConfig};
 pub use engine::check_models;
 pub use error::CompactorError;
 pub use history::{FailingCheck, RunRecord, RunState};
+pub use maintenance::{Compacted, FileGroup, TableHealth, TableMaintenance};
 pub use model::{Check, CheckSeverity, Dedup, Model, ModelError, ModelGraph, ModelKind, models};
 pub use promotion::{CheckResult, ModelReceipt, Receipt};
 

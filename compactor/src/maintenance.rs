@@ -1,8 +1,10 @@
-//! Maintenance: packs small files and expires snapshots of `main`'s tables.
+//! Maintenance: packs small files, drops deleted rows for good, and expires snapshots of `main`'s tables.
 //!
 //! Expiry shortens a table's log, nothing more: earlier commits of the catalog still reach their snapshots and files, and
 //! files are removed by garbage collection alone.
 
+mod health;
+mod on_demand;
 mod pack;
 mod plan;
 
@@ -24,6 +26,8 @@ use crate::{
     lease::HeldLease,
     promotion::{MAIN, model_state},
 };
+pub use health::TableHealth;
+pub use on_demand::{Compacted, FileGroup, TableMaintenance};
 use plan::{Settings, bins, expiry};
 
 /// Name of the lease, and of the stage on the status board.

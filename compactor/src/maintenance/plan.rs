@@ -9,14 +9,21 @@ use crate::MaintenanceConfig;
 
 /// Prefix of the table properties that override the configuration.
 const PREFIX: &str = "firn.maintenance.";
+/// Delete files that may apply to a data file before it is worth a rewrite: each is read with it
+/// (`firn.maintenance.max-delete-files`).
+const MAX_DELETE_FILES: usize = 4;
+/// Share of deleted rows above which a file is worth a rewrite (`firn.maintenance.max-deleted-percent`).
+const MAX_DELETED_PERCENT: u64 = 20;
 /// Snapshots that an expiry must remove at least, so that it is worth a commit.
-const WORTH_EXPIRING: usize = 10;
+pub(super) const WORTH_EXPIRING: usize = 10;
 
 /// A table's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) target_file_bytes: u64,
     pub(super) min_small_files: usize,
+    pub(super) max_delete_files: usize,
+    pub(super) max_deleted_percent: u64,
     pub(super) snapshot_age_ms: i64,
     pub(super) min_snapshots: usize,
     pub(super) max_model_wait_ms: i64,
@@ -40,6 +47,8 @@ impl Settings {
         Self {
             target_file_bytes: number("target-file-bytes").unwrap_or(config.target_file_bytes).max(1),
             min_small_files: count("min-small-files", config.min_small_files).max(2),
+            max_delete_files: count("max-delete-files", MAX_DELETE_FILES),
+            max_deleted_percent: number("max-deleted-percent").unwrap_or(MAX_DELETED_PERCENT),
             snapshot_age_ms: age.unwrap_or(millis(config.snapshot_age)),
             min_snapshots: count("min-snapshots", config.min_snapshots).max(1),
             max_model_wait_ms: millis(config.max_model_wait),
@@ -47,35 +56,68 @@ impl Settings {
     }
 }
 
-/// Groups of small files of one partition that are worth a rewrite, each about as large as one file should be.
+/// Groups of files of one partition that are worth a rewrite, each about as large as one file should be: many small files,
+/// and files with many deletes.
 pub(super) fn bins(files: &[DataFileEntry], settings: &Settings) -> Vec<Vec<DataFileEntry>> {
     let newest_spec = files.iter().map(|file| file.spec_id).max();
-    let mut small: BTreeMap<String, Vec<&DataFileEntry>> = BTreeMap::new();
+    let mut partitions: BTreeMap<String, Vec<&DataFileEntry>> = BTreeMap::new();
     for file in files {
         // Files of an older spec would land in other partitions than they come from.
-        if Some(file.spec_id) == newest_spec && file.size_bytes < settings.target_file_bytes / 4 {
+        if Some(file.spec_id) == newest_spec && (settings.is_small(file) || settings.is_worn(file)) {
             let partition = serde_json::to_string(&file.partition).unwrap_or_default();
-            small.entry(partition).or_default().push(file);
+            partitions.entry(partition).or_default().push(file);
         }
     }
     let mut bins = Vec::new();
-    for mut files in small.into_values().filter(|files| files.len() >= settings.min_small_files) {
-        // Oldest first: rows that came together stay together.
-        files.sort_by_key(|file| (file.sequence_number, file.location.clone()));
-        let (mut bin, mut bytes) = (Vec::new(), 0);
-        for file in files {
-            if bytes + file.size_bytes > settings.target_file_bytes && bin.len() > 1 {
-                bins.push(std::mem::take(&mut bin));
-                bytes = 0;
-            }
-            bytes += file.size_bytes;
-            bin.push(file.clone());
+    for mut files in partitions.into_values() {
+        if files.iter().filter(|file| settings.is_small(file)).count() < settings.min_small_files {
+            files.retain(|file| settings.is_worn(file));
         }
-        if bin.len() > 1 {
-            bins.push(bin);
-        }
+        let groups = groups_of_one_file(files, settings.target_file_bytes);
+        bins.extend(
+            groups.into_iter().filter(|bin| bin.len() > 1 || bin.iter().any(|file| settings.is_worn(file))),
+        );
     }
     bins
+}
+
+/// All files, each partition in groups about as large as one file should be.
+pub(super) fn everything(files: &[DataFileEntry], settings: &Settings) -> Vec<Vec<DataFileEntry>> {
+    let mut partitions: BTreeMap<(i32, String), Vec<&DataFileEntry>> = BTreeMap::new();
+    for file in files {
+        let partition = serde_json::to_string(&file.partition).unwrap_or_default();
+        partitions.entry((file.spec_id, partition)).or_default().push(file);
+    }
+    let target_file_bytes = settings.target_file_bytes;
+    partitions.into_values().flat_map(|files| groups_of_one_file(files, target_file_bytes)).collect()
+}
+
+/// Oldest first: rows that came together stay together.
+fn groups_of_one_file(mut files: Vec<&DataFileEntry>, target_file_bytes: u64) -> Vec<Vec<DataFileEntry>> {
+    files.sort_by_key(|file| (file.sequence_number, file.location.clone()));
+    let (mut groups, mut bytes) = (Vec::<Vec<DataFileEntry>>::new(), 0);
+    for file in files {
+        match groups.last_mut() {
+            Some(group) if bytes + file.size_bytes <= target_file_bytes => group.push(file.clone()),
+            _ => {
+                groups.push(vec![file.clone()]);
+                bytes = 0;
+            }
+        }
+        bytes += file.size_bytes;
+    }
+    groups
+}
+impl Settings {
+    pub(super) fn is_small(&self, file: &DataFileEntry) -> bool {
+        file.size_bytes < self.target_file_bytes / 4
+    }
+
+    /// Whether reading the file is slow because of its deletes.
+    pub(super) fn is_worn(&self, file: &DataFileEntry) -> bool {
+        let allowed = u128::from(file.record_count) * u128::from(self.max_deleted_percent);
+        file.delete_files > self.max_delete_files || u128::from(file.deleted_rows) * 100 > allowed
+    }
 }
 
 /// The time before which snapshots go, if enough of them do. `unread_since` is the time of the oldest snapshot that a
@@ -86,12 +128,17 @@ pub(super) fn expiry(
     unread_since: Option<i64>,
     now_ms: i64,
 ) -> Option<i64> {
-    let patience_ends_ms = now_ms - settings.max_model_wait_ms;
-    let waited_for = unread_since.unwrap_or(i64::MAX).max(patience_ends_ms);
-    let older_than_ms = (now_ms - settings.snapshot_age_ms).min(waited_for);
+    let older_than_ms = expiry_time(settings, unread_since, now_ms);
     let old = snapshots.iter().filter(|snapshot| snapshot.timestamp_ms < older_than_ms).count();
     let beyond = snapshots.len().saturating_sub(settings.min_snapshots);
     (old.min(beyond) >= WORTH_EXPIRING).then_some(older_than_ms)
+}
+
+/// The time before which snapshots may go.
+pub(super) fn expiry_time(settings: &Settings, unread_since: Option<i64>, now_ms: i64) -> i64 {
+    let patience_ends_ms = now_ms - settings.max_model_wait_ms;
+    let waited_for = unread_since.unwrap_or(i64::MAX).max(patience_ends_ms);
+    (now_ms - settings.snapshot_age_ms).min(waited_for)
 }
 
 #[cfg(test)]
@@ -121,6 +168,8 @@ mod tests {
             spec_id,
             sequence_number: i64::try_from(name).unwrap(),
             added_snapshot_id: 1,
+            delete_files: 0,
+            deleted_rows: 0,
         }
     }
 
@@ -136,6 +185,26 @@ mod tests {
         files.truncate(2);
         files.extend([file(5, "b", 10, 1), file(6, "a", 10, 0)]);
         assert!(bins(&files, &settings()).is_empty());
+    }
+
+    #[test]
+    fn files_with_many_deletes_are_rewritten_even_alone() {
+        let worn = |name, delete_files, deleted_rows| DataFileEntry {
+            record_count: 100,
+            delete_files,
+            deleted_rows,
+            ..file(name, "a", 900, 1)
+        };
+        let files = [worn(1, 4, 20), worn(2, 5, 0), worn(3, 1, 21), file(4, "a", 10, 1)];
+        assert_eq!(names(&bins(&files, &settings())), [["f2"], ["f3"]]);
+    }
+
+    #[test]
+    fn everything_keeps_partitions_apart() {
+        let files = [file(1, "a", 600, 0), file(2, "a", 600, 1), file(3, "b", 100, 1), file(4, "b", 2000, 1)];
+        assert_eq!(names(&everything(&files, &settings())), [vec!["f1"], vec!["f2"], vec!["f3"], vec!["f4"]]);
+        let small = [file(1, "a", 400, 0), file(2, "a", 600, 0), file(3, "a", 1, 0)];
+        assert_eq!(names(&everything(&small, &settings())), [vec!["f1", "f2"], vec!["f3"]]);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Validate against the base, build manifests and a snapshot, POST; on 409 reload and re-apply; on an unknown outcome ask
 //! again with the same idempotency key and never guess. Files of a lost commit are removed, of an unknown one never.
 
+mod deletes;
 mod expire;
 mod post;
 mod prepare;
+mod row_deletes;
 mod snapshot;
 mod summary;
 
@@ -18,6 +20,7 @@ use firn_catalog_client::{TenantClient, iceberg::TableIdent};
 use futures::future::{join_all, try_join_all};
 
 use crate::{FileIo, Table, TableError, TableErrorKind, WrittenFile};
+pub(crate) use expire::expirable;
 use prepare::Prepared;
 
 /// First pause after a conflict; it doubles, with jitter, up to the longest.
@@ -32,12 +35,16 @@ pub enum Operation {
         /// Files to add.
         files: Vec<WrittenFile>,
     },
-    /// Replaces files by files with the same rows (`replace`). Conflicts if a removed file is gone from the base.
+    /// Replaces files by files with the same rows (`replace`), without those that were deleted in `base_snapshot_id`, and removes
+    /// delete files that apply to nothing any more. Conflicts if a removed file is gone from the base, or if rows of it were
+    /// deleted by position since then; equality deletes since then apply to the new files too.
     Rewrite {
         /// Locations of live data files to remove.
         remove: Vec<String>,
         /// Files to add.
         add: Vec<WrittenFile>,
+        /// The snapshot that the rows were read from.
+        base_snapshot_id: i64,
     },
     /// Replaces files by files with other rows (`overwrite`). Conflicts if a removed file is gone, or, where
     /// `base_snapshot_id` is given, if the base's current snapshot is another.
@@ -48,6 +55,12 @@ pub enum Operation {
         add: Vec<WrittenFile>,
         /// Snapshot the caller computed from: `Some(None)` for an empty table.
         base_snapshot_id: Option<Option<i64>>,
+    },
+    /// Deletes rows where they are, without rewriting their files (`delete`): by position delete files in format 2, by deletion
+    /// vectors in format 3. Rows that are deleted already stay so. Conflicts if a file is gone from the base.
+    DeleteRows {
+        /// Positions of rows by the location of their data file.
+        rows: BTreeMap<String, BTreeSet<u64>>,
     },
     /// Removes snapshots older than a time, keeping the newest `keep_last` and what references need.
     ExpireSnapshots {
@@ -99,7 +112,7 @@ impl Operation {
         match self {
             Self::Append { files } => files,
             Self::Rewrite { add, .. } | Self::Overwrite { add, .. } => add,
-            Self::ExpireSnapshots { .. } => &[],
+            Self::DeleteRows { .. } | Self::ExpireSnapshots { .. } => &[],
         }
     }
 }

@@ -5,7 +5,7 @@ mod location;
 mod sink;
 mod stores;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -96,6 +96,13 @@ impl FileIo {
         let file = self.resolve(location)?;
         let read = async { file.store.get(&file.path).await?.bytes().await };
         read.await.map_err(|error| storage_error("read", location, error))
+    }
+
+    /// Reads a part of a file.
+    pub(crate) async fn read_range(&self, location: &str, range: Range<u64>) -> Result<Bytes, TableError> {
+        let file = self.resolve(location)?;
+        let read = file.store.get_range(&file.path, range).await;
+        read.map_err(|error| storage_error("read", location, error))
     }
 
     /// Writes a new file durably: for local files file and folder are synced; a file that exists is an error.

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use iceberg::spec::{ManifestEntryRef, ManifestStatus};
 
-use crate::{SnapshotInfo, Table, TableError, TableScan, manifests::load_manifest, scan::LiveFile};
+use crate::{
+    SnapshotInfo, Table, TableError, TableScan,
+    manifests::{LiveFile, load_manifest},
+};
 
 /// What to read to get from one snapshot to another.
 pub enum Increment {
@@ -42,7 +45,7 @@ pub async fn increment(table: &Table, from: Option<i64>, to: Option<i64>) -> Res
     if files.is_empty() {
         return Ok(Increment::Empty);
     }
-    Ok(Increment::Appended(Box::new(TableScan::of_live_files(table, files)?)))
+    Ok(Increment::Appended(Box::new(TableScan::of_added_files(table, files)?)))
 }
 
 /// Snapshots that a merge's snapshot stands for, oldest first, and the snapshot that they were built on.
@@ -94,7 +97,7 @@ fn replay_base(snapshot: &SnapshotInfo, from: i64) -> Option<Option<i64>> {
 
 /// Files that an append added, as its own manifests tell it. They exist while the snapshot does, compacted or not.
 async fn added_files(table: &Table, snapshot_id: i64) -> Result<Vec<LiveFile>, TableError> {
-    let manifests = table.data_manifests(Some(snapshot_id)).await?;
+    let manifests = table.live_manifests(Some(snapshot_id)).await?.data;
     let mut files = Vec::new();
     for manifest in manifests.iter().filter(|manifest| manifest.added_snapshot_id == snapshot_id) {
         let entries = load_manifest(table.file_io(), manifest).await?;

@@ -5,11 +5,13 @@
 
 mod commit;
 mod create;
+mod deletes;
 mod error;
 mod file_io;
 mod incremental;
 mod manifests;
 mod reshape;
+mod rewrite;
 mod scan;
 mod schema;
 mod session;
@@ -21,6 +23,7 @@ pub use create::{NewTable, Partitioning, ensure_table};
 pub use error::{TableError, TableErrorKind};
 pub use file_io::{FileIo, StorageConfig};
 pub use incremental::{Increment, increment};
+pub use rewrite::{RewriteScan, RewrittenFiles};
 pub use scan::TableScan;
 pub use session::{LakeCatalog, ReferenceSpec, lake_session};
 pub use table::{DataFileEntry, SnapshotInfo, Table};

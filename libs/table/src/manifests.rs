@@ -2,6 +2,7 @@
 //!
 //! Both are immutable, so a cached one is always true; the caches are bounded by the bytes of the files.
 
+mod live;
 mod write;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use iceberg::spec::{
 use moka::future::Cache;
 
 use crate::{FileIo, TableError, TableErrorKind};
+pub(crate) use live::{LiveFile, PartitionKey, live_files};
 pub(crate) use write::{ManifestEncoder, NewManifestList, write_manifest_list};
 
 /// Bytes of Avro whose parsed form is kept; parsed, it takes several times as much memory.
@@ -79,10 +81,15 @@ pub(crate) async fn load_manifest(
         return Err(TableError::unsupported(format!("manifest {location} is encrypted")));
     }
     let (snapshot_id, sequence_number) = (manifest.added_snapshot_id, manifest.sequence_number);
+    let first_row_id = manifest.first_row_id;
     cached(file_io, &file_io.manifests().manifests, location, move |avro| {
         let (entries, _) = Manifest::parse_avro(avro)?.into_parts();
-        let inherit = |entry| Arc::new(inherit(Arc::unwrap_or_clone(entry), snapshot_id, sequence_number));
-        Ok(entries.into_iter().map(inherit).collect())
+        let inherit = |entry| inherit(Arc::unwrap_or_clone(entry), snapshot_id, sequence_number);
+        let mut entries = entries.into_iter().map(inherit).collect::<Vec<_>>();
+        if let Some(first_row_id) = first_row_id {
+            assign_row_ids(&mut entries, first_row_id)?;
+        }
+        Ok(entries.into_iter().map(Arc::new).collect())
     })
     .await
 }
@@ -110,6 +117,20 @@ fn inherit(mut entry: ManifestEntry, snapshot_id: i64, sequence_number: i64) -> 
         entry.file_sequence_number.get_or_insert(sequence_number);
     }
     entry
+}
+
+/// Live data files without a first row id take theirs from the manifest's, one after the other (specification, "First Row ID
+/// Inheritance").
+fn assign_row_ids(entries: &mut [ManifestEntry], first_row_id: u64) -> iceberg::Result<()> {
+    let mut next_row_id = i64::try_from(first_row_id).unwrap_or(i64::MAX);
+    for entry in entries.iter_mut().filter(|entry| entry.is_alive()) {
+        if entry.data_file.first_row_id().is_none() {
+            let rows = i64::try_from(entry.data_file.record_count()).unwrap_or(i64::MAX);
+            entry.data_file = live::with_first_row_id(&entry.data_file, next_row_id)?;
+            next_row_id = next_row_id.saturating_add(rows);
+        }
+    }
+    Ok(())
 }
 
 async fn cached<T: Send + Sync + 'static>(

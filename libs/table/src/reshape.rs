@@ -1,6 +1,7 @@
-//! Arrays of one schema as arrays of another: children matched by name or field id, missing ones null, types cast.
+//! Arrays of one schema as arrays of another: children matched by name or field id, missing ones null or their default,
+//! types cast.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array},
@@ -8,6 +9,7 @@ use arrow::{
     datatypes::{DataType, Field, Fields},
     error::ArrowError,
 };
+use datafusion::scalar::ScalarValue;
 
 use crate::schema::field_id;
 
@@ -18,6 +20,16 @@ pub(crate) enum MatchBy {
     Name,
     /// Rows of a table's file: by Iceberg's field id.
     FieldId,
+}
+
+/// Values of columns in files that were written before the column was added, by field id, at every level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Defaults(pub(crate) HashMap<i32, ScalarValue>);
+
+impl Defaults {
+    pub(crate) fn of(&self, field: &Field) -> Option<&ScalarValue> {
+        self.0.get(&field_id(field)?)
+    }
 }
 
 /// Values out of range are errors, never nulls.
@@ -36,10 +48,21 @@ impl MatchBy {
 
 /// `array` with exactly the type of `to`.
 pub(crate) fn reshape(array: &ArrayRef, to: &Field, by: MatchBy) -> Result<ArrayRef, ArrowError> {
+    reshape_from(array, array.data_type(), to, by, &Defaults::default())
+}
+
+/// The same where `from` has the labels of the array's type, and missing children may have defaults.
+pub(crate) fn reshape_from(
+    array: &ArrayRef,
+    from: &DataType,
+    to: &Field,
+    by: MatchBy,
+    defaults: &Defaults,
+) -> Result<ArrayRef, ArrowError> {
     if array.data_type() == to.data_type() {
         return Ok(Arc::clone(array));
     }
-    match (array.data_type(), to.data_type()) {
+    match (from, to.data_type()) {
         (DataType::Struct(from), DataType::Struct(fields)) => {
             let source = array.as_struct();
             // Rows from outside must not lose a field silently; a file's field that the table dropped may go.
@@ -51,29 +74,42 @@ pub(crate) fn reshape(array: &ArrayRef, to: &Field, by: MatchBy) -> Result<Array
             let children = fields
                 .iter()
                 .map(|field| match by.find(from, field) {
-                    Some(index) => reshape(source.column(index), field, by),
-                    None => missing(field, source.len()),
+                    Some(index) => {
+                        reshape_from(source.column(index), from[index].data_type(), field, by, defaults)
+                    }
+                    None => match defaults.of(field) {
+                        Some(default) => Ok(default.to_array_of_size(source.len())?),
+                        None => missing(field, source.len()),
+                    },
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             let nulls = source.nulls().cloned();
             Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), children, nulls, source.len())?))
         }
-        (DataType::List(_), DataType::List(element)) => {
+        (DataType::List(from), DataType::List(element)) => {
             let source = array.as_list::<i32>();
-            let values = reshape(source.values(), element, by)?;
+            let values = reshape_from(source.values(), from.data_type(), element, by, defaults)?;
             let (offsets, nulls) = (source.offsets().clone(), source.nulls().cloned());
             Ok(Arc::new(ListArray::try_new(Arc::clone(element), offsets, values, nulls)?))
         }
         (DataType::LargeList(from) | DataType::FixedSizeList(from, _), DataType::List(_)) => {
-            let list = cast_with_options(array, &DataType::List(Arc::clone(from)), &STRICT)?;
-            reshape(&list, to, by)
+            let (DataType::LargeList(own) | DataType::FixedSizeList(own, _)) = array.data_type() else {
+                return Err(mismatch(array, to));
+            };
+            let list = cast_with_options(array, &DataType::List(Arc::clone(own)), &STRICT)?;
+            reshape_from(&list, &DataType::List(Arc::clone(from)), to, by, defaults)
         }
-        (DataType::Map(..), DataType::Map(entries, sorted)) => {
+        (DataType::Map(from, _), DataType::Map(entries, sorted)) => {
             let source = array.as_map();
-            let DataType::Struct(pair) = entries.data_type() else { return Err(mismatch(array, to)) };
+            let (DataType::Struct(from), DataType::Struct(pair)) = (from.data_type(), entries.data_type())
+            else {
+                return Err(mismatch(array, to));
+            };
             // Key and value are known by their place: their names differ between writers.
-            let columns =
-                vec![reshape(source.keys(), &pair[0], by)?, reshape(source.values(), &pair[1], by)?];
+            let columns = vec![
+                reshape_from(source.keys(), from[0].data_type(), &pair[0], by, defaults)?,
+                reshape_from(source.values(), from[1].data_type(), &pair[1], by, defaults)?,
+            ];
             let columns = StructArray::try_new(pair.clone(), columns, None)?;
             let (offsets, nulls) = (source.offsets().clone(), source.nulls().cloned());
             Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, columns, nulls, *sorted)?))
@@ -98,8 +134,6 @@ fn mismatch(array: &ArrayRef, to: &Field) -> ArrowError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::collections::HashMap;
 
     use arrow::{
         array::{Int32Array, Int64Array, StringArray},
@@ -132,6 +166,20 @@ mod tests {
         assert_eq!(reshaped.column(0).as_primitive::<Int64Type>().value(0), 7);
         assert!(reshaped.column(1).is_null(0));
         assert_eq!(reshaped.column(2).as_string::<i32>().value(0), "x");
+    }
+
+    #[test]
+    fn fields_that_came_later_have_their_default() {
+        let from = Fields::from(vec![field(2, "b", DataType::Utf8)]);
+        let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(vec!["x", "y"]))];
+        let array: ArrayRef = Arc::new(StructArray::new(from, columns, None));
+        let to = Fields::from(vec![field(2, "b", DataType::Utf8), field(3, "n", DataType::Int64)]);
+        let defaults = Defaults(HashMap::from([(3, ScalarValue::Int64(Some(5)))]));
+        let to = field(1, "s", DataType::Struct(to));
+
+        let reshaped = reshape_from(&array, array.data_type(), &to, MatchBy::FieldId, &defaults).unwrap();
+
+        assert_eq!(reshaped.as_struct().column(1).as_primitive::<Int64Type>().values(), &[5, 5]);
     }
 
     #[test]

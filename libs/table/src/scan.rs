@@ -2,12 +2,13 @@
 
 mod bounds;
 mod columns;
+mod layout;
 mod partition_bounds;
 mod plan;
 mod prune;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     sync::Arc,
 };
@@ -19,112 +20,148 @@ use datafusion::{
     error::{DataFusionError, Result as DataFusionResult},
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
     physical_expr::PhysicalExpr,
-    physical_plan::{ExecutionPlan, Statistics, empty::EmptyExec, union::UnionExec},
+    physical_plan::{
+        ExecutionPlan, Statistics, empty::EmptyExec, filter::FilterExecBuilder, union::UnionExec,
+    },
 };
-use iceberg::spec::{ManifestEntryRef, ManifestFile, PartitionSpec, SchemaRef as IcebergSchemaRef};
+use iceberg::spec::ManifestFile;
 
-use crate::{Table, TableError, TableErrorKind, manifests};
-use columns::FieldIdAdapterFactory;
+use crate::{
+    Table, TableError, TableErrorKind,
+    deletes::{DeleteIndex, FileDeletes, load_deleted_rows},
+    manifests::{LiveFile, live_files},
+};
+pub(crate) use layout::{EqualityScan, ScanLayout, hidden_columns};
+pub(crate) use plan::{PlannedFile, ScanRequest, scan_files};
 use prune::{FileStatistics, ManifestStatistics, prune};
 
-/// Plans its own scans: manifest, partition and metrics pruning, parallel by files and row groups, columns by field id.
+/// Plans its own scans: manifest, partition and metrics pruning, parallel by files and row groups, columns by field id,
+/// without the rows that were deleted by position or equality.
 pub struct TableScan {
-    table: Table,
-    schema: SchemaRef,
-    iceberg_schema: IcebergSchemaRef,
-    specs: BTreeMap<i32, PartitionSpec>,
-    columns: Arc<FieldIdAdapterFactory>,
+    layout: ScanLayout,
     source: Source,
 }
 
 /// What is to be read before any filter.
 enum Source {
-    Manifests(Vec<ManifestFile>),
-    Files(Vec<LiveFile>),
+    Snapshot {
+        data: Vec<ManifestFile>,
+        deletes: Vec<ManifestFile>,
+    },
+    /// Some files of the current snapshot.
+    Chosen(FilesAndDeletes),
+    /// Files as they were added, before anything was deleted from them.
+    Added(Vec<LiveFile>),
 }
 
-/// A live data file with the partition spec that it was written with.
-#[derive(Clone)]
-pub(crate) struct LiveFile {
-    pub(crate) spec_id: i32,
-    pub(crate) entry: ManifestEntryRef,
+/// Data files with what is deleted from them.
+pub(crate) type FilesAndDeletes = Vec<(LiveFile, FileDeletes)>;
+
+/// Live data files of the current snapshot by location; one that is none is `NotFound`.
+pub(crate) async fn chosen_files(table: &Table, locations: &[String]) -> Result<FilesAndDeletes, TableError> {
+    let manifests = table.live_manifests(None).await?;
+    let deletes = DeleteIndex::load(table, &manifests.deletes).await?;
+    let mut wanted = locations.iter().map(String::as_str).collect::<HashSet<_>>();
+    let mut files = Vec::new();
+    for file in live_files(table.file_io(), &manifests.data).await? {
+        if wanted.remove(file.location()) {
+            let deletes = deletes.of(&file)?;
+            files.push((file, deletes));
+        }
+    }
+    let Some(location) = wanted.into_iter().min() else { return Ok(files) };
+    let table = table.ident();
+    let context = format!("{location} is not a live data file of table {table}; plan again");
+    Err(TableError::new(TableErrorKind::NotFound, context))
 }
 
 impl TableScan {
     /// All rows of a snapshot (current if none given), in the table's current schema.
     pub async fn new(table: &Table, snapshot_id: Option<i64>) -> Result<Self, TableError> {
-        let manifests = table.data_manifests(snapshot_id).await?;
-        let live = manifests
-            .into_iter()
-            .filter(|manifest| manifest.has_added_files() || manifest.has_existing_files());
-        Self::over(table, Source::Manifests(live.collect()))
+        let manifests = table.live_manifests(snapshot_id).await?;
+        let source = Source::Snapshot { data: manifests.data, deletes: manifests.deletes };
+        Ok(Self { layout: ScanLayout::new(table)?, source })
     }
 
     /// Only the given live data files of the current snapshot, by location.
     pub async fn of_files(table: &Table, locations: &[String]) -> Result<Self, TableError> {
-        let mut wanted = locations.iter().map(String::as_str).collect::<HashSet<_>>();
-        let manifests = table.data_manifests(None).await?;
-        let mut files = live_files(table, &manifests).await?;
-        files.retain(|file| wanted.remove(file.entry.file_path()));
-        if let Some(location) = wanted.into_iter().min() {
-            let table = table.ident();
-            let context = format!("{location} is not a live data file of table {table}; plan again");
-            return Err(TableError::new(TableErrorKind::NotFound, context));
-        }
-        Self::of_live_files(table, files)
+        let source = Source::Chosen(chosen_files(table, locations).await?);
+        Ok(Self { layout: ScanLayout::new(table)?, source })
     }
 
-    pub(crate) fn of_live_files(table: &Table, files: Vec<LiveFile>) -> Result<Self, TableError> {
-        Self::over(table, Source::Files(files))
-    }
-
-    fn over(table: &Table, source: Source) -> Result<Self, TableError> {
-        let iceberg_schema = table.iceberg_schema()?;
-        Ok(Self {
-            table: table.clone(),
-            schema: table.arrow_schema()?,
-            specs: table.partition_specs()?,
-            columns: Arc::new(FieldIdAdapterFactory::new(&iceberg_schema)),
-            iceberg_schema,
-            source,
-        })
+    /// The rows of files that appends added.
+    pub(crate) fn of_added_files(table: &Table, files: Vec<LiveFile>) -> Result<Self, TableError> {
+        Ok(Self { layout: ScanLayout::new(table)?, source: Source::Added(files) })
     }
 
     /// The files that may hold rows for which `predicate` is true.
-    async fn plan_files(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> DataFusionResult<Vec<LiveFile>> {
-        let files = match &self.source {
-            Source::Files(files) => files.clone(),
-            Source::Manifests(manifests) => {
+    async fn plan_files(
+        &self,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> DataFusionResult<FilesAndDeletes> {
+        let layout = &self.layout;
+        let (files, deletes) = match &self.source {
+            Source::Chosen(files) => return Ok(files.clone()),
+            Source::Added(files) => (files.clone(), DeleteIndex::default()),
+            Source::Snapshot { data, deletes } => {
                 let statistics =
-                    ManifestStatistics::new(manifests, &self.schema, &self.specs, &self.iceberg_schema);
-                let kept = prune(predicate, &self.schema, &statistics, manifests)?;
-                live_files(&self.table, &kept).await.map_err(external)?
+                    ManifestStatistics::new(data, &layout.schema, &layout.specs, &layout.iceberg_schema);
+                let kept = prune(predicate, &layout.schema, &statistics, data)?;
+                let files = live_files(layout.table.file_io(), &kept).await.map_err(external)?;
+                (files, DeleteIndex::load(&layout.table, deletes).await.map_err(external)?)
             }
         };
-        let statistics = FileStatistics::new(&files, &self.schema, &self.specs);
-        prune(predicate, &self.schema, &statistics, &files)
+        let statistics = FileStatistics::new(&files, &layout.schema, &layout.specs);
+        let files = prune(predicate, &layout.schema, &statistics, &files)?;
+        let with_deletes = files.into_iter().map(|file| {
+            let deletes = deletes.of(&file)?;
+            Ok((file, deletes))
+        });
+        with_deletes.collect::<Result<_, TableError>>().map_err(external)
+    }
+
+    /// A scan of files in one store, with the equality deletes applied where there are any.
+    async fn scan_store(
+        &self,
+        state: &dyn Session,
+        request: &ScanRequest<'_>,
+        equality: Option<&EqualityScan>,
+        files: Vec<PlannedFile>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let file_io = self.layout.table.file_io();
+        let Some(equality) = equality else { return scan_files(state, file_io, request, files).await };
+        let requested = match request.projection {
+            Some(projection) => projection.clone(),
+            None => (0..request.schema.fields().len()).collect(),
+        };
+        let more = equality.needed.iter().filter(|index| !requested.contains(index));
+        let columns = requested.iter().chain(more).copied().collect::<BTreeSet<_>>();
+        let columns = columns.into_iter().collect::<Vec<_>>();
+        let full = ScanRequest {
+            schema: &equality.read_schema,
+            hidden: hidden_columns(),
+            projection: Some(&columns),
+            // A row that is read may still be deleted.
+            limit: None,
+            ..request.clone()
+        };
+        let plan = scan_files(state, file_io, &full, files).await?;
+        let filter = equality.filter(&plan.schema())?;
+        let output = requested.iter().filter_map(|index| columns.iter().position(|column| column == index));
+        let filtered =
+            FilterExecBuilder::new(filter, plan).apply_projection(Some(output.collect()))?.build()?;
+        Ok(Arc::new(filtered))
     }
 }
 
-async fn live_files(table: &Table, manifests: &[ManifestFile]) -> Result<Vec<LiveFile>, TableError> {
-    let contents = manifests::load_manifests(table.file_io(), manifests).await?;
-    let mut files = Vec::new();
-    for (manifest, entries) in manifests.iter().zip(contents) {
-        let live = entries.iter().filter(|entry| entry.is_alive());
-        let spec_id = manifest.partition_spec_id;
-        files.extend(live.map(|entry| LiveFile { spec_id, entry: ManifestEntryRef::clone(entry) }));
-    }
-    Ok(files)
-}
-
-fn external(error: TableError) -> DataFusionError {
+pub(crate) fn external(error: TableError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
 #[async_trait::async_trait]
 impl TableProvider for TableScan {
     fn schema(&self) -> SchemaRef {
-        SchemaRef::clone(&self.schema)
+        SchemaRef::clone(&self.layout.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -140,15 +177,24 @@ impl TableProvider for TableScan {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let rows = match &self.source {
-            Source::Files(files) => Some(files.iter().map(|file| file.entry.record_count()).sum()),
-            Source::Manifests(manifests) => manifests
-                .iter()
-                .map(|manifest| Some(manifest.added_rows_count? + manifest.existing_rows_count?))
-                .sum::<Option<u64>>(),
+        let (rows, exact) = match &self.source {
+            Source::Chosen(files) => {
+                let rows = files.iter().map(|(file, _)| file.data_file().record_count()).sum();
+                (Some(rows), files.iter().all(|(_, deletes)| deletes.count() == 0))
+            }
+            Source::Added(files) => {
+                (Some(files.iter().map(|file| file.data_file().record_count()).sum()), true)
+            }
+            Source::Snapshot { data, deletes } => {
+                let rows = data
+                    .iter()
+                    .map(|manifest| Some(manifest.added_rows_count? + manifest.existing_rows_count?));
+                (rows.sum::<Option<u64>>(), deletes.is_empty())
+            }
         };
-        let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = Precision::Exact(usize::try_from(rows?).ok()?);
+        let rows = usize::try_from(rows?).ok()?;
+        let mut statistics = Statistics::new_unknown(&self.layout.schema);
+        statistics.num_rows = if exact { Precision::Exact(rows) } else { Precision::Inexact(rows) };
         Some(statistics)
     }
 
@@ -159,31 +205,48 @@ impl TableProvider for TableScan {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let layout = &self.layout;
         let predicate = match conjunction(filters.to_vec()) {
             None => None,
             Some(filter) => {
-                let schema = DFSchema::try_from(SchemaRef::clone(&self.schema))?;
+                let schema = DFSchema::try_from(SchemaRef::clone(&layout.schema))?;
                 Some(state.create_physical_expr(filter, &schema)?)
             }
         };
         let files = self.plan_files(predicate.as_ref()).await?;
-        tracing::debug!(table = %self.table.ident(), files = files.len(), "scan planned");
-        let request = plan::ScanRequest {
-            schema: &self.schema,
-            columns: &self.columns,
+        let deleting: usize = files.iter().map(|(_, deletes)| deletes.count()).sum();
+        tracing::debug!(table = %layout.table.ident(), files = files.len(), deleting, "scan planned");
+        let request = ScanRequest {
+            schema: &layout.schema,
+            hidden: Vec::new(),
+            columns: &layout.columns,
+            specs: &layout.specs,
             predicate,
             projection,
             // Rows are filtered above the scan, so only an unfiltered one may stop early.
             limit: limit.filter(|_| filters.is_empty()),
         };
-        let mut by_store: HashMap<String, Vec<LiveFile>> = HashMap::new();
-        for file in files {
-            let store = self.table.file_io().resolve(file.entry.file_path()).map_err(external)?;
-            by_store.entry(store.url.as_str().to_owned()).or_default().push(file);
+        let file_io = layout.table.file_io();
+        let by_position = files.iter().filter(|(_, deletes)| deletes.by_position());
+        let by_position = by_position.map(|(file, deletes)| (file, deletes)).collect::<Vec<_>>();
+        let mut deleted = load_deleted_rows(file_io, &by_position).await.map_err(external)?;
+        let pool = &state.runtime_env().memory_pool;
+        let deletes = files.iter().map(|(_, deletes)| deletes).collect::<Vec<_>>();
+        let equality = layout.equality(&layout.schema, &deletes, pool).await?;
+
+        let mut groups: HashMap<(String, bool), Vec<PlannedFile>> = HashMap::new();
+        for (file, deletes) in files {
+            let store = file_io.resolve(file.location()).map_err(external)?;
+            let equality = equality.as_ref().filter(|_| !deletes.equality.is_empty());
+            let hidden = equality.map(|equality| equality.hidden_values(&file)).unwrap_or_default();
+            let key = (store.url.as_str().to_owned(), equality.is_some());
+            let deleted = deleted.remove(file.location());
+            groups.entry(key).or_default().push(PlannedFile { file, deleted, hidden });
         }
         let mut plans = Vec::new();
-        for files in by_store.into_values() {
-            plans.push(plan::scan_files(state, self.table.file_io(), &request, files)?);
+        for ((_, by_equality), files) in groups {
+            let equality = equality.as_ref().filter(|_| by_equality);
+            plans.push(self.scan_store(state, &request, equality, files).await?);
         }
         match plans.len() {
             0 => Ok(Arc::new(EmptyExec::new(request.projected_schema()?))),
@@ -195,6 +258,6 @@ impl TableProvider for TableScan {
 
 impl fmt::Debug for TableScan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TableScan").field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("TableScan").field("table", &self.layout.table).finish_non_exhaustive()
     }
 }

@@ -4,13 +4,15 @@
 //! matched by id and never by name.
 
 mod from_arrow;
+mod name_ids;
 mod to_arrow;
 
 use arrow::datatypes::Field;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 pub(crate) use from_arrow::{FieldIds, iceberg_schema, optional_field};
-pub(crate) use to_arrow::arrow_schema;
+pub(crate) use name_ids::NameIds;
+pub(crate) use to_arrow::{arrow_field, arrow_schema};
 
 /// Arrow metadata key of a column's documentation.
 pub(crate) const DOC_KEY: &str = "doc";

@@ -2,17 +2,24 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use firn_catalog_client::{
     TenantClient,
     iceberg::{LoadTableResult, TableIdent},
 };
 use iceberg::spec::{
-    ManifestContentType, ManifestEntry, ManifestFile, PartitionSpec, SchemaRef as IcebergSchemaRef,
+    DEFAULT_SCHEMA_NAME_MAPPING, ManifestContentType, ManifestFile, PartitionSpec, Schema,
+    SchemaRef as IcebergSchemaRef,
 };
 use serde_json::Value;
 
-use crate::{FileIo, TableError, TableErrorKind, manifests, schema::arrow_schema};
+use crate::{
+    FileIo, TableError, TableErrorKind,
+    commit::expirable,
+    deletes::{DeleteIndex, FileDeletes},
+    manifests::{self, LiveFile, live_files},
+    schema::{NameIds, arrow_field, arrow_schema},
+};
 
 /// A table as it was when loaded. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +69,17 @@ pub struct DataFileEntry {
     pub sequence_number: i64,
     /// Snapshot that added it.
     pub added_snapshot_id: i64,
+    /// Delete files that apply to it: each is read whenever the file is.
+    pub delete_files: usize,
+    /// Rows that deletion vectors and position delete files for it alone delete. Files that name several data files, and
+    /// equality deletes, don't tell without being read.
+    pub deleted_rows: u64,
+}
+
+/// Manifests with live files.
+pub(crate) struct LiveManifests {
+    pub(crate) data: Vec<ManifestFile>,
+    pub(crate) deletes: Vec<ManifestFile>,
 }
 
 impl Table {
@@ -163,17 +181,18 @@ impl Table {
 
     /// Live data files of a snapshot (current if none given).
     pub async fn data_files(&self, snapshot_id: Option<i64>) -> Result<Vec<DataFileEntry>, TableError> {
-        let specs = self.partition_specs()?;
-        let schema = self.iceberg_schema()?;
-        let mut files = Vec::new();
-        for manifest in self.data_manifests(snapshot_id).await? {
-            let entries = manifests::load_manifest(self.file_io(), &manifest).await?;
-            for entry in entries.iter().filter(|entry| entry.is_alive()) {
-                let spec = specs.get(&manifest.partition_spec_id);
-                files.push(DataFileEntry::new(entry, manifest.partition_spec_id, spec, &schema)?);
-            }
-        }
-        Ok(files)
+        let (specs, schema) = (self.partition_specs()?, self.iceberg_schema()?);
+        let manifests = self.live_manifests(snapshot_id).await?;
+        let deletes = DeleteIndex::load(self, &manifests.deletes).await?;
+        let files = live_files(self.file_io(), &manifests.data).await?;
+        files.iter().map(|file| DataFileEntry::new(file, &deletes.of(file)?, &specs, &schema)).collect()
+    }
+
+    /// Snapshots that [`crate::Operation::ExpireSnapshots`] would remove, oldest first.
+    #[must_use]
+    pub fn expirable_snapshots(&self, older_than_ms: i64, keep_last: usize) -> Vec<SnapshotInfo> {
+        let expirable = expirable(&self.inner.metadata, older_than_ms, keep_last);
+        self.snapshots().into_iter().filter(|snapshot| expirable.contains(&snapshot.id)).collect()
     }
 
     pub(crate) fn uuid(&self) -> &str {
@@ -188,6 +207,14 @@ impl Table {
         let location =
             self.inner.metadata["location"].as_str().map(|location| location.trim_end_matches('/'));
         location.ok_or_else(|| self.malformed("it has no location", None))
+    }
+
+    /// Folder of data and delete files.
+    pub(crate) fn data_path(&self) -> Result<String, TableError> {
+        match self.properties().get("write.data.path") {
+            Some(path) => Ok(path.trim_end_matches('/').to_owned()),
+            None => Ok(format!("{}/data", self.location()?)),
+        }
     }
 
     /// Current schema; types that Firn does not know make it `Unsupported`.
@@ -255,22 +282,58 @@ impl Table {
         Ok(manifests.as_ref().clone())
     }
 
-    /// The data manifests of a snapshot. Row-level deletes are `Unsupported`: ignoring them would show deleted rows.
-    pub(crate) async fn data_manifests(
-        &self,
-        snapshot_id: Option<i64>,
-    ) -> Result<Vec<ManifestFile>, TableError> {
+    /// The manifests of a snapshot that list live files: of data, and of deletes.
+    pub(crate) async fn live_manifests(&self, snapshot_id: Option<i64>) -> Result<LiveManifests, TableError> {
         let manifests = self.manifests(snapshot_id).await?;
-        for manifest in manifests.iter().filter(|manifest| manifest.content == ManifestContentType::Deletes) {
-            if manifest.has_added_files() || manifest.has_existing_files() {
-                return Err(TableError::unsupported(format!(
-                    "table {} has row-level delete files, which Firn cannot read yet; rewrite the table with the engine \
-                     that wrote them",
-                    self.ident()
-                )));
-            }
+        let live = manifests
+            .into_iter()
+            .filter(|manifest| manifest.has_added_files() || manifest.has_existing_files());
+        let (data, deletes) = live.partition(|manifest| manifest.content == ManifestContentType::Data);
+        Ok(LiveManifests { data, deletes })
+    }
+
+    /// Field ids for files that have none, if the table has a name mapping.
+    pub(crate) fn name_ids(&self) -> Result<Option<Arc<NameIds>>, TableError> {
+        let Some(property) = self.properties().remove(DEFAULT_SCHEMA_NAME_MAPPING) else { return Ok(None) };
+        let parsed = NameIds::parse(&property);
+        parsed.map(|names| Some(Arc::new(names))).map_err(|error| {
+            self.malformed("its property 'schema.name-mapping.default' is no name mapping", Some(error))
+        })
+    }
+
+    /// All schemas that can be parsed, newest first.
+    fn schemas(&self) -> Vec<Schema> {
+        let documents = self.inner.metadata["schemas"].as_array().map_or(&[][..], Vec::as_slice);
+        let parsed =
+            documents.iter().filter_map(|schema| serde_json::from_value::<Schema>(schema.clone()).ok());
+        let mut schemas = parsed.collect::<Vec<_>>();
+        schemas.sort_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
+        schemas
+    }
+
+    /// The newest schema that has all columns by which `spec` partitions: a table may have dropped some since.
+    pub(crate) fn schema_of_spec(&self, spec: &PartitionSpec) -> Result<IcebergSchemaRef, TableError> {
+        let current = self.iceberg_schema()?;
+        let has_columns = |schema: &Schema| spec.partition_type(schema).is_ok();
+        if has_columns(&current) {
+            return Ok(current);
         }
-        Ok(manifests.into_iter().filter(|manifest| manifest.content == ManifestContentType::Data).collect())
+        Ok(self.schemas().into_iter().find(has_columns).map_or(current, Arc::new))
+    }
+
+    /// A top-level column that an earlier schema had, as the newest of them had it.
+    pub(crate) fn former_column(&self, id: i32) -> Result<Field, TableError> {
+        let mut columns = self.schemas().into_iter();
+        let column = columns
+            .find_map(|schema| schema.as_struct().fields().iter().find(|field| field.id == id).cloned());
+        if let Some(column) = column {
+            return arrow_field(&column);
+        }
+        Err(TableError::unsupported(format!(
+            "table {} has equality deletes by column {id}, which is nested or unknown; rewrite the table with the engine that \
+             wrote them",
+            self.ident()
+        )))
     }
 
     fn snapshot_document(&self, id: i64) -> Option<&Value> {
@@ -314,11 +377,12 @@ impl SnapshotInfo {
 
 impl DataFileEntry {
     pub(crate) fn new(
-        entry: &ManifestEntry,
-        spec_id: i32,
-        spec: Option<&PartitionSpec>,
+        file: &LiveFile,
+        deletes: &FileDeletes,
+        specs: &BTreeMap<i32, PartitionSpec>,
         schema: &IcebergSchemaRef,
     ) -> Result<Self, TableError> {
+        let (entry, spec) = (&file.entry, specs.get(&file.spec_id));
         let mut partition = BTreeMap::new();
         // A spec whose source column was dropped has no type any more; the file is still readable.
         if let Some(types) = spec.and_then(|spec| spec.partition_type(schema).ok()) {
@@ -341,9 +405,11 @@ impl DataFileEntry {
             record_count: entry.record_count(),
             size_bytes: entry.file_size_in_bytes(),
             partition,
-            spec_id,
-            sequence_number: entry.sequence_number.unwrap_or(0),
+            spec_id: file.spec_id,
+            sequence_number: file.sequence_number(),
             added_snapshot_id: entry.snapshot_id.unwrap_or(0),
+            delete_files: deletes.count(),
+            deleted_rows: deletes.known_rows(),
         })
     }
 }

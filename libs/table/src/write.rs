@@ -64,7 +64,15 @@ pub struct DataFileWriter {
 impl DataFileWriter {
     /// A writer for the table's current schema and default spec.
     pub fn new(table: &Table, options: WriteOptions) -> Result<Self, TableError> {
-        let schema = table.arrow_schema()?;
+        Self::with_schema(table, table.arrow_schema()?, options)
+    }
+
+    /// The same for the table's columns and more of them that are the specification's own.
+    pub(crate) fn with_schema(
+        table: &Table,
+        schema: SchemaRef,
+        options: WriteOptions,
+    ) -> Result<Self, TableError> {
         let layout = FileLayout::new(table, Arc::clone(&schema), options)?;
         Ok(Self {
             file_io: table.file_io().clone(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Ids of the snapshots older than a time that no reference needs. Each branch keeps its newest `keep_last` ancestors, each
 /// tag its snapshot; what lies between stays only if it is young.
-pub(super) fn expirable(metadata: &Value, older_than_ms: i64, keep_last: usize) -> Vec<i64> {
+pub(crate) fn expirable(metadata: &Value, older_than_ms: i64, keep_last: usize) -> Vec<i64> {
     let snapshots = metadata["snapshots"].as_array().map_or(&[][..], Vec::as_slice);
     let parents = snapshots
         .iter()

@@ -1,6 +1,6 @@
 //! One operation applied to one table as it is now: checks, files and the request to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use firn_catalog_client::iceberg::{TableChange, TableIdent};
 use serde_json::{Value, json};
@@ -37,6 +37,7 @@ pub(super) async fn prepare(table: &Table, operation: &TableOperation) -> Result
     };
     match &operation.operation {
         Operation::Append { files } if files.is_empty() && operation.summary.is_empty() => {}
+        Operation::DeleteRows { rows } if rows.values().all(BTreeSet::is_empty) => {}
         Operation::ExpireSnapshots { older_than_ms, keep_last } => {
             let expired = expirable(table.metadata(), *older_than_ms, *keep_last);
             if !expired.is_empty() {

@@ -1,15 +1,24 @@
 //! A new snapshot: its manifests, manifest list and JSON.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use iceberg::spec::{ManifestContentType, ManifestFile, PartitionSpec, SchemaRef};
+use iceberg::spec::{ManifestContentType, ManifestEntryRef, ManifestFile, PartitionSpec};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Operation, random_u64, summary::Changes};
+use super::{
+    Operation,
+    deletes::{DeleteKey, LiveDeletes, delete_key},
+    random_u64,
+    row_deletes::{NewDelete, write_deletes},
+    summary::Changes,
+};
 use crate::{
     Table, TableError, WrittenFile,
-    manifests::{ManifestEncoder, NewManifestList, load_manifest, load_manifests, write_manifest_list},
+    manifests::{
+        LiveFile, ManifestEncoder, NewManifestList, live_files, load_manifest, load_manifests,
+        write_manifest_list,
+    },
 };
 
 /// Files listed in one manifest; about 8 MB of Avro.
@@ -26,10 +35,16 @@ enum Removal {
     Files(HashSet<String>),
 }
 
+/// Live data files of the base, by what a commit does to them.
+#[derive(Default)]
+struct ChangedFiles {
+    gone: Vec<LiveFile>,
+    stay: Vec<LiveFile>,
+}
+
 /// Builds one snapshot on top of a table's current one.
 pub(super) struct SnapshotBuilder<'a> {
     table: &'a Table,
-    schema: SchemaRef,
     specs: BTreeMap<i32, PartitionSpec>,
     metadata_path: String,
     snapshot_id: i64,
@@ -47,7 +62,6 @@ impl<'a> SnapshotBuilder<'a> {
         };
         Ok(Self {
             table,
-            schema: table.iceberg_schema()?,
             specs: table.partition_specs()?,
             metadata_path,
             snapshot_id: unused_snapshot_id(table),
@@ -72,25 +86,92 @@ impl<'a> SnapshotBuilder<'a> {
         operation: &Operation,
         summary: &BTreeMap<String, String>,
     ) -> Result<Value, TableError> {
+        if let Operation::DeleteRows { rows } = operation {
+            return self.delete_rows(rows, summary).await;
+        }
         let (name, removal) = self.check(operation)?;
-        let mut manifests = self.add_files(operation.added()).await?;
-        let base = match removal {
-            Removal::Nothing => self.table.manifests(None).await?,
-            _ => self.table.data_manifests(None).await?,
-        };
-        let live =
-            base.into_iter().filter(|manifest| manifest.has_added_files() || manifest.has_existing_files());
-        manifests.extend(match removal {
-            Removal::Nothing => self.merge_small(live.collect()).await?,
-            removal => self.remove_files(live.collect(), removal).await?,
-        });
+        let sequence_number = self.rewritten_sequence_number(operation)?;
+        let mut manifests = self.add_files(operation.added(), sequence_number).await?;
+        let base = self.table.live_manifests(None).await?;
+        if matches!(removal, Removal::Nothing) {
+            manifests.extend(self.merge_small(base.data).await?);
+            manifests.extend(base.deletes);
+            return self.finish(name, summary, manifests).await;
+        }
+        let (data, changed) = self.remove_files(base.data, removal).await?;
+        manifests.extend(data);
+        if !base.deletes.is_empty() {
+            let added = sequence_number.map_or(&[][..], |_| operation.added());
+            let deletes = LiveDeletes::load(self.table, base.deletes).await?;
+            if let Some(sequence_number) = sequence_number {
+                deletes.check_rewritten(self.table, &changed.gone, added, sequence_number)?;
+            }
+            let unused = deletes.unused(&changed.stay, added, sequence_number)?;
+            manifests.extend(self.remove_deletes(deletes, &unused).await?);
+        }
         self.finish(name, summary, manifests).await
+    }
+
+    async fn delete_rows(
+        &mut self,
+        rows: &BTreeMap<String, BTreeSet<u64>>,
+        summary: &BTreeMap<String, String>,
+    ) -> Result<Value, TableError> {
+        let base = self.table.live_manifests(None).await?;
+        let deletes = LiveDeletes::load(self.table, base.deletes).await?;
+        let files = live_files(self.table.file_io(), &base.data).await?;
+        let row_deletes = deletes.of_rows(self.table, &files, rows)?;
+        let data_path = self.table.data_path()?;
+        let prefix = format!("{data_path}/{}", self.attempt_id);
+        let new = write_deletes(self.table, &prefix, row_deletes, &mut self.written).await?;
+        // A vector takes the place of what deleted rows of its file before.
+        let replaced = match self.table.format_version() {
+            ..3 => HashSet::new(),
+            _ => deletes.replaced_by(&files, &new)?,
+        };
+        let mut by_spec: BTreeMap<i32, Vec<NewDelete>> = BTreeMap::new();
+        for delete in new {
+            self.changes.add(&delete.data_file);
+            by_spec.entry(delete.spec_id).or_default().push(delete);
+        }
+        let mut manifests = base.data;
+        manifests.extend(self.remove_deletes(deletes, &replaced).await?);
+        for (spec_id, new) in by_spec {
+            let mut encoder = self.encoder(spec_id, ManifestContentType::Deletes)?;
+            for delete in new {
+                encoder.add(delete.data_file, None)?;
+            }
+            manifests.push(encoder.write(self.table.file_io()).await?);
+        }
+        self.finish("delete", summary, manifests).await
+    }
+
+    /// Rewritten files keep the data sequence number of the snapshot that they were read from: deletes up to it are applied,
+    /// and equality deletes after it still apply.
+    fn rewritten_sequence_number(&self, operation: &Operation) -> Result<Option<i64>, TableError> {
+        let Operation::Rewrite { base_snapshot_id, .. } = operation else { return Ok(None) };
+        let mut next = self.table.current_snapshot();
+        let mut steps_left = self.table.snapshot_documents().len();
+        while let Some(snapshot) = next.filter(|_| steps_left > 0) {
+            if snapshot.id == *base_snapshot_id {
+                return Ok(Some(snapshot.sequence_number));
+            }
+            steps_left -= 1;
+            next = snapshot.parent_id.and_then(|parent| self.table.snapshot(parent));
+        }
+        Err(TableError::conflict(format!(
+            "snapshot {base_snapshot_id}, from which files of table {} were rewritten, has expired or was rolled back; plan \
+             again",
+            self.table.ident()
+        )))
     }
 
     fn check(&self, operation: &Operation) -> Result<(&'static str, Removal), TableError> {
         let files = |locations: &[String]| Removal::Files(locations.iter().cloned().collect());
         Ok(match operation {
-            Operation::Append { .. } | Operation::ExpireSnapshots { .. } => ("append", Removal::Nothing),
+            Operation::Append { .. } | Operation::DeleteRows { .. } | Operation::ExpireSnapshots { .. } => {
+                ("append", Removal::Nothing)
+            }
             Operation::Rewrite { remove, .. } => ("replace", files(remove)),
             Operation::Overwrite { remove, base_snapshot_id, .. } => {
                 let current = self.table.current_snapshot().map(|snapshot| snapshot.id);
@@ -108,7 +189,11 @@ impl<'a> SnapshotBuilder<'a> {
         })
     }
 
-    async fn add_files(&mut self, files: &[WrittenFile]) -> Result<Vec<ManifestFile>, TableError> {
+    async fn add_files(
+        &mut self,
+        files: &[WrittenFile],
+        sequence_number: Option<i64>,
+    ) -> Result<Vec<ManifestFile>, TableError> {
         let mut by_spec: BTreeMap<i32, Vec<&WrittenFile>> = BTreeMap::new();
         for file in files {
             self.changes.add(&file.data_file);
@@ -117,9 +202,9 @@ impl<'a> SnapshotBuilder<'a> {
         let mut manifests = Vec::new();
         for (spec_id, files) in by_spec {
             for chunk in files.chunks(FILES_PER_MANIFEST) {
-                let mut encoder = self.encoder(spec_id)?;
+                let mut encoder = self.encoder(spec_id, ManifestContentType::Data)?;
                 for file in chunk {
-                    encoder.add(file.data_file.as_ref().clone())?;
+                    encoder.add(file.data_file.as_ref().clone(), sequence_number)?;
                 }
                 manifests.push(encoder.write(self.table.file_io()).await?);
             }
@@ -127,12 +212,13 @@ impl<'a> SnapshotBuilder<'a> {
         Ok(manifests)
     }
 
-    /// Manifests without the removed files; those that list none of them stay as they are.
+    /// Manifests without the removed files, and which those are; manifests that list none of them stay as they are.
     async fn remove_files(
         &mut self,
         base: Vec<ManifestFile>,
         removal: Removal,
-    ) -> Result<Vec<ManifestFile>, TableError> {
+    ) -> Result<(Vec<ManifestFile>, ChangedFiles), TableError> {
+        let mut changed = ChangedFiles::default();
         let mut missing = match &removal {
             Removal::Files(files) => files.clone(),
             Removal::Nothing | Removal::Everything => HashSet::new(),
@@ -147,12 +233,16 @@ impl<'a> SnapshotBuilder<'a> {
         for (manifest, entries) in base.into_iter().zip(contents) {
             let live = entries.iter().filter(|entry| entry.is_alive());
             let (gone, stay): (Vec<_>, Vec<_>) = live.partition(|entry| removed(entry.file_path()));
+            let spec_id = manifest.partition_spec_id;
+            let file =
+                |entry: &&ManifestEntryRef| LiveFile { spec_id, entry: ManifestEntryRef::clone(entry) };
+            changed.gone.extend(gone.iter().map(file));
+            changed.stay.extend(stay.iter().map(file));
             if gone.is_empty() {
                 manifests.push(manifest);
                 continue;
             }
-            self.check_row_ids(stay.len())?;
-            let mut encoder = self.encoder(manifest.partition_spec_id)?;
+            let mut encoder = self.encoder(spec_id, ManifestContentType::Data)?;
             for entry in gone {
                 missing.remove(entry.file_path());
                 self.changes.remove(&entry.data_file);
@@ -164,7 +254,7 @@ impl<'a> SnapshotBuilder<'a> {
             manifests.push(encoder.write(self.table.file_io()).await?);
         }
         match missing.into_iter().min() {
-            None => Ok(manifests),
+            None => Ok((manifests, changed)),
             Some(location) => Err(TableError::conflict(format!(
                 "table {} no longer holds {location}, which the commit replaces; another writer was faster: plan again",
                 self.table.ident()
@@ -172,25 +262,36 @@ impl<'a> SnapshotBuilder<'a> {
         }
     }
 
-    /// Format 3 derives row ids from a file's place in its manifest, which would move.
-    fn check_row_ids(&self, staying: usize) -> Result<(), TableError> {
-        if self.table.format_version() < 3 || staying == 0 {
-            return Ok(());
+    /// Delete manifests without some files.
+    async fn remove_deletes(
+        &mut self,
+        deletes: LiveDeletes,
+        unused: &HashSet<DeleteKey>,
+    ) -> Result<Vec<ManifestFile>, TableError> {
+        let mut manifests = Vec::new();
+        for (manifest, entries) in deletes.manifests {
+            let live = entries.iter().filter(|entry| entry.is_alive());
+            let (gone, stay): (Vec<_>, Vec<_>) = live.partition(|entry| unused.contains(&delete_key(entry)));
+            if gone.is_empty() {
+                manifests.push(manifest);
+                continue;
+            }
+            let mut encoder = self.encoder(manifest.partition_spec_id, ManifestContentType::Deletes)?;
+            for entry in gone {
+                self.changes.remove(&entry.data_file);
+                encoder.remove(entry)?;
+            }
+            for entry in stay {
+                encoder.keep(entry)?;
+            }
+            manifests.push(encoder.write(self.table.file_io()).await?);
         }
-        Err(TableError::unsupported(format!(
-            "table {} has format version 3; replacing some of its files is not supported yet",
-            self.table.ident()
-        )))
+        Ok(manifests)
     }
 
     /// Keeps the manifest list short: small data manifests of one spec become one once there are many.
     async fn merge_small(&mut self, base: Vec<ManifestFile>) -> Result<Vec<ManifestFile>, TableError> {
-        if self.table.format_version() >= 3 {
-            return Ok(base);
-        }
-        let small = |manifest: &ManifestFile| {
-            manifest.content == ManifestContentType::Data && manifest.manifest_length < SMALL_MANIFEST_BYTES
-        };
+        let small = |manifest: &ManifestFile| manifest.manifest_length < SMALL_MANIFEST_BYTES;
         let (small, mut manifests): (Vec<_>, Vec<_>) = base.into_iter().partition(small);
         let mut by_spec: BTreeMap<i32, Vec<ManifestFile>> = BTreeMap::new();
         for manifest in small {
@@ -201,7 +302,7 @@ impl<'a> SnapshotBuilder<'a> {
                 manifests.extend(group);
                 continue;
             }
-            let mut encoder = self.encoder(spec_id)?;
+            let mut encoder = self.encoder(spec_id, ManifestContentType::Data)?;
             for manifest in &group {
                 let entries = load_manifest(self.table.file_io(), manifest).await?;
                 for entry in entries.iter().filter(|entry| entry.is_alive()) {
@@ -252,7 +353,7 @@ impl<'a> SnapshotBuilder<'a> {
         Ok(snapshot)
     }
 
-    fn encoder(&mut self, spec_id: i32) -> Result<ManifestEncoder, TableError> {
+    fn encoder(&mut self, spec_id: i32, content: ManifestContentType) -> Result<ManifestEncoder, TableError> {
         let spec = self.specs.get(&spec_id).cloned().ok_or_else(|| {
             TableError::invalid(format!(
                 "table {} has no partition spec {spec_id}; write the files anew",
@@ -263,9 +364,10 @@ impl<'a> SnapshotBuilder<'a> {
         self.written.push(location.clone());
         ManifestEncoder::new(
             location,
+            content,
             self.table.format_version(),
             self.snapshot_id,
-            SchemaRef::clone(&self.schema),
+            self.table.schema_of_spec(&spec)?,
             spec,
         )
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iceberg::spec::{DataFile, Struct};
+use iceberg::spec::{DataContentType, DataFile, DataFileFormat, Struct};
 
 use crate::SnapshotInfo;
 
@@ -19,13 +19,49 @@ struct Side {
     files: u64,
     records: u64,
     bytes: u64,
+    delete_files: u64,
+    position_delete_files: u64,
+    vectors: u64,
+    positions: u64,
+    equality_delete_files: u64,
+    equalities: u64,
 }
 
 impl Side {
     fn count(&mut self, file: &DataFile) {
-        self.files += 1;
-        self.records += file.record_count();
         self.bytes += file.file_size_in_bytes();
+        match file.content_type() {
+            DataContentType::Data => {
+                self.files += 1;
+                self.records += file.record_count();
+            }
+            DataContentType::PositionDeletes => {
+                self.delete_files += 1;
+                self.positions += file.record_count();
+                match file.file_format() {
+                    DataFileFormat::Puffin => self.vectors += 1,
+                    _ => self.position_delete_files += 1,
+                }
+            }
+            DataContentType::EqualityDeletes => {
+                self.delete_files += 1;
+                self.equality_delete_files += 1;
+                self.equalities += file.record_count();
+            }
+        }
+    }
+
+    /// The counts of the specification's optional fields, under the words for what was done.
+    fn write(&self, done: &str, done_to_data: &str, mut set: impl FnMut(String, u64)) {
+        set(format!("{done_to_data}-data-files"), self.files);
+        set(format!("{done_to_data}-records"), self.records);
+        set(format!("{done}-files-size"), self.bytes);
+        set(format!("{done}-delete-files"), self.delete_files);
+        set(format!("{done}-position-delete-files"), self.position_delete_files);
+        set(format!("{done}-dvs"), self.vectors);
+        set(format!("{done}-position-deletes"), self.positions);
+        set(format!("{done}-equality-delete-files"), self.equality_delete_files);
+        set(format!("{done}-equality-deletes"), self.equalities);
     }
 }
 
@@ -54,25 +90,21 @@ impl Changes {
         let mut summary = extra.clone();
         summary.insert("operation".to_owned(), operation.to_owned());
         summary.insert("engine-name".to_owned(), "firn".to_owned());
-        let mut set = |key: &str, value: u64| {
+        let mut set = |key: String, value: u64| {
             if value > 0 {
-                summary.insert(key.to_owned(), value.to_string());
+                summary.insert(key, value.to_string());
             }
         };
-        set("added-data-files", self.added.files);
-        set("added-records", self.added.records);
-        set("added-files-size", self.added.bytes);
-        set("deleted-data-files", self.removed.files);
-        set("deleted-records", self.removed.records);
-        set("removed-files-size", self.removed.bytes);
+        self.added.write("added", "added", &mut set);
+        self.removed.write("removed", "deleted", &mut set);
         summary.insert("changed-partition-count".to_owned(), self.partitions.len().to_string());
         let totals = [
             ("total-data-files", self.added.files, self.removed.files),
             ("total-records", self.added.records, self.removed.records),
             ("total-files-size", self.added.bytes, self.removed.bytes),
-            ("total-delete-files", 0, 0),
-            ("total-position-deletes", 0, 0),
-            ("total-equality-deletes", 0, 0),
+            ("total-delete-files", self.added.delete_files, self.removed.delete_files),
+            ("total-position-deletes", self.added.positions, self.removed.positions),
+            ("total-equality-deletes", self.added.equalities, self.removed.equalities),
         ];
         for (key, added, removed) in totals {
             let before = match base {

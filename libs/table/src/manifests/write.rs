@@ -4,14 +4,14 @@ use bytes::Bytes;
 use iceberg::{
     io::FileIO as MemoryIo,
     spec::{
-        DataFile, ManifestEntry, ManifestFile, ManifestListWriter, ManifestWriter, ManifestWriterBuilder,
-        PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
+        DataFile, ManifestContentType, ManifestEntry, ManifestFile, ManifestListWriter, ManifestWriter,
+        ManifestWriterBuilder, PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
     },
 };
 
 use crate::{FileIo, TableError, TableErrorKind};
 
-/// One new data manifest.
+/// One new manifest, of data files or of delete files.
 pub(crate) struct ManifestEncoder {
     memory: MemoryIo,
     location: String,
@@ -22,6 +22,7 @@ impl ManifestEncoder {
     /// A manifest of format 2 or 3 that will be written to `location` for `snapshot_id`.
     pub(crate) fn new(
         location: String,
+        content: ManifestContentType,
         format_version: i64,
         snapshot_id: i64,
         schema: SchemaRef,
@@ -30,10 +31,12 @@ impl ManifestEncoder {
         let memory = MemoryIo::new_with_memory();
         let output = memory.new_output(&location).map_err(|error| unwritable(&location, error))?;
         let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), schema, spec);
-        let writer = match format_version {
-            2 => builder.build_v2_data(),
-            3 => builder.build_v3_data(),
-            other => {
+        let writer = match (format_version, content) {
+            (2, ManifestContentType::Data) => builder.build_v2_data(),
+            (2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
+            (3, ManifestContentType::Data) => builder.build_v3_data(),
+            (3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
+            (other, _) => {
                 return Err(TableError::unsupported(format!(
                     "cannot write {location}: tables of format version {other} are read-only; upgrade the table"
                 )));
@@ -42,9 +45,9 @@ impl ManifestEncoder {
         Ok(Self { memory, location, writer })
     }
 
-    /// A file that this snapshot adds; its sequence number comes with the commit.
-    pub(crate) fn add(&mut self, file: DataFile) -> Result<(), TableError> {
-        let added = self.writer.add_file(file, UNASSIGNED_SEQUENCE_NUMBER);
+    /// A file that this snapshot adds; without a data sequence number it gets the commit's.
+    pub(crate) fn add(&mut self, file: DataFile, sequence_number: Option<i64>) -> Result<(), TableError> {
+        let added = self.writer.add_file(file, sequence_number.unwrap_or(UNASSIGNED_SEQUENCE_NUMBER));
         added.map_err(|error| unwritable(&self.location, error))
     }
 

@@ -1,7 +1,7 @@
 //! A file's columns as the table's: matched by field id, whatever their names, with casts and defaults.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fmt,
     hash::{Hash, Hasher},
     sync::Arc,
@@ -9,7 +9,7 @@ use std::{
 
 use arrow::{
     array::RecordBatch,
-    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
+    datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef},
 };
 use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode},
@@ -22,51 +22,68 @@ use datafusion::{
     physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory},
     scalar::ScalarValue,
 };
-use iceberg::spec::Schema as IcebergSchema;
+use iceberg::spec::{NestedField, Schema as IcebergSchema, Type};
 
 use super::bounds::scalar;
 use crate::{
-    reshape::{MatchBy, reshape},
-    schema::{arrow_schema, field_id},
+    reshape::{Defaults, MatchBy, reshape_from},
+    schema::{NameIds, arrow_field, field_id},
 };
 
 /// Rewrites expressions over the table's columns into expressions over a file's.
 #[derive(Debug)]
-pub(super) struct FieldIdAdapterFactory {
-    /// Values of columns in files that were written before the column was added, by field id.
-    initial_defaults: Arc<HashMap<i32, ScalarValue>>,
+pub(crate) struct FieldIdAdapterFactory {
+    defaults: Arc<Defaults>,
+    /// Ids for files without any.
+    names: Option<Arc<NameIds>>,
     /// Columns that may hold NaN. Parquet's statistics leave NaN out while DataFusion sorts it above all numbers, so these
     /// columns are hidden from DataFusion's pruning of row groups and pages.
     nan_columns: Arc<HashSet<i32>>,
 }
 
 impl FieldIdAdapterFactory {
-    pub(super) fn new(schema: &IcebergSchema) -> Self {
-        let arrow = arrow_schema(schema).ok();
-        let initial_default = |field: &iceberg::spec::NestedFieldRef| {
-            let literal = field.initial_default.as_ref()?.as_primitive_literal()?;
-            let column = arrow.as_ref()?.field_with_name(&field.name).ok()?;
-            Some((field.id, scalar(&literal, column.data_type())?))
-        };
-        let initial_defaults = schema.as_struct().fields().iter().filter_map(initial_default).collect();
-        Self { initial_defaults: Arc::new(initial_defaults), nan_columns: Arc::default() }
+    pub(crate) fn new(schema: &IcebergSchema, names: Option<Arc<NameIds>>) -> Self {
+        let mut defaults = Defaults::default();
+        for field in schema.as_struct().fields() {
+            add_defaults(field, &mut defaults);
+        }
+        Self { defaults: Arc::new(defaults), names, nan_columns: Arc::default() }
     }
 
     pub(super) fn with_nan_columns(&self, nan_columns: HashSet<i32>) -> Self {
-        Self { initial_defaults: Arc::clone(&self.initial_defaults), nan_columns: Arc::new(nan_columns) }
+        Self {
+            defaults: Arc::clone(&self.defaults),
+            names: self.names.clone(),
+            nan_columns: Arc::new(nan_columns),
+        }
+    }
+}
+
+/// The default of a field and of all within it.
+fn add_defaults(field: &NestedField, defaults: &mut Defaults) {
+    let default = field.initial_default.as_ref().and_then(iceberg::spec::Literal::as_primitive_literal);
+    if let (Some(default), Ok(arrow)) = (default, arrow_field(field))
+        && let Some(default) = scalar(&default, arrow.data_type())
+    {
+        defaults.0.insert(field.id, default);
+    }
+    match field.field_type.as_ref() {
+        Type::Primitive(_) => {}
+        Type::Struct(fields) => fields.fields().iter().for_each(|field| add_defaults(field, defaults)),
+        Type::List(list) => add_defaults(&list.element_field, defaults),
+        Type::Map(map) => add_defaults(&map.value_field, defaults),
     }
 }
 
 impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
     fn create(&self, table: SchemaRef, file: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
-        // Files that other tools wrote before the table adopted them have no ids; their names must do.
-        let has_ids = file.fields().iter().any(|field| field_id(field).is_some());
-        let match_by = if has_ids { MatchBy::FieldId } else { MatchBy::Name };
+        let (labels, match_by) = NameIds::label(self.names.as_deref(), file.fields());
         Ok(Arc::new(FieldIdAdapter {
             table,
             file,
+            labels,
             match_by,
-            initial_defaults: Arc::clone(&self.initial_defaults),
+            defaults: Arc::clone(&self.defaults),
             nan_columns: Arc::clone(&self.nan_columns),
         }))
     }
@@ -76,8 +93,10 @@ impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
 struct FieldIdAdapter {
     table: SchemaRef,
     file: SchemaRef,
+    /// The file's columns with field ids, as far as they are known.
+    labels: Fields,
     match_by: MatchBy,
-    initial_defaults: Arc<HashMap<i32, ScalarValue>>,
+    defaults: Arc<Defaults>,
     nan_columns: Arc<HashSet<i32>>,
 }
 
@@ -98,7 +117,7 @@ impl PhysicalExprAdapter for FieldIdAdapter {
 impl FieldIdAdapter {
     fn file_column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
         let wanted = self.table.field_with_name(column.name())?;
-        let Some(index) = self.match_by.find(self.file.fields(), wanted) else { return self.absent(wanted) };
+        let Some(index) = self.match_by.find(&self.labels, wanted) else { return self.absent(wanted) };
         let found = self.file.field(index);
         let in_file: Arc<dyn PhysicalExpr> = Arc::new(Column::new(found.name(), index));
         let may_be_nan = field_id(wanted).is_some_and(|id| self.nan_columns.contains(&id));
@@ -106,14 +125,19 @@ impl FieldIdAdapter {
             return Ok(in_file);
         }
         if wanted.data_type().is_nested() || may_be_nan {
-            let to = Arc::new(wanted.clone());
-            return Ok(Arc::new(ReshapeExpr { column: in_file, to, match_by: self.match_by }));
+            return Ok(Arc::new(ReshapeExpr {
+                column: in_file,
+                from: self.labels[index].data_type().clone(),
+                to: Arc::new(wanted.clone()),
+                match_by: self.match_by,
+                defaults: Arc::clone(&self.defaults),
+            }));
         }
         Ok(Arc::new(CastExpr::new(in_file, wanted.data_type().clone(), None)))
     }
 
     fn absent(&self, wanted: &Field) -> Result<Arc<dyn PhysicalExpr>> {
-        if let Some(default) = field_id(wanted).and_then(|id| self.initial_defaults.get(&id)) {
+        if let Some(default) = self.defaults.of(wanted) {
             return Ok(lit(default.clone()));
         }
         if !wanted.is_nullable() {
@@ -130,8 +154,11 @@ impl FieldIdAdapter {
 #[derive(Debug, Clone)]
 struct ReshapeExpr {
     column: Arc<dyn PhysicalExpr>,
+    /// The column's type with field ids.
+    from: DataType,
     to: FieldRef,
     match_by: MatchBy,
+    defaults: Arc<Defaults>,
 }
 
 impl fmt::Display for ReshapeExpr {
@@ -142,7 +169,9 @@ impl fmt::Display for ReshapeExpr {
 
 impl PartialEq for ReshapeExpr {
     fn eq(&self, other: &Self) -> bool {
-        self.column.eq(&other.column) && self.to == other.to && self.match_by == other.match_by
+        self.column.eq(&other.column)
+            && (&self.from, &self.to, self.match_by) == (&other.from, &other.to, other.match_by)
+            && self.defaults == other.defaults
     }
 }
 
@@ -167,7 +196,8 @@ impl PhysicalExpr for ReshapeExpr {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let array = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
-        Ok(ColumnarValue::Array(reshape(&array, &self.to, self.match_by)?))
+        let reshaped = reshape_from(&array, &self.from, &self.to, self.match_by, &self.defaults)?;
+        Ok(ColumnarValue::Array(reshaped))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
@@ -179,7 +209,7 @@ impl PhysicalExpr for ReshapeExpr {
         children: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
         match <[_; 1]>::try_from(children) {
-            Ok([column]) => Ok(Arc::new(Self { column, to: Arc::clone(&self.to), match_by: self.match_by })),
+            Ok([column]) => Ok(Arc::new(Self { column, ..Self::clone(&self) })),
             Err(children) => {
                 Err(DataFusionError::Internal(format!("reshape takes 1 child, not {}", children.len())))
             }

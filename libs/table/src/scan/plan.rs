@@ -1,8 +1,11 @@
 //! The physical scan of chosen files: DataFusion's Parquet source with statistics, split over partitions.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::{
     catalog::Session,
     common::{ColumnStatistics, Statistics, stats::Precision},
@@ -10,31 +13,59 @@ use datafusion::{
         listing::PartitionedFile,
         physical_plan::{
             FileGroup, FileScanConfigBuilder, ParquetSource,
-            parquet::{CachedParquetFileReaderFactory, ParquetFileReaderFactory},
+            parquet::{
+                CachedParquetFileReaderFactory, ParquetFileReaderFactory, metadata::DFParquetMetadata,
+            },
         },
         source::DataSourceExec,
         table_schema::TableSchema,
     },
     error::{DataFusionError, Result},
+    execution::cache::cache_manager::FileMetadataCache,
     physical_expr::PhysicalExpr,
     physical_plan::ExecutionPlan,
+    scalar::ScalarValue,
 };
-use iceberg::spec::{DataFile, DataFileFormat};
-use object_store::ObjectMeta;
+use futures::{StreamExt, TryStreamExt, stream};
+use iceberg::spec::{DataFile, DataFileFormat, Literal, PartitionField, PartitionSpec, Transform};
+use object_store::{ObjectMeta, ObjectStore};
+use roaring::RoaringTreemap;
 
-use super::{LiveFile, bounds::column_bounds, columns::FieldIdAdapterFactory, external};
-use crate::{FileIo, TableError, schema::field_id};
+use super::{
+    bounds::{column_bounds, scalar},
+    columns::FieldIdAdapterFactory,
+    external,
+};
+use crate::{FileIo, TableError, deletes::access_plan, manifests::LiveFile, schema::field_id};
 
 /// Bytes read from a file's end at first; most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
 
+/// Footers read at once.
+const PARALLEL_READS: usize = 16;
+
 /// What of the files is wanted.
-pub(super) struct ScanRequest<'a> {
-    pub(super) schema: &'a SchemaRef,
-    pub(super) columns: &'a Arc<FieldIdAdapterFactory>,
-    pub(super) predicate: Option<Arc<dyn PhysicalExpr>>,
-    pub(super) projection: Option<&'a Vec<usize>>,
-    pub(super) limit: Option<usize>,
+#[derive(Clone)]
+pub(crate) struct ScanRequest<'a> {
+    /// The columns that files are read as.
+    pub(crate) schema: &'a SchemaRef,
+    /// Columns behind those, constant within each file.
+    pub(crate) hidden: Vec<FieldRef>,
+    pub(crate) columns: &'a Arc<FieldIdAdapterFactory>,
+    pub(crate) specs: &'a BTreeMap<i32, PartitionSpec>,
+    pub(crate) predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// Indexes of columns, hidden ones last; absent for all but the hidden.
+    pub(crate) projection: Option<&'a Vec<usize>>,
+    pub(crate) limit: Option<usize>,
+}
+
+/// A file to read.
+pub(crate) struct PlannedFile {
+    pub(crate) file: LiveFile,
+    /// Positions of rows to leave out.
+    pub(crate) deleted: Option<Arc<RoaringTreemap>>,
+    /// Values of the hidden columns.
+    pub(crate) hidden: Vec<ScalarValue>,
 }
 
 impl ScanRequest<'_> {
@@ -46,39 +77,56 @@ impl ScanRequest<'_> {
     }
 }
 
+impl PlannedFile {
+    fn data_file(&self) -> &DataFile {
+        self.file.data_file()
+    }
+
+    /// Rows that are left.
+    pub(crate) fn rows(&self) -> u64 {
+        let rows = self.data_file().record_count();
+        rows - self.deleted.as_ref().map_or(0, |deleted| deleted.range_cardinality(..rows))
+    }
+}
+
 /// Scans files that lie in one store.
-pub(super) fn scan_files(
+pub(crate) async fn scan_files(
     state: &dyn Session,
     file_io: &FileIo,
     request: &ScanRequest<'_>,
-    files: Vec<LiveFile>,
+    mut files: Vec<PlannedFile>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(first) = files.first() else {
         return Err(DataFusionError::Internal("a scan of no files".to_owned()));
     };
-    let store = file_io.resolve(first.entry.file_path()).map_err(external)?;
+    let store = file_io.resolve(first.file.location()).map_err(external)?;
+    // Largest first, so that the groups come out even.
+    files.sort_by_key(|file| std::cmp::Reverse(file.data_file().file_size_in_bytes()));
     let runtime = state.runtime_env();
     runtime.register_object_store(store.url.as_ref(), Arc::clone(&store.store));
     let footers = runtime.cache_manager.get_file_metadata_cache();
-    let readers = CachedParquetFileReaderFactory::new(Arc::clone(&store.store), footers);
 
-    let mut total = Statistics::new_unknown(request.schema);
+    let table_schema = TableSchema::new(SchemaRef::clone(request.schema), request.hidden.clone());
+    let mut total = Statistics::new_unknown(table_schema.table_schema());
     total.num_rows = Precision::Exact(0);
     total.total_byte_size = Precision::Inexact(0);
-    let mut partitioned = Vec::with_capacity(files.len());
+    let mut reads = Vec::with_capacity(files.len());
     for file in &files {
-        let data_file = &file.entry.data_file;
-        let statistics = Arc::new(file_statistics(data_file, request.schema));
+        let statistics = Arc::new(file_statistics(file, request));
         total.num_rows = total.num_rows.add(&statistics.num_rows);
         total.total_byte_size = total.total_byte_size.add(&statistics.total_byte_size);
-        partitioned.push(partitioned_file(file_io, data_file)?.with_statistics(statistics));
+        let partitioned = partitioned_file(file_io, file.data_file())?
+            .with_partition_values(file.hidden.clone())
+            .with_statistics(statistics);
+        let footer = Footer { store: Arc::clone(&store.store), cache: Arc::clone(&footers) };
+        reads.push(footer.without_rows(partitioned, file.deleted.clone()));
     }
-    // Largest first, so that the groups come out even.
-    partitioned.sort_by_key(|file| std::cmp::Reverse(file.object_meta.size));
+    let partitioned = stream::iter(reads).buffered(PARALLEL_READS).try_collect::<Vec<_>>().await?;
     let groups = even_groups(partitioned, state.config().target_partitions());
 
+    let readers = CachedParquetFileReaderFactory::new(Arc::clone(&store.store), footers);
     let options = state.default_table_options().parquet;
-    let mut source = ParquetSource::new(TableSchema::from_file_schema(SchemaRef::clone(request.schema)))
+    let mut source = ParquetSource::new(table_schema)
         .with_table_parquet_options(options)
         .with_metadata_size_hint(FOOTER_HINT_BYTES)
         .with_parquet_file_reader_factory(Arc::new(readers) as Arc<dyn ParquetFileReaderFactory>);
@@ -97,10 +145,33 @@ pub(super) fn scan_files(
     Ok(DataSourceExec::from_data_source(config))
 }
 
+/// Where a file's footer is read from.
+struct Footer {
+    store: Arc<dyn ObjectStore>,
+    cache: Arc<dyn FileMetadataCache>,
+}
+
+impl Footer {
+    /// The file without some rows. Which row group they are in is known to the footer alone.
+    async fn without_rows(
+        self,
+        file: PartitionedFile,
+        deleted: Option<Arc<RoaringTreemap>>,
+    ) -> Result<PartitionedFile> {
+        let Some(deleted) = deleted else { return Ok(file) };
+        let parquet = DFParquetMetadata::new(self.store.as_ref(), &file.object_meta)
+            .with_metadata_size_hint(Some(FOOTER_HINT_BYTES))
+            .with_file_metadata_cache(Some(self.cache))
+            .fetch_metadata()
+            .await?;
+        Ok(file.with_extension(access_plan(&parquet, &deleted)))
+    }
+}
+
 /// Columns of floating point numbers of which some file may hold NaN.
-fn nan_columns(schema: &SchemaRef, files: &[LiveFile]) -> HashSet<i32> {
+fn nan_columns(schema: &SchemaRef, files: &[PlannedFile]) -> HashSet<i32> {
     let floats = schema.fields().iter().filter(|field| field.data_type().is_floating());
-    let has_none = |file: &LiveFile, id: i32| file.entry.data_file.nan_value_counts().get(&id) == Some(&0);
+    let has_none = |file: &PlannedFile, id: i32| file.data_file().nan_value_counts().get(&id) == Some(&0);
     floats
         .filter_map(|field| field_id(field))
         .filter(|id| !files.iter().all(|file| has_none(file, *id)))
@@ -138,13 +209,26 @@ fn even_groups(files: Vec<PartitionedFile>, wanted: usize) -> Vec<FileGroup> {
     groups.into_iter().map(|(_, files)| FileGroup::new(files)).collect()
 }
 
-fn file_statistics(file: &DataFile, schema: &SchemaRef) -> Statistics {
+fn file_statistics(planned: &PlannedFile, request: &ScanRequest<'_>) -> Statistics {
+    let file = planned.data_file();
     let count = |count: u64| usize::try_from(count).map_or(Precision::Absent, Precision::Exact);
-    let columns = schema.fields().iter().map(|field| {
+    let rows = count(planned.rows());
+    let constants = identity_values(&planned.file, request);
+    let columns = request.schema.fields().iter().map(|field| {
         let mut column = ColumnStatistics::new_unknown();
         let Some(id) = field_id(field) else { return column };
+        if let Some(constant) = constants.get(&id) {
+            // DataFusion puts constants in the place of such columns, which files of Hive tables lack (specification,
+            // "Column Projection").
+            column.null_count = if constant.is_null() { rows } else { Precision::Exact(0) };
+            column.min_value = Precision::Exact(constant.clone());
+            column.max_value = Precision::Exact(constant.clone());
+            return column;
+        }
         if let Some(nulls) = file.null_value_counts().get(&id).filter(|_| !field.data_type().is_nested()) {
-            column.null_count = count(*nulls);
+            // Some of the nulls may be among the deleted rows.
+            column.null_count =
+                if planned.deleted.is_some() { count(*nulls).to_inexact() } else { count(*nulls) };
         }
         // Bounds may be wider than the values, texts are cut off.
         let (lower, upper) = column_bounds(file, id, field.data_type());
@@ -153,8 +237,25 @@ fn file_statistics(file: &DataFile, schema: &SchemaRef) -> Statistics {
         column
     });
     Statistics {
-        num_rows: count(file.record_count()),
+        num_rows: rows,
         total_byte_size: count(file.file_size_in_bytes()).to_inexact(),
         column_statistics: columns.collect(),
     }
+}
+
+/// Values of columns by which a file is partitioned as they are.
+fn identity_values(file: &LiveFile, request: &ScanRequest<'_>) -> HashMap<i32, ScalarValue> {
+    let fields = request.specs.get(&file.spec_id).map_or(&[][..], |spec| spec.fields());
+    let values = fields.iter().zip(file.data_file().partition().iter());
+    let identities = values.filter(|(field, _)| field.transform == Transform::Identity);
+    let constant = |(field, value): (&PartitionField, Option<&Literal>)| {
+        let columns = request.schema.fields();
+        let column = columns.iter().find(|column| field_id(column) == Some(field.source_id))?;
+        let value = match value {
+            None => ScalarValue::try_from(column.data_type()).ok()?,
+            Some(value) => scalar(&value.as_primitive_literal()?, column.data_type())?,
+        };
+        Some((field.source_id, value))
+    };
+    identities.filter_map(constant).collect()
 }

@@ -18,8 +18,8 @@ use datafusion::{
 };
 use iceberg::spec::{Datum, ManifestFile, PartitionField, PartitionSpec, Schema as IcebergSchema};
 
-use super::{LiveFile, bounds::column_bounds, partition_bounds::source_bounds};
-use crate::schema::field_id;
+use super::{bounds::column_bounds, partition_bounds::source_bounds};
+use crate::{manifests::LiveFile, schema::field_id};
 
 type Bounds = (Option<ScalarValue>, Option<ScalarValue>);
 

@@ -20,7 +20,7 @@ fn struct_fields(fields: &StructType) -> Result<Fields, TableError> {
     fields.fields().iter().map(|field| arrow_field(field)).collect()
 }
 
-fn arrow_field(field: &NestedField) -> Result<Field, TableError> {
+pub(crate) fn arrow_field(field: &NestedField) -> Result<Field, TableError> {
     let mut metadata = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), field.id.to_string())]);
     if let Some(doc) = &field.doc {
         metadata.insert(DOC_KEY.to_owned(), doc.clone());

@@ -57,15 +57,11 @@ impl FileLayout {
             .set_max_row_group_row_count(Some(options.max_row_group_rows.max(1)))
             .set_created_by(format!("firn {}", env!("CARGO_PKG_VERSION")))
             .build();
-        let data_path = match table.properties().get("write.data.path") {
-            Some(path) => path.trim_end_matches('/').to_owned(),
-            None => format!("{}/data", table.location()?),
-        };
         Ok(Self {
             schema,
             iceberg_schema: table.iceberg_schema()?,
             spec: table.default_partition_spec()?,
-            data_path,
+            data_path: table.data_path()?,
             properties,
             target_file_bytes: options.target_file_bytes,
             writer_id: uuid::Uuid::now_v7(),

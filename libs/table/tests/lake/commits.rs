@@ -122,7 +122,9 @@ async fn a_rewrite_replaces_files_beside_new_appends_but_never_files_that_are_go
     let compacted = samples(&[("h", DAY, 0), ("h", DAY, 1), ("h", DAY, 2)]);
     let add = write(&base, &compacted).await;
     lake.append(&table, &samples(&[("late", DAY, 9)])).await;
-    let rewrite = |add| operation(&table, Operation::Rewrite { remove: remove.clone(), add });
+    let base_snapshot_id = base.current_snapshot().unwrap().id;
+    let rewrite =
+        |add| operation(&table, Operation::Rewrite { remove: remove.clone(), add, base_snapshot_id });
     lake.commit(vec![rewrite(add)]).await.unwrap();
 
     let table_now = lake.load(&table).await;

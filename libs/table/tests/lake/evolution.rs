@@ -188,3 +188,55 @@ async fn nested_fields_are_added_and_read_from_older_files() {
         +------+---------+"#]]
     .assert_eq(&query(scan, sql).await);
 }
+
+#[tokio::test]
+async fn columns_added_with_a_default_have_it_in_older_files() {
+    let lake = Lake::start().await;
+    let package = DataType::Struct(Fields::from(vec![Field::new("name", DataType::Utf8, false)]));
+    let software = Field::new("software", DataType::List(Arc::new(Field::new("item", package, true))), true);
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), software]));
+    let new = NewTable {
+        ident: TableIdent::new("bronze", "defaults"),
+        schema: Arc::clone(&schema),
+        partitioning: vec![],
+        properties: BTreeMap::from([("format-version".to_owned(), "3".to_owned())]),
+    };
+    let table = ensure_table(&lake.client, &lake.file_io, "main", &new).await.unwrap();
+    let json = r#"{"id":1,"software":[{"name":"curl"}]}{"id":2,"software":null}"#;
+    let mut reader = datafusion::arrow::json::ReaderBuilder::new(schema).build(json.as_bytes()).unwrap();
+    lake.append(&table, &reader.next().unwrap().unwrap()).await;
+    let table = lake.load(&table).await;
+    change_schema(&lake, &table, |fields| {
+        let os = json!({"id": 5, "name": "os", "required": true, "type": "string"});
+        let version = json!({"id": 6, "name": "version", "required": false, "type": "int"});
+        let with_default = |mut field: Value, default: Value| {
+            field["initial-default"] = default.clone();
+            field["write-default"] = default;
+            field
+        };
+        fields.push(with_default(os, json!("linux")));
+        fields[1]["type"]["element"]["fields"].as_array_mut().unwrap().push(with_default(version, json!(9)));
+    })
+    .await;
+
+    let table = lake.load(&table).await;
+    let scan = async || TableScan::new(&table, None).await.unwrap();
+    let sql = "SELECT id, os, p['name'] AS name, p['version'] AS version FROM (SELECT id, os, unnest(software) AS p FROM t)";
+    expect![[r#"
+        +----+-------+------+---------+
+        | id | os    | name | version |
+        +----+-------+------+---------+
+        | 1  | linux | curl | 9       |
+        +----+-------+------+---------+"#]]
+    .assert_eq(&query(scan().await, sql).await);
+    let counts =
+        "SELECT count(*) FILTER (WHERE os = 'linux') AS old, count(*) AS all FROM t WHERE os = 'linux'";
+    expect![[r#"
+        +-----+-----+
+        | old | all |
+        +-----+-----+
+        | 2   | 2   |
+        +-----+-----+"#]]
+    .assert_eq(&query(scan().await, counts).await);
+    assert!(query(scan().await, "SELECT count(*) FROM t WHERE os = 'other'").await.contains("| 0 "));
+}

@@ -24,7 +24,8 @@ async fn increments_hold_what_was_appended_since_and_skip_compaction() {
     let base = lake.load(&table).await;
     let remove = base.data_files(None).await.unwrap().into_iter().map(|file| file.location).collect();
     let add = write(&base, &samples(&[("h", DAY, 0), ("h", DAY, 1), ("h", DAY, 2)])).await;
-    let outcome = lake.commit(vec![operation(&table, Operation::Rewrite { remove, add })]).await.unwrap();
+    let rewrite = Operation::Rewrite { remove, add, base_snapshot_id: snapshots[2] };
+    let outcome = lake.commit(vec![operation(&table, rewrite)]).await.unwrap();
     let compacted = outcome.snapshots[table.ident()];
     lake.append(&table, &samples(&[("h", DAY, 3)])).await;
 

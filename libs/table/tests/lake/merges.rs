@@ -70,7 +70,9 @@ async fn compact(lake: &Lake, reference: &str, table: &Table, rows: &[(&str, i64
     let base = lake.load_on(reference, table).await;
     let remove = base.data_files(None).await.unwrap().into_iter().map(|file| file.location).collect();
     let add = write(&base, &samples(rows)).await;
-    lake.commit_on(reference, vec![operation(table, Operation::Rewrite { remove, add })]).await.unwrap();
+    let base_snapshot_id = base.current_snapshot().unwrap().id;
+    let rewrite = Operation::Rewrite { remove, add, base_snapshot_id };
+    lake.commit_on(reference, vec![operation(table, rewrite)]).await.unwrap();
 }
 
 async fn overwrite(lake: &Lake, reference: &str, table: &Table, value: i64) {

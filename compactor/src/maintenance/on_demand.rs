@@ -1,0 +1,169 @@
+//! Maintenance of one table of `main` when somebody asks for it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use firn_runtime::StatusBoard;
+use firn_table::{DataFileEntry, FileIo, Operation, SnapshotInfo, Table};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    MAINTENANCE, Maintenance, TableHealth,
+    health::health,
+    millis, plan,
+    plan::{Settings, bins},
+};
+use crate::{CompactorConfig, CompactorError, compactor::now_ms, engine::Engine, lease::HeldLease, models};
+
+/// How long to wait for the server's own maintenance to give the lease back.
+const LEASE_PATIENCE: Duration = Duration::from_secs(60);
+const LEASE_POLL: Duration = Duration::from_millis(500);
+
+/// The same jobs as the service does, under the same lease.
+pub struct TableMaintenance {
+    inner: Maintenance,
+}
+
+/// Files that are rewritten together, in one commit.
+#[derive(Clone, Debug)]
+pub struct FileGroup {
+    /// Live data files of one partition.
+    pub files: Vec<DataFileEntry>,
+}
+
+/// What a compaction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Compacted {
+    /// Files that are no longer in the table.
+    pub rewritten_files: usize,
+    /// Files that came in their place.
+    pub written_files: usize,
+    /// Groups that other writers changed meanwhile; they are as they were.
+    pub conflicting_groups: usize,
+}
+
+impl TableMaintenance {
+    /// Jobs with their own bounds of memory and threads.
+    pub fn new(config: CompactorConfig, file_io: FileIo) -> Result<Self, CompactorError> {
+        let inner = Maintenance {
+            engine: Engine::new(&config)?,
+            config: Arc::new(config),
+            graph: Arc::new(models()?),
+            file_io,
+            board: StatusBoard::default(),
+        };
+        Ok(Self { inner })
+    }
+
+    /// How the table is doing.
+    pub async fn health(&self, table: &Table) -> Result<TableHealth, CompactorError> {
+        let settings = self.settings(table);
+        let expirable = self.expirable(table, None, None).await?.len();
+        Ok(health(&table.data_files(None).await?, &table.snapshots(), expirable, &settings))
+    }
+
+    /// What a compaction would rewrite: what is worth it, or every file.
+    pub async fn plan(&self, table: &Table, all: bool) -> Result<Vec<FileGroup>, CompactorError> {
+        let (files, settings) = (table.data_files(None).await?, self.settings(table));
+        let groups = if all { plan::everything(&files, &settings) } else { bins(&files, &settings) };
+        Ok(groups.into_iter().map(|files| FileGroup { files }).collect())
+    }
+
+    /// Rewrites groups that were planned from this `table`, one commit each; `done` hears of each file that was dealt with.
+    pub async fn compact(
+        &self,
+        table: &Table,
+        groups: &[FileGroup],
+        done: impl Fn(usize),
+    ) -> Result<Compacted, CompactorError> {
+        let settings = self.settings(table);
+        self.with_lease(table, async {
+            let mut compacted = Compacted::default();
+            for group in groups {
+                match self.inner.pack(table, &group.files, &settings).await {
+                    Ok(written) => {
+                        compacted.rewritten_files += group.files.len();
+                        compacted.written_files += written;
+                    }
+                    Err(error) if error.is_conflict() => compacted.conflicting_groups += 1,
+                    Err(error) => return Err(error),
+                }
+                done(group.files.len());
+            }
+            Ok(compacted)
+        })
+        .await
+    }
+
+    /// Snapshots that an expiry would remove: older than `age`, beyond the newest `keep`, and none that a model has still to
+    /// start from. What isn't given is as the table's properties say.
+    pub async fn expirable(
+        &self,
+        table: &Table,
+        age: Option<Duration>,
+        keep: Option<usize>,
+    ) -> Result<Vec<SnapshotInfo>, CompactorError> {
+        let (older_than_ms, keep_last) = self.bounds(table, age, keep).await?;
+        Ok(table.expirable_snapshots(older_than_ms, keep_last))
+    }
+
+    /// Removes those snapshots from the table's log and answers how many. No file goes with them: commits of the catalog still
+    /// reach them.
+    pub async fn expire(
+        &self,
+        table: &Table,
+        age: Option<Duration>,
+        keep: Option<usize>,
+    ) -> Result<usize, CompactorError> {
+        self.with_lease(table, async {
+            let (older_than_ms, keep_last) = self.bounds(table, age, keep).await?;
+            let expired = table.expirable_snapshots(older_than_ms, keep_last).len();
+            if expired > 0 {
+                self.inner.commit(table, Operation::ExpireSnapshots { older_than_ms, keep_last }).await?;
+            }
+            Ok(expired)
+        })
+        .await
+    }
+
+    async fn bounds(
+        &self,
+        table: &Table,
+        age: Option<Duration>,
+        keep: Option<usize>,
+    ) -> Result<(i64, usize), CompactorError> {
+        let mut settings = self.settings(table);
+        if let Some(age) = age {
+            settings.snapshot_age_ms = millis(age);
+        }
+        let unread_since = self.inner.unread_since(table.client(), table).await?;
+        let keep_last = keep.unwrap_or(settings.min_snapshots).max(1);
+        Ok((plan::expiry_time(&settings, unread_since, now_ms()), keep_last))
+    }
+
+    fn settings(&self, table: &Table) -> Settings {
+        Settings::of(&self.inner.config.maintenance, &table.properties())
+    }
+
+    async fn with_lease<T>(
+        &self,
+        table: &Table,
+        work: impl Future<Output = Result<T, CompactorError>>,
+    ) -> Result<T, CompactorError> {
+        let (config, started) = (&self.inner.config, Instant::now());
+        let lease = loop {
+            match HeldLease::acquire(table.client(), MAINTENANCE, &config.holder, config.lease_ttl).await {
+                Err(CompactorError::LeaseHeld(_)) if started.elapsed() < LEASE_PATIENCE => {
+                    tokio::time::sleep(LEASE_POLL).await;
+                }
+                acquired => break acquired?,
+            }
+        };
+        let done = lease.guard(&CancellationToken::new(), work).await;
+        lease.release().await;
+        done
+    }
+}

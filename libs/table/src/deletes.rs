@@ -1,0 +1,12 @@
+//! Row-level deletes: which delete files apply to which data files, and what they delete.
+
+mod equality;
+mod index;
+mod positions;
+mod vector;
+
+pub(crate) use equality::{EqualityDeletes, KeyReader, NotDeleted, SCOPE_COLUMN, SEQUENCE_COLUMN};
+use index::global_scope;
+pub(crate) use index::{DeleteIndex, FileDeletes};
+pub(crate) use positions::{access_plan, load_deleted_rows};
+pub(crate) use vector::encode as encode_vector;

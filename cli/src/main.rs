@@ -98,7 +98,7 @@ enum Command {
     /// List, check, test, backtest and apply policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// List tables
+    /// List, inspect and maintain tables
     #[command(subcommand)]
     Table(table::TableCommand),
     /// Print the OpenAPI document of Firn's own endpoints
@@ -126,10 +126,10 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-/// A client has one thread: it waits for one server. Queries bring their own parallelism.
+/// A client has one thread: it waits for one server. Queries and compactions bring their own parallelism.
 fn run_client(command: Command) -> Result<()> {
     let runtime = match command {
-        Command::Sql(_) | Command::Policy(_) => {
+        Command::Sql(_) | Command::Policy(_) | Command::Table(_) => {
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?
         }
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,

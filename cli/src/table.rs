@@ -1,17 +1,67 @@
-//! `firn table`.
+//! `firn table`: what tables are made of, and their maintenance.
 
-use anyhow::Result;
+mod inspect;
+mod maintain;
+
+use anyhow::{Context, Result};
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
+use firn_table::{FileIo, StorageConfig, Table};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{connection::ConnectionArgs, duration, output};
+use crate::{connection::ConnectionArgs, duration, failure::usage, output};
 
 /// Subcommands of `firn table`.
 #[derive(clap::Subcommand)]
 pub(crate) enum TableCommand {
     /// List tables with rows, files and last commit
     Ls(ListArgs),
+    /// Show columns, partitioning, properties and size of a table
+    Show(TableArgs),
+    /// List the data files of a table
+    Files(inspect::FilesArgs),
+    /// List the snapshots in a table's log, newest first
+    Snapshots(TableArgs),
+    /// Tell which snapshot was current when, newest first
+    History(TableArgs),
+    /// Tell how much a table would gain from maintenance
+    Health(TableArgs),
+    /// Rewrite small files, and files with many deleted rows, into larger ones
+    Compact(maintain::CompactArgs),
+    /// Remove old snapshots from a table's log; no file and no commit goes with them
+    Expire(maintain::ExpireArgs),
+}
+
+/// A table, and how it is printed.
+#[derive(clap::Args)]
+pub(crate) struct TableArgs {
+    /// Its name, such as bronze.inventory
+    table: String,
+    /// Branch, tag, hash, or Nessie's reference syntax
+    #[arg(long = "ref", default_value = "main")]
+    reference: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// Loads a table by its dotted name.
+async fn load(name: &str, reference: &str, connection: &ConnectionArgs) -> Result<Table> {
+    let mut namespace: Vec<String> = name.split('.').map(str::to_owned).collect();
+    let last = namespace.pop().filter(|last| !last.is_empty());
+    let Some(last) = last.filter(|_| !namespace.is_empty()) else {
+        return Err(usage(format!(
+            "'{name}' is no table name: write it with its namespace, as in gold.compliance"
+        )));
+    };
+    let client = connection.connect().await?.tenant_client()?;
+    let file_io = FileIo::new(StorageConfig::default());
+    let ident = TableIdent { namespace, name: last };
+    Table::load(&client, &file_io, reference, &ident)
+        .await
+        .with_context(|| format!("table {name} on {reference}"))
 }
 
 /// Arguments of `firn table ls`.
@@ -44,7 +94,19 @@ pub(crate) struct TableSummary {
 
 /// Runs `firn table`.
 pub(crate) async fn run(command: &TableCommand) -> Result<()> {
-    let TableCommand::Ls(args) = command;
+    match command {
+        TableCommand::Ls(args) => list(args).await,
+        TableCommand::Show(args) => inspect::show(args).await,
+        TableCommand::Files(args) => inspect::files(args).await,
+        TableCommand::Snapshots(args) => inspect::snapshots(args).await,
+        TableCommand::History(args) => inspect::history(args).await,
+        TableCommand::Health(args) => maintain::health(args).await,
+        TableCommand::Compact(args) => maintain::compact(args).await,
+        TableCommand::Expire(args) => maintain::expire(args).await,
+    }
+}
+
+async fn list(args: &ListArgs) -> Result<()> {
     let client = args.connection.connect().await?.tenant_client()?;
     let (tables, _) = summaries(&client, &args.reference, usize::MAX).await?;
     if args.json {

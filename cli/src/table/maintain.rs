@@ -1,0 +1,148 @@
+//! `firn table health|compact|expire`: maintenance in this process, under the lease that the server's own takes too.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use firn_compactor::{Compacted, CompactorConfig, FileGroup, TableMaintenance};
+use firn_table::{FileIo, StorageConfig};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{TableArgs, inspect::print_snapshots, load};
+use crate::{connection::ConnectionArgs, duration, failure::usage, output};
+
+/// Arguments of `firn table compact`.
+#[derive(clap::Args)]
+pub(crate) struct CompactArgs {
+    /// Its name, such as bronze.inventory
+    table: String,
+    /// Rewrite all files, also those that are well as they are
+    #[arg(long)]
+    all: bool,
+    /// Only tell what would be rewritten
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// Arguments of `firn table expire`.
+#[derive(clap::Args)]
+pub(crate) struct ExpireArgs {
+    /// Its name, such as bronze.inventory
+    table: String,
+    /// Remove snapshots older than this, such as 7d (default: as the table's properties say)
+    #[arg(long, value_name = "AGE", value_parser = duration::parse)]
+    older_than: Option<Duration>,
+    /// Keep at least this many (default: as the table's properties say)
+    #[arg(long, value_name = "COUNT")]
+    keep: Option<usize>,
+    /// Only tell which would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+fn maintenance() -> Result<TableMaintenance> {
+    let config = CompactorConfig {
+        holder: format!("firn-table-{}", uuid::Uuid::new_v4().simple()),
+        ..CompactorConfig::default()
+    };
+    Ok(TableMaintenance::new(config, FileIo::new(StorageConfig::default()))?)
+}
+
+/// `firn table health`.
+pub(super) async fn health(args: &TableArgs) -> Result<()> {
+    let table = load(&args.table, &args.reference, &args.connection).await?;
+    let health = maintenance()?.health(&table).await?;
+    if args.json {
+        return output::json(&health);
+    }
+    let facts = [
+        ("score", format!("{} of 100", health.score)),
+        ("files", health.files.to_string()),
+        ("small files", health.small_files.to_string()),
+        ("files with many deletes", health.worn_files.to_string()),
+        ("files to rewrite", health.files_to_rewrite.to_string()),
+        ("deleted rows kept", health.deleted_rows.to_string()),
+        ("snapshots", health.snapshots.to_string()),
+        ("snapshots to expire", health.expirable_snapshots.to_string()),
+    ];
+    let facts = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    output::rows(&["what", "value"], facts, "")
+}
+
+/// `firn table compact`.
+pub(super) async fn compact(args: &CompactArgs) -> Result<()> {
+    let table = load(&args.table, "main", &args.connection).await?;
+    let maintenance = maintenance()?;
+    let groups = maintenance.plan(&table, args.all).await?;
+    if args.dry_run {
+        return print_plan(&groups, args.json);
+    }
+    let files: usize = groups.iter().map(|group| group.files.len()).sum();
+    // Drawn on standard error, and only if that is a terminal.
+    let bar = ProgressBar::new(files as u64)
+        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} files {eta}")?);
+    let compacted = maintenance.compact(&table, &groups, |files| bar.inc(files as u64)).await;
+    bar.finish_and_clear();
+    let compacted = compacted?;
+    if args.json {
+        return output::json(&compacted);
+    }
+    let Compacted { rewritten_files, written_files, conflicting_groups } = compacted;
+    if conflicting_groups > 0 {
+        output::complain(&format!(
+            "{conflicting_groups} group(s) of files were changed by other writers meanwhile and stay as they are: run it again"
+        ));
+    }
+    output::line(&format!("{rewritten_files} files became {written_files}"))
+}
+
+fn print_plan(groups: &[FileGroup], as_json: bool) -> Result<()> {
+    let sizes = groups.iter().map(|group| {
+        let rows: u64 = group.files.iter().map(|file| file.record_count).sum();
+        let bytes: u64 = group.files.iter().map(|file| file.size_bytes).sum();
+        let partition = group.files.first().map(|file| file.partition.clone()).unwrap_or_default();
+        (partition, group.files.len(), rows, bytes)
+    });
+    if as_json {
+        let json = |(partition, files, rows, bytes)| json!({"partition": partition, "files": files, "rows": rows, "bytes": bytes});
+        return output::json(&sizes.map(json).collect::<Vec<_>>());
+    }
+    let rows = sizes.map(|(partition, files, rows, bytes)| {
+        let partition =
+            partition.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+        vec![partition, files.to_string(), rows.to_string(), bytes.to_string()]
+    });
+    output::rows(
+        &["partition", "files", "rows", "bytes"],
+        rows.collect(),
+        "nothing is worth a rewrite; --all takes every file",
+    )
+}
+
+/// `firn table expire`.
+pub(super) async fn expire(args: &ExpireArgs) -> Result<()> {
+    if args.keep == Some(0) {
+        return Err(usage("--keep 0: a table keeps its current snapshot at least"));
+    }
+    let table = load(&args.table, "main", &args.connection).await?;
+    let maintenance = maintenance()?;
+    if args.dry_run {
+        let snapshots = maintenance.expirable(&table, args.older_than, args.keep).await?;
+        return print_snapshots(&snapshots, args.json, "no snapshot is due");
+    }
+    let expired = maintenance.expire(&table, args.older_than, args.keep).await?;
+    if args.json {
+        return output::json(&json!({"expired_snapshots": expired}));
+    }
+    output::line(&format!("{expired} snapshots expired"))
+}

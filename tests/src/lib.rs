@@ -23,7 +23,7 @@ pub use kafka::Kafka;
 pub use opensearch::OpenSearch;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use python::python;
+pub use python::{python, spark};
 pub use s3::SeaweedFs;
 pub use wait::until;
 

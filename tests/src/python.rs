@@ -9,10 +9,30 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cache;
+
 /// Runs `tests/python/SCRIPT` with arguments and variables, and answers the JSON that it printed last.
 pub fn python(script: &str, args: &[&str], env: &BTreeMap<String, String>) -> Result<serde_json::Value> {
+    run_script("requirements.txt", script, args, env)
+}
+
+/// The same with Spark and its Iceberg runtime.
+pub fn spark(script: &str, args: &[&str], env: &BTreeMap<String, String>) -> Result<serde_json::Value> {
+    let mut env = env.clone();
+    let path = |path: &str| anyhow::Ok(cache::require(path)?.display().to_string());
+    env.insert("JAVA_HOME".to_owned(), path("java-spark")?);
+    env.insert("FIRN_SPARK_ICEBERG".to_owned(), path("spark/iceberg-spark-runtime-4.1_2.13-1.11.0.jar")?);
+    run_script("requirements-spark.txt", script, args, &env)
+}
+
+fn run_script(
+    requirements: &str,
+    script: &str,
+    args: &[&str],
+    env: &BTreeMap<String, String>,
+) -> Result<serde_json::Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
-    let output = Command::new(interpreter(&folder)?)
+    let output = Command::new(interpreter(&folder.join(requirements))?)
         .arg(folder.join(script))
         .args(args)
         .envs(env)
@@ -26,16 +46,15 @@ pub fn python(script: &str, args: &[&str], env: &BTreeMap<String, String>) -> Re
 }
 
 /// The interpreter of the environment. A half-made one lacks the mark and is made again.
-fn interpreter(folder: &Path) -> Result<PathBuf> {
-    let requirements = folder.join("requirements.txt");
+fn interpreter(requirements: &Path) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
-    std::fs::read(&requirements)?.hash(&mut hasher);
+    std::fs::read(requirements)?.hash(&mut hasher);
     let environment = crate::cache_dir().join(format!("python-{:016x}", hasher.finish()));
     let made = environment.join("made");
     if !made.exists() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))
             .context("no virtual environment: install python3 and python3-venv")?;
-        run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(&requirements))?;
+        run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(requirements))?;
         std::fs::write(&made, "")?;
     }
     Ok(environment.join("bin/python"))

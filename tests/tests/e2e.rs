@@ -24,5 +24,7 @@ mod mistakes;
 mod policies;
 #[path = "e2e/readme.rs"]
 mod readme;
+#[path = "e2e/row_deletes.rs"]
+mod row_deletes;
 #[path = "e2e/scaled_out.rs"]
 mod scaled_out;

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use firn_inventory::{
     BronzeBuilder, Decoded, LogPosition, QuarantineBuilder, Rejection, RejectionKind, decode, record_key,
+    tables::COMPLIANCE_TOPIC,
 };
-
 use firn_policy::{TransitionRecord, TransitionsBuilder};
 
 use super::address::Taken;
+
+/// What quarantine names as the source of transitions, which no adapter took: many of them read as inventories, too.
+pub(super) const TRANSITION_SOURCE: &str = COMPLIANCE_TOPIC;
 
 /// Rows of both tables.
 pub(super) struct Rows {
@@ -24,7 +27,7 @@ pub(super) fn judge(tenant: &str, topic_id: &str, records: &[Taken]) -> Rows {
     for taken in records {
         match verdict(tenant, taken) {
             Ok(decoded) => bronze.push(&decoded, &position(topic_id, taken)),
-            Err(rejection) => reject(&mut quarantine, &rejection, topic_id, taken),
+            Err(rejection) => reject(&mut quarantine, &rejection, taken, &position(topic_id, taken)),
         }
     }
     Rows { taken: bronze.finish(), quarantine: quarantine.finish() }
@@ -40,7 +43,11 @@ pub(super) fn judge_transitions(tenant: &str, topic_id: &str, records: &[Taken])
                 let place = (taken.partition, taken.offset);
                 transitions.push(&transition, topic_id, place, taken.received_at_us);
             }
-            Err(rejection) => reject(&mut quarantine, &rejection, topic_id, taken),
+            Err(rejection) => {
+                let source = TRANSITION_SOURCE.to_owned();
+                let position = LogPosition { source, ..position(topic_id, taken) };
+                reject(&mut quarantine, &rejection, taken, &position);
+            }
         }
     }
     Rows { taken: transitions.finish(), quarantine: quarantine.finish() }
@@ -56,8 +63,8 @@ fn position(topic_id: &str, taken: &Taken) -> LogPosition {
     }
 }
 
-fn reject(quarantine: &mut QuarantineBuilder, rejection: &Rejection, topic_id: &str, taken: &Taken) {
-    quarantine.push(rejection, taken.value.as_deref().unwrap_or_default(), &position(topic_id, taken));
+fn reject(quarantine: &mut QuarantineBuilder, rejection: &Rejection, taken: &Taken, position: &LogPosition) {
+    quarantine.push(rejection, taken.value.as_deref().unwrap_or_default(), position);
     metrics::counter!("firn_ingest_rejections_total", "kind" => rejection.kind.as_str()).increment(1);
 }
 

@@ -40,7 +40,7 @@ async fn ask(house: &House, role: Role, method: &str, path: &str, body: &Value) 
 }
 
 /// All steps of a replay together: records into inventory, into quarantine, and that were there already.
-async fn replay(house: &House, branch: &str, from: ReplayFrom) -> (u64, u64, u64) {
+pub(crate) async fn replay(house: &House, branch: &str, from: ReplayFrom) -> (u64, u64, u64) {
     let mut total = (0, 0, 0);
     let mut next = Some(from);
     while let Some(from) = next {
@@ -56,7 +56,7 @@ async fn replay(house: &House, branch: &str, from: ReplayFrom) -> (u64, u64, u64
 }
 
 const EVERYTHING: ReplayFrom = ReplayFrom::Time { since_ms: 0 };
-const QUARANTINE: ReplayFrom = ReplayFrom::Quarantine { kinds: Vec::new(), cursor: None };
+pub(crate) const QUARANTINE: ReplayFrom = ReplayFrom::Quarantine { kinds: Vec::new(), cursor: None };
 
 async fn branch(house: &House, name: &str) {
     house.catalog.tenant("acme").create_branch(name, "main").await.unwrap();

@@ -11,7 +11,10 @@ use firn_inventory::{
 use firn_stream::{Log, ProduceRecord, TopicSpec};
 use serde_json::json;
 
-use crate::house::{House, Place, Running};
+use crate::{
+    house::{House, Place, Running},
+    replay::{QUARANTINE, replay},
+};
 
 fn transition(tenant: &str, number: u32) -> ProduceRecord {
     let host = format!("host-{}", number % 20);
@@ -90,7 +93,8 @@ async fn killed_workers_and_lost_answers_lose_and_double_no_transition() {
 async fn what_is_no_transition_is_quarantined_and_the_rest_goes_on() {
     let house = house(&["acme"]).await;
     let strange = vec![
-        produce("acme", "h", "{\"finding_id\": 1}".to_owned()),
+        // As an inventory it would do.
+        produce("acme", "h", "{\"finding_id\": 1, \"host_id\": \"h\"}".to_owned()),
         produce("acme", "h", String::from_utf8_lossy(&transition("other", 1).value.unwrap()).into_owned()),
     ];
     let strange = house.append(strange).await;
@@ -112,5 +116,7 @@ async fn what_is_no_transition_is_quarantined_and_the_rest_goes_on() {
         .collect();
     assert!(reasons.iter().any(|reason| reason.contains("no transition of a finding")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("tenant 'other'")), "{reasons:?}");
+    assert_eq!(replay(&house, "main", QUARANTINE).await, (0, 2, 0), "a transition is no inventory");
+    assert_eq!(house.places("acme", "quarantine").await, strange);
     running.drain().await;
 }

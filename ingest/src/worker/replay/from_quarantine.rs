@@ -23,6 +23,7 @@ use super::{
 };
 use crate::worker::{
     Worker,
+    rows::TRANSITION_SOURCE,
     tables::{ident, inventory_table},
 };
 
@@ -120,12 +121,12 @@ async fn mend(
     Ok((!mended.records.is_empty()).then_some(mended))
 }
 
-/// A record that was misaddressed stays so whatever it holds. Of the others it is certain that key and content name the same
-/// host, since the gateway made the key from the content.
+/// A record that was misaddressed stays so whatever it holds, and a transition is no inventory though it names a host. Of the
+/// others it is certain that key and content name the same host, since the gateway made the key from the content.
 fn judge(rows: &QuarantinedRows, row: usize, kinds: &[String]) -> Option<(Decoded, LogPosition)> {
     let kind = rows.kind(row);
     let wanted = kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind);
-    if !wanted || kind == RejectionKind::Misaddressed.as_str() {
+    if !wanted || kind == RejectionKind::Misaddressed.as_str() || rows.source(row) == TRANSITION_SOURCE {
         return None;
     }
     let decoded = decode(rows.raw(row)?).ok()?;

@@ -46,6 +46,10 @@ impl QuarantinedRows {
         self.raw.is_valid(row).then(|| self.raw.value(row))
     }
 
+    pub(super) fn source(&self, row: usize) -> &str {
+        self.source.value(row)
+    }
+
     pub(super) fn position(&self, row: usize) -> LogPosition {
         LogPosition {
             topic_id: self.log_topic_id.value(row).to_owned(),

@@ -20,6 +20,7 @@ use crate::worker::{
     address::{Taken, address},
     commit::{Base, Committer, Guard},
     directory::Directory,
+    feed::INVENTORY,
 };
 
 /// Counts the replays' commits to a table: two replays at once can't both add what neither has seen of the other.
@@ -192,7 +193,7 @@ fn guard(base: &Base) -> Guard {
 
 fn committer(worker: &Worker, branch: &str, topic_id: &str) -> Committer {
     Committer {
-        feed: worker.feed,
+        feed: &INVENTORY,
         catalog: worker.catalog.clone(),
         file_io: worker.file_io.clone(),
         branch: branch.to_owned(),

@@ -127,7 +127,7 @@ fn aggregations(state: &Value) -> Value {
             ("count", "metric") => {}
             (_, "metric") => metric = json!({ "metric": { kind: params } }),
             ("terms", _) => {
-                buckets.push(json!({ "terms": { "field": params["field"], "size": params["size"] } }))
+                buckets.push(json!({ "terms": { "field": params["field"], "size": params["size"] } }));
             }
             ("date_histogram", _) => {
                 let histogram =

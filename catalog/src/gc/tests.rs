@@ -243,8 +243,8 @@ impl World {
                 let (_, head) = self.branch(*from);
                 self.made += 1;
                 let name = format!("b{}", self.made);
-                self.repository.create_reference(&name, self.made % 3 == 0, head).await.unwrap();
-                if self.made % 3 == 0 {
+                self.repository.create_reference(&name, self.made.is_multiple_of(3), head).await.unwrap();
+                if self.made.is_multiple_of(3) {
                     // A tag: it counts as a root, and nothing is committed to it.
                     self.repository.delete_reference(&name, None).await.unwrap();
                 } else {

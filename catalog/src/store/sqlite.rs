@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use sqlx::{
-    SqliteConnection, SqlitePool,
+    Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -154,13 +154,13 @@ impl Store for SqliteStore {
     }
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        if let Some(refusal) = apply(&mut transaction, write).await? {
-            transaction.rollback().await?;
-            return Ok(Written::Refused(refusal));
+        let mut connection = self.writer.acquire().await?;
+        let written = transact(&mut connection, write).await;
+        if written.is_err() {
+            // After a commit or rollback that failed, as on a full disk, the connection takes the transaction for open.
+            connection.close_on_drop();
         }
-        transaction.commit().await.map_err(StoreError::Unknown)?;
-        Ok(Written::Done)
+        written
     }
 
     async fn idempotency(&self, repository: &str, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
@@ -207,6 +207,16 @@ impl Store for SqliteStore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+async fn transact(connection: &mut SqliteConnection, write: &Write) -> Result<Written, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if let Some(refusal) = apply(&mut transaction, write).await? {
+        transaction.rollback().await?;
+        return Ok(Written::Refused(refusal));
+    }
+    transaction.commit().await.map_err(StoreError::Unknown)?;
+    Ok(Written::Done)
 }
 
 /// Everything a write does, in the order that [`Write`] gives.

@@ -64,7 +64,7 @@ fn findings_open_and_end_with_grace_windows_and_silence_as_in_the_stream() {
         ("b", 2, on.clone()),
         ("a", 15, off.clone()),
         ("a", 30, on.clone()),
-        ("c", 95, off.clone()),
+        ("c", 95, off),
         ("b", 99, on),
     ];
     let found = replay(rules, &records, 100);

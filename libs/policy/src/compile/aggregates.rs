@@ -8,7 +8,7 @@ use datafusion::{
         Column,
         tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
-    error::{DataFusionError, Result as DataFusionResult},
+    error::Result as DataFusionResult,
     logical_expr::{Expr, expr::AggregateFunction},
 };
 
@@ -81,7 +81,7 @@ fn aggregate(
         return Ok(Ok(Aggregate { name: name.to_owned(), function, argument: None }));
     }
     let argument = physical(argument.clone(), input)?;
-    let data_type = argument.data_type(input).map_err(DataFusionError::from)?;
+    let data_type = argument.data_type(input)?;
     if function != Function::Count && !(data_type.is_integer() || data_type == DataType::Null) {
         return Ok(Err(format!("{name}: sums stay exact only over integers, and this is {data_type}")));
     }

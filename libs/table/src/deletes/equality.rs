@@ -80,7 +80,7 @@ impl EqualityDeletes {
     ) -> DataFusionResult<Arc<Self>> {
         let external = |error: TableError| DataFusionError::External(Box::new(error));
         let memory = MemoryConsumer::new("equality deletes").register(pool);
-        let all_ids: BTreeSet<i32> = files.iter().flat_map(|file| key_ids(file)).collect();
+        let all_ids: BTreeSet<i32> = files.iter().flat_map(key_ids).collect();
         let key_ids_of_scan = all_ids.into_iter().collect::<Vec<_>>();
         let mut scopes = HashMap::new();
         let mut sets: BTreeMap<(Vec<i32>, Option<i64>), KeySet> = BTreeMap::new();
@@ -264,7 +264,7 @@ impl NotDeleted {
 
     /// Field ids of the columns that the keys of delete files need.
     pub(crate) fn key_ids(files: &[LiveFile]) -> BTreeSet<i32> {
-        files.iter().flat_map(|file| key_ids(file)).collect()
+        files.iter().flat_map(key_ids).collect()
     }
 }
 

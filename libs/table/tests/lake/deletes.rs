@@ -20,7 +20,7 @@ use crate::harness::{DAY, Lake, files_below, operation, query, rows, sample_sche
 
 async fn table_of_format(lake: &Lake, version: u8) -> Table {
     let new = NewTable {
-        ident: TableIdent::new("bronze", &format!("v{version}")),
+        ident: TableIdent::new("bronze", format!("v{version}")),
         schema: sample_schema(),
         partitioning: vec![],
         properties: BTreeMap::from([("format-version".to_owned(), version.to_string())]),

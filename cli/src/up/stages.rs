@@ -7,7 +7,7 @@ use firn_alerts::{Alerts, AlertsConfig};
 use firn_catalog_client::CatalogClient;
 use firn_compactor::{Compactor, CompactorConfig};
 use firn_ingest::{Gateway, GatewayConfig, Worker, WorkerConfig};
-use firn_runtime::supervise::supervise;
+use firn_runtime::{supervise::supervise, with_causes};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -113,7 +113,7 @@ impl Stages {
             }),
             stage(server, "alerts", &stop, move |stop| {
                 let alerts = alerts.clone();
-                async move { alerts.run(stop).await.map_err(|error| error.chain()) }
+                async move { alerts.run(stop).await.map_err(|error| with_causes(&error)) }
             }),
         ];
         Self { stop, supervisors }

@@ -159,12 +159,17 @@ impl Running {
         let (listener, early) = listen::share(listener)?;
         let opened = CancellationToken::new();
         let routes = health::router(readiness.clone()).merge(metrics.router());
-        let early = tokio::spawn(http::serve(early, http::with_basics(routes), opened.clone(), HTTP_DRAIN));
+        let early = tokio::spawn(http::serve(
+            early,
+            http::with_basics(routes, opened.clone()),
+            opened.clone(),
+            HTTP_DRAIN,
+        ));
 
         let server = open::server(plan, address, readiness, metrics, signal).await?;
         let services = Services::new(&server)?;
         let http_end = CancellationToken::new();
-        let routes = router::of(&server, &services)?;
+        let routes = router::of(&server, &services, signal)?;
         let http = tokio::spawn(http::serve(listener, routes, http_end.clone(), HTTP_DRAIN));
         opened.cancel();
         early.await.context("the HTTP server crashed")?.context("the HTTP server failed")?;

@@ -27,7 +27,9 @@ use crate::{
 };
 
 /// Every route of the process.
-pub(super) fn of(server: &Server, services: &Services) -> Result<Router> {
+///
+/// From `leaving` on the process is about to end: each answer closes its connection.
+pub(super) fn of(server: &Server, services: &Services, leaving: &CancellationToken) -> Result<Router> {
     let verifier = server.key.verifier();
     let mut routes = Router::new()
         .merge(health::router(server.readiness.clone()))
@@ -75,7 +77,7 @@ pub(super) fn of(server: &Server, services: &Services) -> Result<Router> {
         }
         None => routes.merge(status_router(status)).fallback(no_such_path),
     };
-    Ok(with_basics(routes))
+    Ok(with_basics(routes, leaving.clone()))
 }
 
 async fn no_such_path() -> Response {

@@ -10,7 +10,7 @@ use firn_catalog_client::{Tenant, TenantCreate};
 use crate::{
     CatalogConfig, CatalogError, iceberg,
     management::{self, AppState},
-    nessie,
+    nessie, store,
 };
 
 /// An open catalog. Cheap to clone.
@@ -23,6 +23,16 @@ impl Catalog {
     /// Opens the database (running migrations) and the storage.
     pub async fn open(config: CatalogConfig) -> Result<Self, CatalogError> {
         Ok(Self { state: AppState::open(config).await? })
+    }
+
+    /// Brings a database's schema up to date without serving it, and answers the schema's number.
+    ///
+    /// # Errors
+    /// A database that can't be reached, or whose schema this version doesn't know.
+    pub async fn migrate(database_url: &str) -> Result<i64, CatalogError> {
+        let store = store::open(database_url).await?;
+        store.close().await;
+        Ok(store::schema_number())
     }
 
     /// `/iceberg/…`, `/nessie/{tenant}/api/v2/…`, `/v1/tenants…` (tenants, leases, events).

@@ -1,7 +1,7 @@
 //! `firn`: the lakehouse in one binary, and the commands that talk to it.
 //!
-//! `up` runs everything; every other command is a client that speaks HTTP to a running server. Exit status: 0 done, 1
-//! failed, 2 wrong usage or configuration.
+//! `up` runs everything, `SERVICE serve` one service of it; the other commands are clients that speak HTTP to a running
+//! server. Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
 
 mod alerts;
 mod catalog;
@@ -24,6 +24,8 @@ mod policy;
 mod promote;
 mod references;
 mod revision;
+mod server;
+mod service;
 mod settings;
 mod simulate;
 mod sql;
@@ -36,6 +38,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use alerts::AlertsCommand;
+use catalog::CatalogCommand;
+use ingest::IngestCommand;
+use server::Service;
+use service::{CompactorCommand, GatewayCommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -52,6 +60,12 @@ struct Cli {
 enum Command {
     /// Run everything on this machine
     Up(up::UpArgs),
+    /// Take uploads in a process of its own
+    #[command(subcommand)]
+    Gateway(service::GatewayCommand),
+    /// Promote and maintain tables in a process of its own
+    #[command(subcommand)]
+    Compactor(service::CompactorCommand),
     /// Print variables for shells and programs that talk to a running server
     Env(env::EnvArgs),
     /// Query the lake
@@ -64,9 +78,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Check configuration, ports, storage, broker and database, and say what to fix
     Doctor(doctor::DoctorArgs),
-    /// Remove what no branch or tag needs any more
+    /// Serve the catalog in a process of its own, migrate its database, remove what no branch or tag needs any more
     #[command(subcommand)]
-    Catalog(catalog::CatalogCommand),
+    Catalog(CatalogCommand),
     /// Create and list tenants
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -86,15 +100,15 @@ enum Command {
     Entries(references::EntriesArgs),
     /// Merge a branch into another
     Merge(references::MergeArgs),
-    /// Suspend, resume, inspect and repeat the way from the log to bronze
+    /// Suspend, resume, inspect and repeat the way from the log to bronze, or run it in a process of its own
     #[command(subcommand)]
-    Ingest(ingest::IngestCommand),
+    Ingest(IngestCommand),
     /// List and acknowledge findings
     #[command(subcommand)]
     Findings(findings::FindingsCommand),
-    /// Assign, snooze and comment on findings
+    /// Assign, snooze and comment on findings, or run the rules in a process of their own
     #[command(subcommand)]
-    Alerts(alerts::AlertsCommand),
+    Alerts(AlertsCommand),
     /// Retire computers
     #[command(subcommand)]
     Host(host::HostCommand),
@@ -128,6 +142,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(args) => up::run(&args),
+        Command::Catalog(CatalogCommand::Serve(args)) => service::serve(Service::Catalog, &args),
+        Command::Gateway(GatewayCommand::Serve(args)) => service::serve(Service::Gateway, &args),
+        Command::Ingest(IngestCommand::Serve(args)) => service::serve(Service::Ingest, &args),
+        Command::Compactor(CompactorCommand::Serve(args)) => service::serve(Service::Compactor, &args),
+        Command::Alerts(AlertsCommand::Serve(args)) => service::serve(Service::Alerts, &args),
         Command::Openapi => openapi::print(),
         Command::Version => output::line(concat!("firn ", env!("CARGO_PKG_VERSION"))),
         Command::Policy(command) => {
@@ -171,7 +190,11 @@ fn run_client(command: Command) -> Result<()> {
             Command::Model(command) => model::run(&command).await,
             Command::Promote(command) => promote::run(&command).await,
             Command::Lineage(args) => lineage::run(&args).await,
-            Command::Up(_) | Command::Openapi | Command::Version => Ok(()),
+            Command::Up(_)
+            | Command::Gateway(_)
+            | Command::Compactor(_)
+            | Command::Openapi
+            | Command::Version => Ok(()),
         }
     })
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
-use firn_runtime::{StageState, StatusBoard};
+use firn_runtime::{StageState, StatusBoard, with_causes};
 use firn_table::{FileIo, Operation, Table, TableOperation, Transaction};
 use tokio_util::sync::CancellationToken;
 
@@ -83,8 +83,9 @@ impl Maintenance {
                 (StageState::Running, error.to_string(), Done::default())
             }
             Err(error) => {
-                tracing::warn!(tenant = client.name(), %error, "maintenance failed");
-                (StageState::Failing, error.to_string(), Done::default())
+                let error = with_causes(&error);
+                tracing::warn!(tenant = client.name(), error, "maintenance failed");
+                (StageState::Failing, error, Done::default())
             }
         };
         self.board.update(MAINTENANCE, client.name(), |status| {

@@ -25,7 +25,7 @@ use std::{
 };
 
 use firn_catalog_client::TenantClient;
-use firn_runtime::{StageState, StatusBoard};
+use firn_runtime::{StageState, StatusBoard, with_causes};
 use firn_table::FileIo;
 use tokio_util::sync::CancellationToken;
 
@@ -92,10 +92,11 @@ impl Promotion {
                 self.tell(client, StageState::Running, &error.to_string());
             }
             Err(error) => {
-                tracing::warn!(tenant = client.name(), %error, "promotion failed");
+                let error = with_causes(&error);
+                tracing::warn!(tenant = client.name(), error, "promotion failed");
                 place.failures = place.failures.saturating_add(1);
                 place.not_before = Some(Instant::now() + self.pause(place.failures));
-                self.tell(client, StageState::Failing, &error.to_string());
+                self.tell(client, StageState::Failing, &error);
             }
         }
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use firn_tests::Postgres;
 
 use super::{
-    DocumentPut, DocumentSelection, Hash, IdempotencyRow, NewEvent, ReferenceMove, Refusal, Store,
-    StoreError, Write, Written, open,
+    DocumentPut, DocumentSelection, Hash, IdempotencyRow, NewEvent, ReferenceMove, Refusal, SqliteStore,
+    Store, StoreError, Write, Written, open,
 };
 
 /// Runs the suite on a database that `url` names and that is empty.
@@ -274,6 +274,13 @@ async fn events_of_concurrent_writers_have_no_gaps(store: Arc<dyn Store>) {
     assert_eq!(numbers, (1..=16).collect::<Vec<_>>());
 }
 
+/// What a newer version did to the database, and whether this one still works on it.
+const EXPANDED: &str = "INSERT INTO catalog_floors (number, oldest) VALUES (98, 1)";
+
+async fn expanded_schema_is_served_by_the_version_before(url: &str) {
+    open(url).await.unwrap().ping().await.unwrap();
+}
+
 async fn newer_schema_is_refused(url: &str) {
     let error = open(url).await.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("schema 99"), "{error}");
@@ -287,6 +294,9 @@ async fn sqlite_conforms() {
     conform(&url).await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
     let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::query(super::migrate::RECORD).bind(98).execute(&pool).await.unwrap();
+    sqlx::query(EXPANDED).execute(&pool).await.unwrap();
+    expanded_schema_is_served_by_the_version_before(&url).await;
     sqlx::query(super::migrate::RECORD).bind(99).execute(&pool).await.unwrap();
     newer_schema_is_refused(&url).await;
 }
@@ -297,6 +307,9 @@ async fn postgres_conforms() {
     let url = server.url();
     conform(&url).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    sqlx::query(super::migrate::RECORD).bind(98_i64).execute(&pool).await.unwrap();
+    sqlx::query(EXPANDED).execute(&pool).await.unwrap();
+    expanded_schema_is_served_by_the_version_before(&url).await;
     sqlx::query(super::migrate::RECORD).bind(99_i64).execute(&pool).await.unwrap();
     newer_schema_is_refused(&url).await;
 }
@@ -311,6 +324,19 @@ async fn postgres_keeps_what_it_acknowledged_through_a_crash() {
     // The pool's old connections are dead, which a read finds out by itself.
     let heads = store.heads("crash", &["main".to_owned()]).await.unwrap();
     assert_eq!(heads.unwrap().references[0].hash, hash("0"));
+}
+
+#[tokio::test]
+async fn sqlite_goes_on_after_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("catalog.db")).await.unwrap();
+    create(&store, "full").await;
+    let write = |text: String| Write { objects: vec![(hash(&text), text.into())], ..writing("full") };
+    // The limit is the writing connection's own, as if the disk had filled up and been freed since.
+    sqlx::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+    assert!(store.write(&write("x".repeat(100_000))).await.is_err());
+    assert_eq!(store.write(&write("small".to_owned())).await.unwrap(), Written::Done);
+    assert_eq!(store.objects("full", &[hash("small")]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

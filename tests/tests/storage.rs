@@ -9,5 +9,7 @@ mod lake;
 mod provision;
 #[path = "storage/signed.rs"]
 mod signed;
+#[path = "storage/terraform.rs"]
+mod terraform;
 #[path = "storage/vended.rs"]
 mod vended;

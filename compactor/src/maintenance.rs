@@ -20,7 +20,7 @@ use firn_table::{FileIo, Operation, Table, TableOperation, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CompactorConfig, CompactorError, ModelGraph,
+    CompactorConfig, CompactorError, ModelGraph, TenantModels,
     compactor::now_ms,
     engine::Engine,
     lease::HeldLease,
@@ -174,7 +174,8 @@ impl Maintenance {
         let mut oldest: Option<i64> = None;
         let name = table.ident().to_string();
         let snapshots = table.snapshots();
-        for model in self.graph.models().iter().filter(|model| model.inputs.contains(table.ident())) {
+        let models = TenantModels::read(client, &self.file_io, MAIN, &self.graph).await?;
+        for model in models.graph.models().iter().filter(|model| model.inputs.contains(table.ident())) {
             let output = match Table::load(client, &self.file_io, MAIN, &model.table)
                 .await
                 .map_err(CompactorError::from)

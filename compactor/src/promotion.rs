@@ -13,6 +13,7 @@
 mod branches;
 mod commit;
 mod execute;
+mod forecast;
 mod plan;
 mod receipt;
 mod run;
@@ -29,12 +30,15 @@ use firn_table::FileIo;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CompactorConfig, CompactorError, ModelGraph, engine::Engine, history::History, lease::HeldLease,
+    CompactorConfig, CompactorError, ModelGraph, TenantModels, engine::Engine, history::History,
+    lease::HeldLease,
 };
 
-pub(crate) use receipt::RECEIPT_PROPERTY;
+pub(crate) use execute::PARTIALS_SUFFIX;
+pub use forecast::{Forecast, forecast};
 pub use receipt::{CheckResult, ModelReceipt, Receipt};
-pub(crate) use state::model_state;
+pub(crate) use receipt::{RECEIPT_PROPERTY, RUN_PROPERTY};
+pub(crate) use state::{load_optional, model_state};
 
 /// The reference that runs start from and publish to.
 pub(crate) const MAIN: &str = "main";
@@ -47,6 +51,7 @@ const REPEATS: usize = 3;
 #[derive(Clone)]
 pub(crate) struct Promotion {
     pub(crate) config: Arc<CompactorConfig>,
+    /// The shipped models.
     pub(crate) graph: Arc<ModelGraph>,
     pub(crate) engine: Engine,
     pub(crate) file_io: FileIo,
@@ -125,6 +130,11 @@ impl Promotion {
         // After a run main is elsewhere: the next visit sees whether anything came in meanwhile.
         place.done_at = (!pending.work).then_some(head);
         Ok(())
+    }
+
+    /// The tenant's models at a reference.
+    async fn models(&self, client: &TenantClient, reference: &str) -> Result<TenantModels, CompactorError> {
+        TenantModels::read(client, &self.file_io, reference, &self.graph).await
     }
 
     async fn run_repeatedly(&self, client: &TenantClient) -> Result<(), CompactorError> {

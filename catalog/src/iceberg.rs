@@ -9,6 +9,7 @@ mod commit;
 mod config;
 mod content;
 mod create;
+mod delegate;
 mod error;
 mod functions;
 mod idempotency;
@@ -41,7 +42,7 @@ pub(crate) use turns::Turns;
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// All endpoints, as `config` lists them: methods and paths of the specification.
-const ENDPOINTS: [&str; 27] = [
+const ENDPOINTS: [&str; 29] = [
     "GET /v1/{prefix}/namespaces",
     "POST /v1/{prefix}/namespaces",
     "GET /v1/{prefix}/namespaces/{namespace}",
@@ -57,6 +58,8 @@ const ENDPOINTS: [&str; 27] = [
     "HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister",
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/sign",
     "GET /v1/{prefix}/namespaces/{namespace}/functions",
     "GET /v1/{prefix}/namespaces/{namespace}/functions/{function}",
     "POST /v1/{prefix}/tables/rename",
@@ -89,6 +92,8 @@ pub(crate) fn router(state: AppState) -> Router {
         )
         .route(&at("/tables/{table}/unregister"), post(tables::unregister))
         .route(&at("/tables/{table}/metrics"), post(tables::report_metrics))
+        .route(&at("/tables/{table}/credentials"), get(delegate::load_credentials))
+        .route(&at("/tables/{table}/sign"), post(delegate::sign))
         .route(&at("/functions"), get(functions::list))
         .route(&at("/functions/{function}"), get(functions::load))
         .route("/iceberg/v1/{prefix}/tables/rename", post(rename::rename_table))

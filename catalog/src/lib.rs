@@ -4,7 +4,9 @@
 //! Layers, each knowing only those before it: `store` (rows and objects in SQLite or PostgreSQL), `version` (commits, trees,
 //! references, merges), then side by side `iceberg` (with `metadata` and `storage`), `nessie` and `management`.
 
+mod aws;
 mod config;
+mod delegation;
 mod error;
 mod gc;
 mod iceberg;
@@ -13,12 +15,13 @@ mod manifests;
 mod metadata;
 mod nessie;
 mod off_thread;
+mod provision;
 mod replay;
 mod server;
 mod storage;
 pub mod store;
 pub mod version;
 
-pub use config::{CatalogConfig, S3Config};
+pub use config::{CatalogConfig, DelegationConfig, ProvisioningConfig, S3Config};
 pub use error::CatalogError;
 pub use server::Catalog;

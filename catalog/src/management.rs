@@ -6,6 +6,7 @@ mod clients;
 mod events;
 mod gc;
 mod leases;
+mod provision;
 mod state;
 mod suspensions;
 mod tenants;
@@ -25,6 +26,7 @@ pub(crate) fn router(state: AppState) -> Router {
     Router::new()
         .route("/v1/tenants", get(tenants::list).post(tenants::create))
         .route("/v1/tenants/{tenant}", get(tenants::show))
+        .route("/v1/tenants/{tenant}/provision", post(provision::run))
         .route("/v1/tenants/{tenant}/leases/{name}", post(leases::acquire).delete(leases::release))
         .route("/v1/tenants/{tenant}/clients", post(clients::create))
         .route("/v1/tenants/{tenant}/clients/{name}", delete(clients::remove))

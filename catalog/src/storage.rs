@@ -7,19 +7,21 @@ mod list;
 mod local;
 mod location;
 mod s3;
+mod warehouse;
 
 use std::{collections::BTreeMap, io::Read as _, sync::Arc};
 
 use bytes::Bytes;
+use object_store::aws::AwsCredentialProvider;
 use uuid::Uuid;
 
 use crate::{CatalogConfig, CatalogError};
 
 use local::LocalFiles;
 use s3::S3Files;
+use warehouse::Warehouse;
 
 pub(crate) use list::StoredFile;
-
 pub(crate) use location::Location;
 
 /// Larger metadata files are refused rather than read into memory.
@@ -59,7 +61,7 @@ pub(crate) struct Storage {
 
 struct Inner {
     files: Files,
-    warehouse: Location,
+    warehouse: Warehouse,
     table_config: BTreeMap<String, String>,
     metadata: moka::future::Cache<String, Cached>,
 }
@@ -76,11 +78,11 @@ impl Storage {
     pub(crate) fn open(config: &CatalogConfig) -> Result<Self, CatalogError> {
         let refused =
             |reason: String| CatalogError::Invalid(format!("warehouse '{}': {reason}", config.warehouse));
-        let warehouse: Location = config.warehouse.parse().map_err(|error| refused(format!("{error}")))?;
-        let (files, table_config) = match warehouse.bucket() {
+        let warehouse = Warehouse::parse(&config.warehouse).map_err(refused)?;
+        let (files, table_config) = match warehouse.root("tenant").bucket() {
             None => (Files::Local(LocalFiles), BTreeMap::new()),
-            Some(bucket) => {
-                let files = S3Files::open(bucket, &config.s3).map_err(refused)?;
+            Some(_) => {
+                let files = S3Files::open(&config.s3).map_err(refused)?;
                 (Files::S3(files), s3::table_config(&config.s3))
             }
         };
@@ -101,7 +103,20 @@ impl Storage {
 
     /// Root of a tenant's files, without trailing slash.
     pub(crate) fn tenant_root(&self, tenant: &str) -> Location {
-        self.inner.warehouse.join(tenant)
+        self.inner.warehouse.root(tenant)
+    }
+
+    /// Whether each tenant has a bucket of its own.
+    pub(crate) fn has_own_buckets(&self) -> bool {
+        self.inner.warehouse.has_own_buckets()
+    }
+
+    /// The catalog's own keys for S3; none for local files.
+    pub(crate) fn identity(&self) -> Option<AwsCredentialProvider> {
+        match &self.inner.files {
+            Files::Local(_) => None,
+            Files::S3(files) => Some(files.identity()),
+        }
     }
 
     /// A fresh location for a table or view.

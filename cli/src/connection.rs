@@ -121,6 +121,11 @@ impl Connection {
         Ok(self.catalog()?.tenant(&self.tenant))
     }
 
+    /// The same for a command that reads tables' files itself: it is given keys where the server gives any.
+    pub(crate) fn lake_client(&self) -> Result<TenantClient> {
+        Ok(self.tenant_client()?.asking_for_keys())
+    }
+
     /// A token that is valid now.
     pub(crate) fn token(&self) -> String {
         self.tokens.token()

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::{
+    connection::FIRST_TENANT,
     data_dir::{self, DataDir},
     output,
     settings::{Backend, Settings},
@@ -112,7 +113,8 @@ async fn listen(settings: &Settings, running: Option<&str>) -> Check {
 }
 
 async fn storage(settings: &Settings, dir: &DataDir) -> Check {
-    let warehouse = settings.warehouse(dir);
+    // Of buckets for each tenant, that of the one that is there from the start.
+    let warehouse = settings.warehouse(dir).replace("{tenant}", FIRST_TENANT);
     let verdict = match (warehouse.strip_prefix("file://"), settings.storage_config()) {
         (_, Err(error)) => Err(format!("{error:#}")),
         (Some(path), _) if !std::path::Path::new(path).exists() => {

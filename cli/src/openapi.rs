@@ -100,6 +100,14 @@ const ENDPOINTS: &[Endpoint] = &[
     post("/v1/tenants", "tenants", "Create a tenant; one that exists is answered"),
     get("/v1/tenants/{tenant}", "tenants", "One tenant"),
     Endpoint {
+        query: &["plan"],
+        ..post(
+            "/v1/tenants/{tenant}/provision",
+            "tenants",
+            "Make the tenant's bucket what it should be, or say what it lacks",
+        )
+    },
+    Endpoint {
         query: &["after", "limit", "wait_ms"],
         ..get("/v1/tenants/{tenant}/events", "tenants", "What changed in the tenant's catalog after a cursor")
     },

@@ -109,7 +109,7 @@ async fn list(args: &ListArgs) -> Result<()> {
     let policies = if args.shipped {
         firn_policy::shipped()
     } else {
-        let client = args.connection.connect().await?.tenant_client()?;
+        let client = args.connection.connect().await?.lake_client()?;
         let present = source::of_tenant(&client, &args.reference).await?;
         present.problems.iter().for_each(|problem| output::complain(problem));
         present.policies

@@ -1,13 +1,14 @@
 //! The configuration: `firn.toml` and `FIRN_SECTION__KEY`, resolved once. docs/CONFIGURATION.md lists the same keys.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use firn_alerts::WebhookFormat;
-use firn_catalog::CatalogConfig;
+use firn_catalog::{CatalogConfig, DelegationConfig, ProvisioningConfig};
 use firn_runtime::{
     config::{self, SecretRef},
     telemetry::LogConfig,
@@ -18,6 +19,10 @@ use url::Url;
 
 use crate::{data_dir::DataDir, duration, failure::usage, server::Service};
 
+/// What STS allows; sessions of a role that was itself assumed end after an hour.
+const MIN_KEY_TTL: Duration = Duration::from_secs(15 * 60);
+const MAX_KEY_TTL: Duration = Duration::from_secs(12 * 3_600);
+
 /// All sections.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) auth: AuthSection,
     pub(crate) catalog: CatalogSection,
     pub(crate) storage: StorageSection,
+    pub(crate) provisioning: ProvisioningSection,
     pub(crate) stream: StreamSection,
     pub(crate) ingest: IngestSection,
     pub(crate) promotion: PromotionSection,
@@ -93,10 +99,10 @@ impl Default for CatalogSection {
 }
 
 /// `[storage]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StorageSection {
-    /// `file:///…` or `s3://bucket/prefix`.
+    /// `file:///…` or `s3://bucket/prefix`; with `{tenant}` in the bucket's name, each tenant has one of its own.
     pub(crate) warehouse: Option<String>,
     /// Endpoint of an S3-compatible server.
     pub(crate) endpoint: Option<String>,
@@ -108,6 +114,54 @@ pub(crate) struct StorageSection {
     pub(crate) access_key_id: Option<SecretRef>,
     /// Secret access key.
     pub(crate) secret_access_key: Option<SecretRef>,
+    /// Role whose temporary keys clients get.
+    pub(crate) role_arn: Option<String>,
+    /// Endpoint of STS.
+    pub(crate) sts_endpoint: Option<String>,
+    /// How long those keys are valid.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) key_ttl: Duration,
+    /// Key that the buckets are encrypted with.
+    pub(crate) kms_key_arn: Option<String>,
+    /// Sign requests for clients that ask for it.
+    pub(crate) remote_signing: Option<bool>,
+    /// Give clients the server's own keys where there is no role.
+    pub(crate) static_keys: bool,
+}
+
+impl Default for StorageSection {
+    fn default() -> Self {
+        let DelegationConfig { role_arn, sts_endpoint, key_ttl, kms_key_arn, remote_signing, static_keys } =
+            DelegationConfig::default();
+        Self {
+            warehouse: None,
+            endpoint: None,
+            region: None,
+            path_style: false,
+            access_key_id: None,
+            secret_access_key: None,
+            role_arn,
+            sts_endpoint,
+            key_ttl,
+            kms_key_arn,
+            remote_signing,
+            static_keys,
+        }
+    }
+}
+
+/// `[provisioning]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ProvisioningSection {
+    /// VPC endpoints through which alone data is reached.
+    pub(crate) vpc_endpoint_ids: Vec<String>,
+    /// Refuse requests that don't come over TLS.
+    pub(crate) require_tls: Option<bool>,
+    /// Role that the server runs as.
+    pub(crate) service_role_arn: Option<String>,
+    /// More tags of each bucket.
+    pub(crate) tags: BTreeMap<String, String>,
 }
 
 /// `[stream]`
@@ -249,6 +303,17 @@ impl Settings {
         if self.storage.access_key_id.is_some() != self.storage.secret_access_key.is_some() {
             return Err(usage("storage: set both access_key_id and secret_access_key, or none"));
         }
+        if !(MIN_KEY_TTL..=MAX_KEY_TTL).contains(&self.storage.key_ttl) {
+            return Err(usage("storage.key_ttl: STS gives keys for 15m to 12h"));
+        }
+        if self.storage.role_arn.as_ref().is_some_and(|arn| !arn.starts_with("arn:")) {
+            return Err(usage("storage.role_arn: expected arn:aws:iam::ACCOUNT:role/NAME"));
+        }
+        if self.storage.role_arn.is_some() && self.storage.static_keys {
+            return Err(usage(
+                "storage: set role_arn or static_keys; with a role, clients get temporary keys",
+            ));
+        }
         if let Some(url) = &self.catalog.database_url
             && !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme))
         {
@@ -337,12 +402,34 @@ impl Settings {
                 region: storage.region,
                 path_style: storage.path_style,
                 credentials: storage.credentials,
+                delegation: self.delegation_config(),
+                provisioning: ProvisioningConfig {
+                    vpc_endpoint_ids: self.provisioning.vpc_endpoint_ids.clone(),
+                    require_tls: self.provisioning.require_tls,
+                    service_role_arn: self.provisioning.service_role_arn.clone(),
+                    tags: self.provisioning.tags.clone(),
+                },
             },
             region: self.server.region.clone(),
             cache_bytes: self.catalog.cache_bytes,
             signing_key,
             public_url: public_url.to_owned(),
         })
+    }
+}
+
+impl Settings {
+    /// What clients are given to reach their tables' files.
+    fn delegation_config(&self) -> DelegationConfig {
+        let storage = &self.storage;
+        DelegationConfig {
+            role_arn: storage.role_arn.clone(),
+            sts_endpoint: storage.sts_endpoint.clone(),
+            key_ttl: storage.key_ttl,
+            kms_key_arn: storage.kms_key_arn.clone(),
+            remote_signing: storage.remote_signing,
+            static_keys: storage.static_keys,
+        }
     }
 }
 
@@ -399,6 +486,9 @@ mod tests {
             ("storage.secret_access_key = 'hunter2'", "not the secret itself"),
             ("catalog.database_url = 'mysql://x'", "catalog.database_url"),
             ("storage.warehouse = '/tmp/x'", "storage.warehouse"),
+            ("storage.key_ttl = '1m'", "storage.key_ttl"),
+            ("storage.role_arn = 'firn'", "storage.role_arn"),
+            ("[storage]\nrole_arn = 'arn:aws:iam::1:role/x'\nstatic_keys = true", "role_arn or static_keys"),
             ("ingest.commit_interval = '5 years'", "'years' is no unit"),
             ("[alerts]\nelasticsearch_uri = 'x'", "did you mean 'elasticsearch_url'?"),
         ] {

@@ -54,7 +54,7 @@ fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
 
 /// Runs the query. Reads only: whoever wants to change data uses an engine.
 pub(crate) async fn run(args: &SqlArgs) -> Result<()> {
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let spec = ReferenceSpec { reference: reference(&args.reference, args.at) };
     let session = lake_session(&client, &FileIo::new(StorageConfig::default()), &spec, MEMORY_BYTES).await?;
     let read_only =

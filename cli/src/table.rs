@@ -56,7 +56,7 @@ async fn load(name: &str, reference: &str, connection: &ConnectionArgs) -> Resul
             "'{name}' is no table name: write it with its namespace, as in gold.compliance"
         )));
     };
-    let client = connection.connect().await?.tenant_client()?;
+    let client = connection.connect().await?.lake_client()?;
     let file_io = FileIo::new(StorageConfig::default());
     let ident = TableIdent { namespace, name: last };
     Table::load(&client, &file_io, reference, &ident)
@@ -107,7 +107,7 @@ pub(crate) async fn run(command: &TableCommand) -> Result<()> {
 }
 
 async fn list(args: &ListArgs) -> Result<()> {
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let (tables, _) = summaries(&client, &args.reference, usize::MAX).await?;
     if args.json {
         return output::json(&tables);

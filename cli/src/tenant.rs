@@ -1,5 +1,7 @@
 //! `firn tenant`.
 
+mod provision;
+
 use anyhow::{Result, bail};
 use firn_catalog_client::{Tenant, TenantCreate};
 
@@ -14,6 +16,8 @@ pub(crate) enum TenantCommand {
     Ls(ConnectionArgs),
     /// Show one tenant
     Show(ShowArgs),
+    /// Make a tenant's bucket on S3 what it should be, or say what it lacks
+    Provision(provision::ProvisionArgs),
 }
 
 /// Arguments of `firn tenant create`.
@@ -46,6 +50,7 @@ pub(crate) async fn run(command: &TenantCommand) -> Result<()> {
         TenantCommand::Create(args) => create(args).await,
         TenantCommand::Ls(connection) => list(connection).await,
         TenantCommand::Show(args) => show(args).await,
+        TenantCommand::Provision(args) => provision::run(args).await,
     }
 }
 

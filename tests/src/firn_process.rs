@@ -79,8 +79,6 @@ pub struct FirnProcess {
     log: PathBuf,
     /// `FIRN_URL`, `FIRN_TENANT`, `FIRN_TOKEN` and `FIRN_OPERATOR_TOKEN`, as `firn env` printed them.
     pub env: BTreeMap<String, String>,
-    /// More variables for queries: what an engine on this machine would need to reach the storage.
-    pub client_env: BTreeMap<String, String>,
 }
 
 impl FirnProcess {
@@ -107,13 +105,7 @@ impl FirnProcess {
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()?;
-        let mut process = Self {
-            child,
-            data_dir: data_dir.to_owned(),
-            log,
-            env: BTreeMap::new(),
-            client_env: BTreeMap::new(),
-        };
+        let mut process = Self { child, data_dir: data_dir.to_owned(), log, env: BTreeMap::new() };
         process.wait_ready(&format!("http://{listen}/health/ready")).await?;
         process.env = serde_json::from_str(&firn_stdout(process.client(["env", "--json"]))?)?;
         Ok(process)
@@ -128,7 +120,7 @@ impl FirnProcess {
 
     /// Runs a client that reads the lake itself; answers what it prints.
     pub fn run<'a>(&'a self, args: impl IntoIterator<Item = &'a str>) -> Result<String> {
-        stdout_of(firn_command(self.client(args))?.envs(&self.client_env))
+        stdout_of(&mut firn_command(self.client(args))?)
     }
 
     /// The rows of a query, as JSON objects.

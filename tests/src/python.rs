@@ -5,11 +5,21 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cache;
+
+/// Held while an environment is made.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// The folder of a command that a requirements file brings.
+pub(crate) fn commands(requirements: &str) -> Result<PathBuf> {
+    let python = interpreter(&Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(requirements))?;
+    Ok(python.parent().context("an interpreter lies in a folder")?.to_owned())
+}
 
 /// Runs `tests/python/SCRIPT` with arguments and variables, and answers the JSON that it printed last.
 pub fn python(script: &str, args: &[&str], env: &BTreeMap<String, String>) -> Result<serde_json::Value> {
@@ -49,6 +59,8 @@ fn run_script(
 fn interpreter(requirements: &Path) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     std::fs::read(requirements)?.hash(&mut hasher);
+    // Tests run side by side, and the first ones find nothing made.
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let environment = crate::cache_dir().join(format!("python-{:016x}", hasher.finish()));
     let made = environment.join("made");
     if !made.exists() {

@@ -1,7 +1,5 @@
 //! Answers that carry a metadata document, spliced from cached bytes without parsing them.
 
-use std::collections::BTreeMap;
-
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -13,6 +11,7 @@ use serde_json::json;
 use super::{
     call::Scope,
     content::{Kind, metadata_location},
+    delegate::TableAccess,
     error::ApiError,
     names::ident_key,
 };
@@ -22,20 +21,25 @@ use crate::{
     version::{Content, Key},
 };
 
-/// `{"metadata-location", "metadata", "config"}`; without location for a staged create, without config for a commit.
+/// `{"metadata-location", "metadata", "config", "storage-credentials"}`; without location for a staged create, without the
+/// last two for a commit.
 pub(super) fn metadata_answer(
     location: Option<&str>,
     metadata: &[u8],
-    config: Option<&BTreeMap<String, String>>,
+    access: Option<&TableAccess>,
 ) -> Response {
     let mut body = Vec::with_capacity(metadata.len() + 512);
     body.extend_from_slice(b"{\"metadata-location\":");
     body.extend_from_slice(json!(location).to_string().as_bytes());
     body.extend_from_slice(b",\"metadata\":");
     body.extend_from_slice(metadata);
-    if let Some(config) = config {
+    if let Some(access) = access {
         body.extend_from_slice(b",\"config\":");
-        body.extend_from_slice(json!(config).to_string().as_bytes());
+        body.extend_from_slice(json!(access.config).to_string().as_bytes());
+        if !access.credentials.is_empty() {
+            body.extend_from_slice(b",\"storage-credentials\":");
+            body.extend_from_slice(json!(access.credentials).to_string().as_bytes());
+        }
     }
     body.push(b'}');
     let kind = HeaderValue::from_static("application/json");

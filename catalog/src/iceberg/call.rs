@@ -91,7 +91,7 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    fn segment(&self, index: usize) -> Result<&str, ApiError> {
+    pub(super) fn segment(&self, index: usize) -> Result<&str, ApiError> {
         let segment = self.segments.get(index).filter(|segment| !segment.is_empty());
         segment.map(String::as_str).ok_or_else(|| ApiError::invalid("the path has an empty part"))
     }

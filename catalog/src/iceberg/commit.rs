@@ -22,6 +22,7 @@ use super::{
     write::{Put, describe, write_and_commit},
 };
 use crate::{
+    delegation::TableFiles,
     error::Missing,
     management::AppState,
     metadata::{ApplyContext, Document, apply_updates, check_requirements, requires_create},
@@ -147,7 +148,7 @@ async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put,
     if let Some(document) = &document {
         check_positions(scope, &ident, Some(&base), document)?;
         if document.location() != base.location() {
-            check_location(scope, document)?;
+            check_table_location(scope, document, Some(&base)).await?;
         }
     }
     let former_location = Some(former_location);
@@ -182,7 +183,7 @@ async fn plan_create(
     let document = apply_updates(None, &updates, &context(None, &location, &uuid))?;
     if let Some(document) = &document {
         check_positions(scope, &ident, None, document)?;
-        check_location(scope, document)?;
+        check_table_location(scope, document, None).await?;
     }
     Ok(Put { kind: Kind::Table, key, ident, former: None, former_location: None, document })
 }
@@ -211,6 +212,30 @@ pub(super) fn context<'a>(previous: Option<&'a str>, location: &'a str, uuid: &'
 pub(super) fn check_location(scope: &Scope, document: &Document) -> Result<(), ApiError> {
     scope.state.storage.check(&scope.tenant, document.location().unwrap_or_default())?;
     Ok(())
+}
+
+/// The same for a table that gets a new location: it must be no other table's, nor above or below one.
+pub(super) async fn check_table_location(
+    scope: &Scope,
+    document: &Document,
+    base: Option<&Document>,
+) -> Result<(), ApiError> {
+    let storage = &scope.state.storage;
+    let files = TableFiles::in_document(storage, &scope.tenant, document)?;
+    if base.is_some_and(|base| {
+        TableFiles::in_document(storage, &scope.tenant, base).is_ok_and(|old| old == files)
+    }) {
+        // The same place in other words.
+        return Ok(());
+    }
+    match storage.occupant(&scope.tenant, files.place()).await? {
+        None => Ok(()),
+        Some(other) => Err(ApiError::invalid(format!(
+            "the location '{}' overlaps with that of another table, whose metadata is '{other}': leave it out, or choose a \
+             folder of its own",
+            files.place()
+        ))),
+    }
 }
 
 /// Whether a table says what was taken from the log, so that only the ingest role or a maintainer may replace it.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     answer::{at_commit, metadata_answer},
     call::{Call, Scope, parse_body},
-    commit::{check_location, context, default_properties, has_positions},
+    commit::{check_location, check_table_location, context, default_properties, has_positions},
     content::{Kind, metadata_location, taken},
     error::ApiError,
     idempotency::once,
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     CatalogError,
+    delegation::TableFiles,
     error::Missing,
     management::AppState,
     metadata::{Document, NewTable, new_table},
@@ -40,16 +41,25 @@ pub(super) async fn create(
     let body = body?;
     let request: CreateTableRequest = parse_body(&body)?;
     let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
-    let config = state.storage.table_config();
     if request.stage_create {
         let (_, _, document) = plan(&scope, &ident, request).await?;
-        return Ok(metadata_answer(None, &document.to_bytes(), Some(config)));
+        let files = async || Ok(TableFiles::in_document(&state.storage, &scope.tenant, &document)?);
+        // Nobody finds the table by its name before it is committed.
+        let access = call.delegate(&scope, files, true, None).await?;
+        return Ok(metadata_answer(None, &document.to_bytes(), Some(&access)));
     }
     let record = call.idempotency(&scope.principal, "createTable", &body)?;
     let run = run_create(&scope, ident.clone(), request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
-    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &ident).await?;
-    Ok(metadata_answer(Some(&location), &metadata, Some(config)))
+    created(&call, &scope, hash, &ident).await
+}
+
+/// The answer to a table's creation.
+async fn created(call: &Call, scope: &Scope, hash: Hash, ident: &TableIdent) -> Result<Response, ApiError> {
+    let (location, metadata) = at_commit(scope, Kind::Table, hash, ident).await?;
+    let files = async || Ok(TableFiles::in_metadata(&scope.state.storage, &scope.tenant, &metadata)?);
+    let access = call.delegate(scope, files, true, Some(&ident.name)).await?;
+    Ok(metadata_answer(Some(&location), &metadata, Some(&access)))
 }
 
 async fn run_create(
@@ -85,7 +95,7 @@ async fn plan(
         properties,
     };
     let document = new_table(table, &context(None, &location, &Uuid::new_v4().to_string()))?;
-    check_location(scope, &document)?;
+    check_table_location(scope, &document, None).await?;
     Ok((branch, key, document))
 }
 
@@ -112,8 +122,7 @@ pub(super) async fn register(
     let key = ident_key(&ident)?;
     let run = run_register(&scope, &ident, &key, request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
-    let (location, metadata) = at_commit(&scope, Kind::Table, hash, &ident).await?;
-    Ok(metadata_answer(Some(&location), &metadata, Some(state.storage.table_config())))
+    created(&call, &scope, hash, &ident).await
 }
 
 async fn run_register(

@@ -32,10 +32,13 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
         "refs" => Snapshots::Referenced,
         other => return Err(ApiError::invalid(format!("snapshots is 'all' or 'refs', not '{other}'"))),
     };
-    let found = scope.need(Kind::Table, &call.ident()?).await?;
+    let ident = call.ident()?;
+    let found = scope.need(Kind::Table, &ident).await?;
     let location = found.metadata_location()?;
+    let files = async || found.files(&scope).await;
+    let access = call.delegate(&scope, files, found.resolved.writable, Some(&ident.name)).await?;
     let delegation = call.header("x-iceberg-access-delegation").unwrap_or_default();
-    let tag = etag(location, snapshots, delegation, scope.principal.name());
+    let tag = etag(location, snapshots, delegation, &access.tag, scope.principal.name());
     if call.header("if-none-match").is_some_and(|known| known.split(',').any(|known| known.trim() == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
@@ -44,7 +47,7 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
         Snapshots::All => bytes,
         Snapshots::Referenced => sized_work(bytes.len(), move || referenced_only(&bytes)).await?,
     };
-    let mut answer = metadata_answer(Some(location), &bytes, Some(state.storage.table_config()));
+    let mut answer = metadata_answer(Some(location), &bytes, Some(&access));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         answer.headers_mut().insert(header::ETAG, tag);
     }
@@ -52,9 +55,9 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
 }
 
 /// Differs wherever the answer differs.
-fn etag(location: &str, snapshots: Snapshots, delegation: &str, principal: &str) -> String {
+fn etag(location: &str, snapshots: Snapshots, delegation: &str, keys: &str, principal: &str) -> String {
     let mode = if snapshots == Snapshots::All { "all" } else { "refs" };
-    let whole = [location, mode, delegation, principal].join("\0");
+    let whole = [location, mode, delegation, keys, principal].join("\0");
     format!("\"{}\"", &Hash::of(whole.as_bytes()).to_string()[..32])
 }
 

@@ -19,6 +19,7 @@ use super::{
     call::{Call, Scope, parse_body, writable},
     commit::check_location,
     content::Kind,
+    delegate::TableAccess,
     error::ApiError,
     idempotency::{NO_BODY, once},
     tables::{list_kind, run_remove},
@@ -49,7 +50,7 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
     let found = scope.need(Kind::View, &call.ident()?).await?;
     let location = found.metadata_location()?;
     let bytes = state.storage.read_metadata(&scope.tenant, location).await?;
-    Ok(metadata_answer(Some(location), &bytes, Some(state.storage.table_config())))
+    Ok(metadata_answer(Some(location), &bytes, Some(&TableAccess::plain(&state))))
 }
 
 #[derive(Deserialize)]
@@ -202,5 +203,5 @@ pub(super) async fn register(
 
 async fn answer(scope: &Scope, hash: Hash, ident: &TableIdent) -> Result<Response, ApiError> {
     let (location, metadata) = at_commit(scope, Kind::View, hash, ident).await?;
-    Ok(metadata_answer(Some(&location), &metadata, Some(scope.state.storage.table_config())))
+    Ok(metadata_answer(Some(&location), &metadata, Some(&TableAccess::plain(&scope.state))))
 }

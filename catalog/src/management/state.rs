@@ -6,6 +6,7 @@ use firn_auth::Verifier;
 
 use crate::{
     CatalogConfig, CatalogError,
+    delegation::Delegation,
     iceberg::Turns,
     storage::Storage,
     store::{self, Store},
@@ -22,6 +23,8 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) versions: VersionStore,
     pub(crate) storage: Storage,
+    /// What clients are given to reach files.
+    pub(crate) delegation: Delegation,
     pub(crate) verifier: Verifier,
     /// Commits to one table take turns here.
     pub(crate) turns: Turns,
@@ -31,10 +34,19 @@ impl AppState {
     /// Opens the database (running migrations) and the warehouse.
     pub(crate) async fn open(config: CatalogConfig) -> Result<Self, CatalogError> {
         let storage = Storage::open(&config)?;
+        let delegation = Delegation::new(&storage, &config.s3)?;
         let store = store::open(&config.database_url).await?;
         let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
         let verifier = config.signing_key.verifier();
-        Ok(Self(Arc::new(Parts { config, store, versions, storage, verifier, turns: Turns::default() })))
+        Ok(Self(Arc::new(Parts {
+            config,
+            store,
+            versions,
+            storage,
+            delegation,
+            verifier,
+            turns: Turns::default(),
+        })))
     }
 }
 

@@ -6,5 +6,6 @@ mod access;
 mod commits;
 mod harness;
 mod lists;
+mod locations;
 mod references;
 mod views;

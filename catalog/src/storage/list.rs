@@ -23,10 +23,39 @@ pub(crate) struct StoredFile {
 impl Storage {
     /// All files below a tenant's root, in no order.
     pub(crate) fn list(&self, tenant: &str) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
+        self.list_below(self.tenant_root(tenant))
+    }
+
+    /// A table's metadata file that lies below a place, or right beside the way to it: then the place is another table's, or
+    /// in one. Whoever is given a place that holds another one's reaches both.
+    pub(crate) async fn occupant(
+        &self,
+        tenant: &str,
+        place: &Location,
+    ) -> Result<Option<Location>, CatalogError> {
         let root = self.tenant_root(tenant);
+        let around = place.folders().take_while(|folder| folder.is_within(&root));
+        let around = around.map(|folder| folder.join("metadata"));
+        let searched: Vec<_> =
+            around.chain([place.clone()]).map(|folder| self.first_metadata(folder)).collect();
+        Ok(futures::future::try_join_all(searched).await?.into_iter().flatten().next())
+    }
+
+    async fn first_metadata(&self, folder: Location) -> Result<Option<Location>, CatalogError> {
+        let mut files = self.list_below(folder);
+        while let Some(file) = files.next().await {
+            let location = file?.location;
+            if location.name().ends_with(".metadata.json") {
+                return Ok(Some(location));
+            }
+        }
+        Ok(None)
+    }
+
+    fn list_below(&self, folder: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
         match &self.inner.files {
-            Files::Local(_) => local(root),
-            Files::S3(files) => files.list(root),
+            Files::Local(_) => local(folder),
+            Files::S3(files) => files.list(folder),
         }
     }
 }

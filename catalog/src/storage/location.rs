@@ -27,7 +27,7 @@ impl Location {
     }
 
     /// Path within the bucket or file system, without leading slash.
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
@@ -55,8 +55,16 @@ impl Location {
 
     /// Whether this lies below `root`. The root itself doesn't.
     pub(crate) fn is_within(&self, root: &Self) -> bool {
-        let rest = self.path.strip_prefix(&root.path);
-        self.bucket == root.bucket && rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+        let rest = match root.path.as_str() {
+            "" => Some(self.path.as_str()),
+            path => self.path.strip_prefix(path).and_then(|rest| rest.strip_prefix('/')),
+        };
+        self.bucket == root.bucket && rest.is_some_and(|rest| !rest.is_empty())
+    }
+
+    /// Whether it has characters that mean something else in an access policy.
+    pub(crate) fn has_wildcards(&self) -> bool {
+        self.path.contains(['*', '?', '$'])
     }
 }
 
@@ -175,6 +183,10 @@ mod tests {
         assert!(!within("s3://b/w/acme2/t"));
         assert!(!within("s3://c/w/acme/t"));
         assert!(!within("file:///b/w/acme/t"));
+        let bucket: Location = "s3://acme-lake/".parse().unwrap();
+        assert!("s3://acme-lake/t".parse::<Location>().unwrap().is_within(&bucket));
+        assert!(!"s3://acme-lake".parse::<Location>().unwrap().is_within(&bucket));
+        assert!(!"s3://acme-lake2/t".parse::<Location>().unwrap().is_within(&bucket));
     }
 
     #[test]

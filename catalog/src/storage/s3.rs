@@ -1,12 +1,13 @@
 //! S3 and what speaks like it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
+use moka::sync::Cache;
 use object_store::{
     ObjectStore as _, ObjectStoreExt as _,
-    aws::{AmazonS3, AmazonS3Builder},
+    aws::{AmazonS3, AmazonS3Builder, AwsCredentialProvider},
     path::Path,
 };
 
@@ -16,32 +17,46 @@ use crate::{CatalogError, config::S3Config};
 /// Listed objects that wait to be taken.
 const LISTED_AHEAD: usize = 1024;
 
-/// One bucket.
+/// Buckets whose connections are kept.
+const MAX_BUCKETS: u64 = 1024;
+
+/// All buckets of the warehouse.
 pub(super) struct S3Files {
-    store: AmazonS3,
+    config: S3Config,
+    identity: AwsCredentialProvider,
+    buckets: Cache<String, AmazonS3>,
 }
 
 impl S3Files {
     /// Prepares access; asks the server nothing.
-    pub(super) fn open(bucket: &str, config: &S3Config) -> Result<Self, String> {
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-        if let Some(endpoint) = &config.endpoint {
-            builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http:"));
-        }
-        if let Some(region) = &config.region {
-            builder = builder.with_region(region);
-        }
+    pub(super) fn open(config: &S3Config) -> Result<Self, String> {
+        let mut probe = builder("any", config);
         if let Some((key_id, secret)) = &config.credentials {
-            builder = builder.with_access_key_id(key_id).with_secret_access_key(secret);
+            probe = probe.with_access_key_id(key_id).with_secret_access_key(secret);
         }
-        let builder = builder.with_virtual_hosted_style_request(!config.path_style);
-        Ok(Self { store: builder.build().map_err(|error| error.to_string())? })
+        let probe = probe.build().map_err(|error| error.to_string())?;
+        let identity = probe.credentials().clone();
+        Ok(Self { config: config.clone(), identity, buckets: Cache::new(MAX_BUCKETS) })
+    }
+
+    /// Who the catalog is.
+    pub(super) fn identity(&self) -> AwsCredentialProvider {
+        self.identity.clone()
+    }
+
+    /// The bucket of a location.
+    fn store(&self, action: &'static str, location: &Location) -> Result<AmazonS3, FileError> {
+        let bucket = location.bucket().unwrap_or_default();
+        let open = || builder(bucket, &self.config).with_credentials(self.identity.clone()).build();
+        self.buckets.try_get_with_by_ref(bucket, open).map_err(|error: Arc<object_store::Error>| {
+            FileError::Failed { action, location: location.clone(), reason: error.to_string() }
+        })
     }
 
     /// Writes an object; durable when the server acknowledged it.
     pub(super) async fn write(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
         let path = path("writing", location)?;
-        self.store
+        self.store("writing", location)?
             .put(&path, bytes.into())
             .await
             .map(|_| ())
@@ -51,7 +66,8 @@ impl S3Files {
     /// Reads an object of at most `limit` bytes.
     pub(super) async fn read(&self, location: &Location, limit: u64) -> Result<Bytes, FileError> {
         let path = path("reading", location)?;
-        let answer = self.store.get(&path).await.map_err(|error| failed("reading", location, &error))?;
+        let store = self.store("reading", location)?;
+        let answer = store.get(&path).await.map_err(|error| failed("reading", location, &error))?;
         if answer.meta.size > limit {
             let reason = format!("larger than {limit} bytes");
             return Err(FileError::Failed { action: "reading", location: location.clone(), reason });
@@ -61,15 +77,16 @@ impl S3Files {
 
     /// All objects below a location.
     pub(super) fn list(&self, root: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
-        let prefix = match path("listing", &root) {
-            Ok(prefix) => prefix,
+        let opened = path("listing", &root).and_then(|path| Ok((path, self.store("listing", &root)?)));
+        let (prefix, store) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 let error = CatalogError::Unavailable(error.to_string());
                 return futures::stream::once(async { Err(error) }).boxed();
             }
         };
         // The stream borrows the store, so a task owns both.
-        let (store, (files, mut listed)) = (self.store.clone(), tokio::sync::mpsc::channel(LISTED_AHEAD));
+        let (files, mut listed) = tokio::sync::mpsc::channel(LISTED_AHEAD);
         tokio::spawn(async move {
             let mut objects = store.list(Some(&prefix));
             while let Some(object) = objects.next().await {
@@ -93,11 +110,28 @@ impl S3Files {
     /// Deletes an object, if it is there.
     pub(super) async fn delete(&self, location: &Location) -> Result<(), FileError> {
         let path = path("deleting", location)?;
-        match self.store.delete(&path).await {
+        match self.store("deleting", location)?.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("deleting", location, &error)),
         }
     }
+}
+
+/// Access to a bucket, but for the keys.
+fn builder(bucket: &str, config: &S3Config) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    if let Some(endpoint) = &config.endpoint {
+        // Of an endpoint that isn't AWS's, `object_store` wants the bucket's own host in virtual-hosted style.
+        let url = match endpoint.split_once("://").filter(|_| !config.path_style) {
+            Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
+            None => endpoint.clone(),
+        };
+        builder = builder.with_endpoint(url).with_allow_http(endpoint.starts_with("http:"));
+    }
+    if let Some(region) = &config.region {
+        builder = builder.with_region(region);
+    }
+    builder.with_virtual_hosted_style_request(!config.path_style)
 }
 
 /// What clients need to reach the bucket. Keys are theirs to bring.

@@ -112,7 +112,7 @@ pub(super) async fn run(args: &BacktestArgs) -> Result<()> {
         return Err(usage(format!("--from {from} is not before --to {to}")));
     }
     let span = Span { from_us: from.timestamp_micros(), to_us: to.timestamp_micros() };
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let present = source::of_tenant(&client, "main").await?;
     let (_, after) = change::plan(&present.policies, files, args.prune)?;
     let Some(compared) = compare(&client, &present.policies, &after, &span).await? else {

@@ -139,7 +139,7 @@ fn show(changes: &[Change]) -> Result<()> {
 /// Runs `firn policy diff`.
 pub(super) async fn diff(args: &DiffArgs) -> Result<()> {
     let files = source::policies(&args.files)?;
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let present = source::of_tenant(&client, &args.reference).await?;
     present.problems.iter().for_each(|problem| output::complain(problem));
     let (changes, _) = plan(&present.policies, files, args.prune)?;
@@ -149,7 +149,7 @@ pub(super) async fn diff(args: &DiffArgs) -> Result<()> {
 /// Runs `firn policy apply`.
 pub(super) async fn apply(args: &ApplyArgs) -> Result<()> {
     let files = source::policies(&args.files)?;
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     ensure_branch(&client, &args.branch).await?;
     let file_io = FileIo::new(StorageConfig::default());
     let (namespace, name) = POLICY_RULES;

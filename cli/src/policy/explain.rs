@@ -33,7 +33,7 @@ pub(super) async fn run(args: &ExplainArgs) -> Result<()> {
     let rule = if file.is_file() {
         source::compiled(file)?.with_context(|| args.policy.clone())?
     } else {
-        let client = args.connection.connect().await?.tenant_client()?;
+        let client = args.connection.connect().await?.lake_client()?;
         let present = source::of_tenant(&client, "main").await?;
         let policy = present.policies.iter().find(|policy| policy.id == args.policy);
         let policy = policy.with_context(|| {
@@ -73,7 +73,7 @@ fn describe(rule: &CompiledRule) -> Result<()> {
 }
 
 async fn of_host(args: &ExplainArgs, rule: &CompiledRule, host: &str) -> Result<()> {
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let span = Span::last(TimeDelta::days(args.days.into()));
     let Some(history) = backtest::history_of(&client, rule, host, &span).await? else {
         bail!("silver.inventory isn't there yet: nothing was received, or it was not promoted");

@@ -56,7 +56,9 @@ pub(super) async fn server(
     };
     let file_io = FileIo::new(settings.storage_config()?);
     let warehouse = settings.warehouse(&dir);
-    if needed(Service::needs_storage) && warehouse.starts_with("s3://") {
+    // Buckets of tenants are made while the server runs, so there is none that must be there.
+    let shared_bucket = warehouse.starts_with("s3://") && !warehouse.contains("{tenant}");
+    if needed(Service::needs_storage) && shared_bucket {
         let list = async || {
             let listed = tokio::time::timeout(ANSWER, file_io.list(&format!("{warehouse}/.firn"))).await;
             let listed = listed.with_context(|| format!("no answer within {} s", ANSWER.as_secs()))?;

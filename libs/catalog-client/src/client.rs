@@ -41,6 +41,7 @@ pub struct CatalogClient {
 pub struct TenantClient {
     transport: Arc<Transport>,
     tenant: Arc<str>,
+    asks_for_keys: bool,
 }
 
 impl CatalogClient {
@@ -52,7 +53,8 @@ impl CatalogClient {
     /// The client of `tenant`; asks the server nothing.
     #[must_use]
     pub fn tenant(&self, tenant: &str) -> TenantClient {
-        TenantClient { transport: Arc::clone(&self.transport), tenant: Arc::from(tenant) }
+        let transport = Arc::clone(&self.transport);
+        TenantClient { transport, tenant: Arc::from(tenant), asks_for_keys: false }
     }
 }
 
@@ -61,6 +63,13 @@ impl TenantClient {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.tenant
+    }
+
+    /// The same, asking for keys with each table that is loaded: for who has none. They end within hours, so whoever keeps
+    /// tables longer brings its own.
+    #[must_use]
+    pub fn asking_for_keys(self) -> Self {
+        Self { asks_for_keys: true, ..self }
     }
 
     /// The server's URL, without trailing slash.

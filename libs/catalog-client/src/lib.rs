@@ -7,9 +7,11 @@ mod error;
 mod gc;
 pub mod iceberg;
 pub mod nessie;
+mod provisioning;
 mod tenants;
 
 pub use client::{CatalogClient, StaticToken, TenantClient, TokenSource};
 pub use error::{ClientError, ClientErrorKind};
 pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcUnreadable};
+pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};
 pub use tenants::{Event, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate};

@@ -22,11 +22,12 @@ async fn on_real_servers_everything_equals_the_ledger_too() -> Result<()> {
     let settings = format!(
         "[catalog]\ndatabase_url = \"{}\"\n\
          [storage]\nwarehouse = \"s3://lake/firn\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\npath_style = true\n\
-         access_key_id = \"env:LAKE_KEY\"\nsecret_access_key = \"env:LAKE_SECRET\"\n\
+         access_key_id = \"env:LAKE_KEY\"\nsecret_access_key = \"env:LAKE_SECRET\"\nrole_arn = \"{}\"\n\
          [stream]\nbackend = \"kafka\"\nbootstrap_servers = \"{}\"\nreplication = 1\n\
          [alerts]\nelasticsearch_url = \"{}\"\n",
         postgres.url(),
         s3.endpoint(),
+        SeaweedFs::ROLE_ARN,
         kafka.bootstrap_servers(),
         search.url(),
     );
@@ -35,11 +36,7 @@ async fn on_real_servers_everything_equals_the_ledger_too() -> Result<()> {
     let listen = format!("127.0.0.1:{}", free_port()?);
     let config = config.to_string_lossy();
     let data = dir.path().join("data");
-    let mut firn = FirnProcess::up_at(&data, &listen, &["--config", &config], &secrets).await?;
-    // `firn sql` reads files itself, so it needs to reach the bucket as any engine does.
-    let access =
-        [("AWS_ACCESS_KEY_ID", SeaweedFs::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SeaweedFs::SECRET_KEY)];
-    firn.client_env.extend(access.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let firn = FirnProcess::up_at(&data, &listen, &["--config", &config], &secrets).await?;
 
     let ledger_file = dir.path().join("ledger.jsonl");
     let ledger_path = ledger_file.to_string_lossy();

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::{CatalogClient, Path, TenantClient};
 use crate::{
-    ClientError, Event, GcRequest, GcRun, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant,
-    TenantCreate,
+    ClientError, Event, GcRequest, GcRun, Lease, LeaseRequest, Provisioning, Suspension, SuspensionRequest,
+    Tenant, TenantCreate,
 };
 
 #[derive(Deserialize)]
@@ -59,6 +59,12 @@ impl TenantClient {
     /// The tenant itself.
     pub async fn tenant(&self) -> Result<Tenant, ClientError> {
         self.transport.get(&self.firn_path()).await
+    }
+
+    /// Changes the tenant's bucket to what it should be, or only says what would change.
+    pub async fn provision(&self, plan_only: bool) -> Result<Provisioning, ClientError> {
+        let path = self.firn_path().fixed("/provision").query("plan", &plan_only.to_string());
+        self.transport.post(&path, &serde_json::json!({}), None).await
     }
 
     /// Acquires or renews a lease; one held by another is a conflict.

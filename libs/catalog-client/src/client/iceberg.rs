@@ -10,6 +10,7 @@ use crate::{
 };
 
 const PAGE_SIZE: &str = "1000";
+const VENDED_KEYS: (&str, &str) = ("X-Iceberg-Access-Delegation", "vended-credentials");
 
 /// One page of a list; only one of the two lists is there.
 #[derive(Deserialize)]
@@ -68,7 +69,8 @@ impl TenantClient {
         reference: &str,
         table: &TableIdent,
     ) -> Result<LoadTableResult, ClientError> {
-        self.transport.get(&self.table_path(reference, table)).await
+        let headers: &[(&str, &str)] = if self.asks_for_keys { &[VENDED_KEYS] } else { &[] };
+        self.transport.get_with(&self.table_path(reference, table), headers).await
     }
 
     /// Creates a table; one that exists is a conflict.

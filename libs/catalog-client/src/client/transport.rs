@@ -57,10 +57,22 @@ impl Transport {
 
     /// GET, tried again where that is safe and useful.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &Path) -> Result<T, ClientError> {
+        self.get_with(path, &[]).await
+    }
+
+    /// The same with more headers.
+    pub(super) async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &Path,
+        headers: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
+        let add = |request: RequestBuilder| {
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
+        };
         let mut backoff = FIRST_BACKOFF;
         let mut attempt = 1;
         loop {
-            match self.send(Method::GET, path, READ_TIMEOUT, |request| request).await {
+            match self.send(Method::GET, path, READ_TIMEOUT, add).await {
                 Err(error) if error.kind == ClientErrorKind::Unavailable && attempt < READ_ATTEMPTS => {
                     tracing::debug!(%error, attempt, "reading from the catalog again");
                     tokio::time::sleep(backoff).await;

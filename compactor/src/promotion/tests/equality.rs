@@ -116,7 +116,7 @@ impl World {
         promotion.config = Arc::new(config);
         let parsed = MODELS.iter().map(|(file, text)| Model::parse(file, text).unwrap()).collect();
         promotion.graph = Arc::new(ModelGraph::new(parsed).unwrap());
-        let mut maintenance = compactor.maintenance.clone();
+        let mut maintenance = compactor.maintenance;
         maintenance.config = Arc::clone(&promotion.config);
         Self { lake, promotion, maintenance, offset: 0, increments: BTreeMap::new() }
     }

@@ -12,6 +12,7 @@ mod management;
 mod manifests;
 mod metadata;
 mod nessie;
+mod recovery;
 mod replay;
 mod server;
 mod storage;
@@ -20,4 +21,5 @@ pub mod version;
 
 pub use config::{CatalogConfig, S3Config};
 pub use error::CatalogError;
+pub use recovery::{Exported, Rebuilt, Skipped};
 pub use server::Catalog;

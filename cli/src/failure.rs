@@ -2,7 +2,10 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use firn_runtime::{config::ConfigError, telemetry::LogLevelError};
+use firn_runtime::{
+    config::ConfigError,
+    telemetry::{LogLevelError, TelemetryError, TraceError},
+};
 
 /// Wrong usage: exit status 2.
 #[derive(Debug)]
@@ -44,9 +47,13 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.is::<UsageError>() || cause.is::<ConfigError>() || cause.is::<LogLevelError>())
+    error.chain().any(|cause| {
+        cause.is::<UsageError>()
+            || cause.is::<ConfigError>()
+            || cause.is::<LogLevelError>()
+            || cause.is::<TelemetryError>()
+            || cause.is::<TraceError>()
+    })
 }
 
 /// `firn log | head` ends when `head` has seen enough; that is no failure.

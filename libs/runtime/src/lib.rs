@@ -9,5 +9,6 @@ pub mod shutdown;
 mod status;
 pub mod supervise;
 pub mod telemetry;
+pub mod trace;
 
 pub use status::{StageState, StageStatus, StatusBoard};

@@ -314,15 +314,6 @@ def dashboard():
     check("Grafana knows every key of the dashboard", ", ".join(sorted(set(board) - set(kept))))
 
 
-def kustomize():
-    kubectl = tool("kubectl")
-    folder = ROOT / "deploy" / "kustomize"
-    if not kubectl:
-        return skip("kustomize overlays", "kubectl")
-    for overlay in sorted(file.parent for file in folder.glob("*/kustomization.yaml")):
-        check(f"kustomize builds {overlay.name}", run([kubectl, "kustomize", str(overlay)]))
-
-
 def main():
     _, rendered = chart()
     for example, documents in rendered.items():
@@ -333,7 +324,6 @@ def main():
     dockerfile()
     alert_rules()
     dashboard()
-    kustomize()
     if skipped:
         print(f"skipped: {', '.join(skipped)}")
     return 1 if failures else 0

@@ -172,7 +172,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_away_is_waited_for_and_named() {
         let (readiness, signal) = (Readiness::waiting_for("x"), CancellationToken::new());
         let wait = Waiting { readiness: &readiness, signal: &signal, patient: true };

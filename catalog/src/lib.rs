@@ -12,6 +12,7 @@ mod management;
 mod manifests;
 mod metadata;
 mod nessie;
+mod off_thread;
 mod recovery;
 mod replay;
 mod server;

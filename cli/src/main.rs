@@ -17,9 +17,12 @@ mod findings;
 mod health;
 mod host;
 mod ingest;
+mod lineage;
+mod model;
 mod openapi;
 mod output;
 mod policy;
+mod promote;
 mod references;
 mod revision;
 mod server;
@@ -115,6 +118,14 @@ enum Command {
     /// List, check, test, backtest and apply policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// List, check, document and change the models that silver and gold are made of
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// List promotion runs, and show what one did or why it failed
+    #[command(subcommand)]
+    Promote(promote::PromoteCommand),
+    /// Trace a table's version to the bronze snapshots and log positions it came from
+    Lineage(lineage::LineageArgs),
     /// List, inspect and maintain tables
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -151,7 +162,7 @@ fn run(command: Command) -> Result<()> {
 /// A client has one thread: it waits for one server. Queries and compactions bring their own parallelism.
 fn run_client(command: Command) -> Result<()> {
     let runtime = match command {
-        Command::Sql(_) | Command::Policy(_) | Command::Table(_) => {
+        Command::Sql(_) | Command::Policy(_) | Command::Table(_) | Command::Model(_) => {
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?
         }
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
@@ -180,6 +191,9 @@ fn run_client(command: Command) -> Result<()> {
             Command::Host(command) => host::run(&command).await,
             Command::Policy(command) => policy::run(&command).await,
             Command::Table(command) => table::run(&command).await,
+            Command::Model(command) => model::run(&command).await,
+            Command::Promote(command) => promote::run(&command).await,
+            Command::Lineage(args) => lineage::run(&args).await,
             Command::Up(_)
             | Command::Gateway(_)
             | Command::Compactor(_)

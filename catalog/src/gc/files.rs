@@ -10,6 +10,7 @@ use crate::{
     CatalogError,
     management::AppState,
     manifests::{Manifest, ManifestError, ManifestFile, read_list},
+    off_thread::off_thread,
     storage::Location,
     version::Marks,
 };
@@ -171,24 +172,13 @@ async fn metadata(state: &AppState, tenant: &str, location: &str) -> Result<Foun
 
 async fn list(state: &AppState, tenant: &str, location: &str) -> Result<Found, Stop> {
     let bytes = state.storage.read_file(tenant, location).await?;
-    let manifests = off_thread(move || read_list(&bytes)).await?;
+    let manifests = off_thread(move || read_list(&bytes)).await??;
     Ok(Found { manifests, ..Found::default() })
 }
 
 async fn manifest(state: &AppState, tenant: &str, listed: ManifestFile) -> Result<Found, Stop> {
     let bytes = state.storage.read_file(tenant, &listed.path).await?;
-    let manifest = off_thread(move || Manifest::parse(&bytes, &listed)).await?;
+    let manifest = off_thread(move || Manifest::parse(&bytes, &listed)).await??;
     let live = manifest.entries.into_iter().filter(|entry| entry.is_live());
     Ok(Found { files: live.map(|entry| entry.path).collect(), ..Found::default() })
-}
-
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ManifestError> + Send + 'static,
-) -> Result<T, Stop> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(error) => {
-            Err(Stop::Failed(CatalogError::Internal(format!("reading a manifest was abandoned: {error}"))))
-        }
-    }
 }

@@ -14,8 +14,8 @@ use super::{
     names::{Warehouse, decode_segment, split_namespace},
 };
 use crate::{
-    CatalogError,
     management::{AppState, authorize},
+    off_thread::off_thread,
     version::{Repository, Resolved},
 };
 
@@ -131,8 +131,8 @@ pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError
         .map_err(|error| ApiError::invalid(format!("the body is not as specified: {error}")))
 }
 
-/// Runs work whose cost grows with `bytes` where it can't hold up other requests.
-pub(super) async fn off_thread<T: Send + 'static>(
+/// Runs work whose cost grows with `bytes`: off the thread once it could hold up other requests.
+pub(super) async fn sized_work<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -140,8 +140,5 @@ pub(super) async fn off_thread<T: Send + 'static>(
     if bytes <= INLINE_BYTES {
         return work();
     }
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) => Err(CatalogError::Internal(format!("a computation was abandoned: {error}")).into()),
-    }
+    off_thread(work).await?
 }

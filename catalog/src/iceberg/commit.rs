@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     answer::{at_commit, metadata_answer},
-    call::{Call, Scope, off_thread, parse_body, writable},
+    call::{Call, Scope, parse_body, sized_work, writable},
     content::{Found, Kind, taken},
     error::ApiError,
     idempotency::once,
@@ -135,7 +135,7 @@ async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put,
     let bytes = scope.state.storage.read_metadata(&scope.tenant, &former_location).await?;
     let former = former_location.clone();
     let named = ident.to_string();
-    let (base, document) = off_thread(bytes.len(), move || {
+    let (base, document) = sized_work(bytes.len(), move || {
         let base = Document::parse_table(&bytes)?;
         check_requirements(Some(&base), &change.requirements).map_err(|error| error.within(&named))?;
         let context = context(Some(&former), "", "");

@@ -10,7 +10,7 @@ use firn_auth::Role;
 
 use super::{
     answer::metadata_answer,
-    call::{Call, off_thread},
+    call::{Call, sized_work},
     content::Kind,
     error::ApiError,
 };
@@ -42,7 +42,7 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
     let bytes = state.storage.read_metadata(&scope.tenant, location).await?;
     let bytes = match snapshots {
         Snapshots::All => bytes,
-        Snapshots::Referenced => off_thread(bytes.len(), move || referenced_only(&bytes)).await?,
+        Snapshots::Referenced => sized_work(bytes.len(), move || referenced_only(&bytes)).await?,
     };
     let mut answer = metadata_answer(Some(location), &bytes, Some(state.storage.table_config()));
     if let Ok(tag) = HeaderValue::from_str(&tag) {

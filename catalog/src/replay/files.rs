@@ -10,10 +10,10 @@ use super::{
     snapshot::{Replayed, Snapshot},
 };
 use crate::{
-    CatalogError,
     management::AppState,
     manifests::{Entry, FileContent, Manifest, ManifestError, ManifestFile, Status, read_list},
     metadata::Document,
+    off_thread::off_thread,
 };
 
 /// Manifests read at once.
@@ -87,17 +87,16 @@ impl Reader<'_> {
             return Err(Stop::Conflict(format!("snapshot {id} of the {name} has no manifest list")));
         };
         let bytes = self.state.storage.read_file(self.tenant, list).await?;
-        off_thread(move || read_list(&bytes)).await
+        Ok(off_thread(move || read_list(&bytes)).await??)
     }
 
     async fn read(self, listed: ManifestFile) -> Result<Read, Stop> {
         let bytes = self.state.storage.read_file(self.tenant, &listed.path).await?;
-        let (listed, manifest) = off_thread(move || {
+        off_thread(move || {
             let manifest = Manifest::parse(&bytes, &listed)?;
-            Ok((listed, manifest))
+            Ok(Read { listed, manifest })
         })
-        .await?;
-        Ok(Read { listed, manifest })
+        .await?
     }
 
     async fn read_all(&self, listed: Vec<ManifestFile>) -> Result<Vec<Read>, Stop> {
@@ -136,17 +135,6 @@ impl Reader<'_> {
 pub(super) struct Moved {
     pub(super) own: Vec<Read>,
     pub(super) kept: Vec<Read>,
-}
-
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ManifestError> + Send + 'static,
-) -> Result<T, Stop> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(error) => {
-            Err(Stop::Failed(CatalogError::Internal(format!("reading a manifest was abandoned: {error}"))))
-        }
-    }
 }
 
 fn only_in(these: &[ManifestFile], others: &[ManifestFile]) -> Vec<ManifestFile> {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use firn_tests::Postgres;
 
 use super::{
-    DocumentPut, DocumentSelection, Hash, IdempotencyRow, NewEvent, ReferenceMove, Refusal, Store,
-    StoreError, Write, Written, open,
+    DocumentPut, DocumentSelection, Hash, IdempotencyRow, NewEvent, ReferenceMove, Refusal, SqliteStore,
+    Store, StoreError, Write, Written, open,
 };
 
 /// Runs the suite on a database that `url` names and that is empty.
@@ -324,6 +324,19 @@ async fn postgres_keeps_what_it_acknowledged_through_a_crash() {
     // The pool's old connections are dead, which a read finds out by itself.
     let heads = store.heads("crash", &["main".to_owned()]).await.unwrap();
     assert_eq!(heads.unwrap().references[0].hash, hash("0"));
+}
+
+#[tokio::test]
+async fn sqlite_goes_on_after_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("catalog.db")).await.unwrap();
+    create(&store, "full").await;
+    let write = |text: String| Write { objects: vec![(hash(&text), text.into())], ..writing("full") };
+    // The limit is the writing connection's own, as if the disk had filled up and been freed since.
+    sqlx::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+    assert!(store.write(&write("x".repeat(100_000))).await.is_err());
+    assert_eq!(store.write(&write("small".to_owned())).await.unwrap(), Written::Done);
+    assert_eq!(store.objects("full", &[hash("small")]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

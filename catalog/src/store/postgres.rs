@@ -173,8 +173,8 @@ impl Store for PostgresStore {
     }
 }
 
-/// Runs a read, and again if its connection was dead, which the pool can't know: after a restart of the database all of them are.
-async fn read<T, F>(query: impl Fn() -> F) -> Result<T, sqlx::Error>
+/// Runs a statement that can be repeated, and again if its connection was dead, which the pool can't know: after a restart of the database all of them are.
+pub(super) async fn read<T, F>(query: impl Fn() -> F) -> Result<T, sqlx::Error>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {

@@ -1,6 +1,6 @@
 //! SQLite: the embedded default. WAL, synced at each commit; one connection writes, others read.
 
-use std::{path::Path, time::Duration};
+use std::{ops::ControlFlow, path::Path, time::Duration};
 
 use bytes::Bytes;
 use sqlx::{
@@ -120,19 +120,50 @@ impl SqliteStore {
 
 /// Runs what is missing in one transaction, so that a crash leaves the old schema or the new one.
 async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
-    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-    for table in migrate::CREATE_TABLES {
-        sqlx::query(table).execute(&mut *transaction).await?;
+    transact(writer, async |connection| {
+        for table in migrate::CREATE_TABLES {
+            sqlx::query(table).execute(&mut *connection).await?;
+        }
+        let applied: i64 = sqlx::query_scalar(migrate::APPLIED).fetch_one(&mut *connection).await?;
+        let floor: i64 = sqlx::query_scalar(migrate::FLOOR).fetch_one(&mut *connection).await?;
+        for migration in migrate::pending(migrate::SQLITE, applied, floor)? {
+            sqlx::raw_sql(migration.sql).execute(&mut *connection).await?;
+            sqlx::query(migrate::RECORD).bind(migration.number).execute(&mut *connection).await?;
+            let floor = sqlx::query(migrate::RECORD_FLOOR).bind(migration.number).bind(migration.oldest);
+            floor.execute(&mut *connection).await?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+    .await
+}
+
+/// Runs a write transaction: commits on `Continue`, rolls back on `Break` or an error.
+///
+/// After an error its connection is never used again: where a commit or rollback failed, as on a full disk, it takes the
+/// transaction for open, and would refuse whatever came next.
+pub(super) async fn transact<T>(
+    writer: &SqlitePool,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<ControlFlow<T, T>, StoreError>,
+) -> Result<T, StoreError> {
+    let mut connection = writer.acquire().await?;
+    let done = async {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        match work(&mut transaction).await? {
+            ControlFlow::Break(answer) => {
+                transaction.rollback().await?;
+                Ok(answer)
+            }
+            ControlFlow::Continue(answer) => {
+                transaction.commit().await.map_err(StoreError::Unknown)?;
+                Ok(answer)
+            }
+        }
     }
-    let applied: i64 = sqlx::query_scalar(migrate::APPLIED).fetch_one(&mut *transaction).await?;
-    let floor: i64 = sqlx::query_scalar(migrate::FLOOR).fetch_one(&mut *transaction).await?;
-    for migration in migrate::pending(migrate::SQLITE, applied, floor)? {
-        sqlx::raw_sql(migration.sql).execute(&mut *transaction).await?;
-        sqlx::query(migrate::RECORD).bind(migration.number).execute(&mut *transaction).await?;
-        let floor = sqlx::query(migrate::RECORD_FLOOR).bind(migration.number).bind(migration.oldest);
-        floor.execute(&mut *transaction).await?;
+    .await;
+    if done.is_err() {
+        connection.close_on_drop();
     }
-    Ok(transaction.commit().await?)
+    done
 }
 
 #[async_trait::async_trait]
@@ -159,13 +190,13 @@ impl Store for SqliteStore {
     }
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        let written = transact(&mut connection, write).await;
-        if written.is_err() {
-            // After a commit or rollback that failed, as on a full disk, the connection takes the transaction for open.
-            connection.close_on_drop();
-        }
-        written
+        transact(&self.writer, async |connection| {
+            Ok(match apply(connection, write).await? {
+                Some(refusal) => ControlFlow::Break(Written::Refused(refusal)),
+                None => ControlFlow::Continue(Written::Done),
+            })
+        })
+        .await
     }
 
     async fn idempotency(&self, repository: &str, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
@@ -212,16 +243,6 @@ impl Store for SqliteStore {
         self.readers.close().await;
         self.writer.close().await;
     }
-}
-
-async fn transact(connection: &mut SqliteConnection, write: &Write) -> Result<Written, StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    if let Some(refusal) = apply(&mut transaction, write).await? {
-        transaction.rollback().await?;
-        return Ok(Written::Refused(refusal));
-    }
-    transaction.commit().await.map_err(StoreError::Unknown)?;
-    Ok(Written::Done)
 }
 
 /// Everything a write does, in the order that [`Write`] gives.

@@ -1,6 +1,8 @@
 //! What garbage collection needs of a store: how old objects are, and their removal.
 
-use super::{Hash, PostgresStore, SqliteStore, StoreError, rows::decode};
+use std::ops::ControlFlow;
+
+use super::{Hash, PostgresStore, SqliteStore, StoreError, postgres::read, rows::decode, sqlite::transact};
 
 /// Objects deleted by one statement.
 const DELETE_CHUNK: usize = 500;
@@ -71,13 +73,16 @@ impl Sweep for SqliteStore {
         let mut deleted = 0;
         // Short transactions, since there is one writer.
         for chunk in objects.chunks(DELETE_CHUNK) {
-            let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-            for object in chunk {
-                let query = sqlx::query(SQLITE_DELETE).bind(repository).bind(object.hash.0.to_vec());
-                let done = query.bind(object.referenced_at_us).execute(&mut *transaction).await?;
-                deleted += done.rows_affected();
-            }
-            transaction.commit().await?;
+            deleted += transact(&self.writer, async |connection| {
+                let mut deleted = 0;
+                for object in chunk {
+                    let query = sqlx::query(SQLITE_DELETE).bind(repository).bind(object.hash.0.as_slice());
+                    let done = query.bind(object.referenced_at_us).execute(&mut *connection).await?;
+                    deleted += done.rows_affected();
+                }
+                Ok(ControlFlow::Continue(deleted))
+            })
+            .await?;
         }
         Ok(deleted)
     }
@@ -100,8 +105,11 @@ impl Sweep for PostgresStore {
         after: Option<Hash>,
         limit: u32,
     ) -> Result<Vec<ObjectAge>, StoreError> {
-        let query = sqlx::query_as(POSTGRES_AGES).bind(repository).bind(start(after)).bind(i64::from(limit));
-        let rows: Vec<AgeTuple> = query.fetch_all(&self.pool).await?;
+        let rows: Vec<AgeTuple> = read(|| {
+            let query = sqlx::query_as(POSTGRES_AGES).bind(repository).bind(start(after));
+            query.bind(i64::from(limit)).fetch_all(&self.pool)
+        })
+        .await?;
         rows.into_iter().map(age).collect()
     }
 
@@ -110,8 +118,12 @@ impl Sweep for PostgresStore {
         for chunk in objects.chunks(DELETE_CHUNK) {
             let hashes: Vec<Vec<u8>> = chunk.iter().map(|object| object.hash.0.to_vec()).collect();
             let times: Vec<i64> = chunk.iter().map(|object| object.referenced_at_us).collect();
-            let query = sqlx::query(POSTGRES_DELETE).bind(repository).bind(hashes).bind(times);
-            deleted += query.execute(&self.pool).await?.rows_affected();
+            // Deleting twice deletes once: as repeatable as a read.
+            let done = read(|| {
+                let query = sqlx::query(POSTGRES_DELETE).bind(repository).bind(&hashes).bind(&times);
+                query.execute(&self.pool)
+            });
+            deleted += done.await?.rows_affected();
         }
         Ok(deleted)
     }

@@ -7,7 +7,7 @@ use firn_alerts::{Alerts, AlertsConfig};
 use firn_catalog_client::CatalogClient;
 use firn_compactor::{Compactor, CompactorConfig};
 use firn_ingest::{Gateway, GatewayConfig, Worker, WorkerConfig};
-use firn_runtime::{StageState, StageStatus, StatusBoard, supervise::supervise};
+use firn_runtime::{StageState, StageStatus, StatusBoard, supervise::supervise, with_causes};
 use firn_stream::Log;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +135,7 @@ impl Stages {
         if let Some(alerts) = services.alerts {
             supervisors.push(stage(server, "alerts", &stop, move |stop| {
                 let alerts = alerts.clone();
-                async move { alerts.run(stop).await.map_err(|error| error.chain()) }
+                async move { alerts.run(stop).await.map_err(|error| with_causes(&error)) }
             }));
         }
         Self { stop, supervisors }

@@ -41,6 +41,7 @@ REFUSED = [
     ("two ways in", {"ingress": {"enabled": True, "host": "a.example"}, "gatewayApi": {"enabled": True, "parentRefs": [{"name": "x"}]}}, "choose one way in"),
     ("an ingress without a host", {"ingress": {"enabled": True, "host": ""}, "gatewayApi": {"enabled": False}}, "/ingress/host"),
     ("scaling upside down", {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}}, "minReplicas is above maxReplicas"),
+    ("exports of SQLite", {"export": {"enabled": True}, "database": {"type": "sqlite", "urlSecret": {"name": ""}}, "catalog": {"replicas": 1}}, "export.enabled: SQLite"),
     ("no memory limit", {"ingest": {"resources": {"limits": {"memory": None}}}}, "/ingest/resources/limits"),
 ]
 
@@ -139,7 +140,8 @@ def settings_types(base):
 def pods(manifests):
     for manifest in manifests:
         spec = manifest.get("spec", {})
-        pod = spec if manifest["kind"] == "Pod" else spec.get("template", {}).get("spec")
+        job = spec.get("jobTemplate", {}).get("spec", spec)
+        pod = spec if manifest["kind"] == "Pod" else job.get("template", {}).get("spec")
         if pod and "containers" in pod:
             yield f"{manifest['kind']} {manifest['metadata']['name']}", pod
 

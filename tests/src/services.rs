@@ -137,7 +137,7 @@ impl Services {
     /// If it ends badly or doesn't get ready again.
     pub async fn restart(&self, service: &mut ServiceProcess) -> Result<()> {
         service.stop().await?;
-        *service = self.launch(service.name, service.port, &service.instance.clone(), &[])?;
+        *service = self.launch(service.name, service.port, &service.instance, &[])?;
         service.ready().await
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct ExportArgs {
     #[command(flatten)]
     place: PlaceArgs,
     /// One tenant instead of all
-    #[arg(long, value_name = "NAME", env = "FIRN_TENANT")]
+    #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct RebuildArgs {
     #[command(flatten)]
     place: PlaceArgs,
     /// One tenant instead of all
-    #[arg(long, value_name = "NAME", env = "FIRN_TENANT")]
+    #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     /// Also take tables from metadata files that are newer than the export, whichever branch they were committed to
     #[arg(long)]

@@ -54,12 +54,12 @@ async fn catalog_is_restored_from_a_dump_and_rebuilt_from_the_object_store() -> 
     let told = servers.run(&["catalog", "export", "--config", &config])?;
     assert!(told.contains("acme: 3 branches and tags"), "{told}");
     let exported = picture(&servers, &gateway_url).await?;
-    let refused = servers
-        .run(&["catalog", "rebuild", "--config", &config])
-        .err()
-        .map(|error| error.to_string())
-        .unwrap_or_default();
-    assert!(refused.contains("the database has commits of tenant 'acme'"), "{refused}");
+    let refused =
+        servers.run(&["catalog", "rebuild", "--config", &config]).err().map(|error| error.to_string());
+    assert!(
+        refused.as_ref().is_some_and(|text| text.contains("the database has commits of tenant")),
+        "{refused:?}"
+    );
     stop(&mut [&mut catalog]).await?;
     servers.postgres.wipe()?;
     let told = servers.run(&["catalog", "rebuild", "--config", &config])?;

@@ -13,6 +13,7 @@ mod manifests;
 mod metadata;
 mod nessie;
 mod off_thread;
+mod recovery;
 mod replay;
 mod server;
 mod storage;
@@ -21,4 +22,5 @@ pub mod version;
 
 pub use config::{CatalogConfig, S3Config};
 pub use error::CatalogError;
+pub use recovery::{Exported, Rebuilt, Skipped};
 pub use server::Catalog;

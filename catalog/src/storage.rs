@@ -99,6 +99,11 @@ impl Storage {
         &self.inner.table_config
     }
 
+    /// Root of all tenants' files.
+    pub(crate) fn warehouse(&self) -> &Location {
+        &self.inner.warehouse
+    }
+
     /// Root of a tenant's files, without trailing slash.
     pub(crate) fn tenant_root(&self, tenant: &str) -> Location {
         self.inner.warehouse.join(tenant)

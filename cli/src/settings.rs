@@ -10,7 +10,7 @@ use firn_alerts::WebhookFormat;
 use firn_catalog::CatalogConfig;
 use firn_runtime::{
     config::{self, SecretRef},
-    telemetry::LogConfig,
+    telemetry::{LogConfig, TraceConfig},
 };
 use firn_table::StorageConfig;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) promotion: PromotionSection,
     pub(crate) alerts: AlertsSection,
     pub(crate) log: LogConfig,
+    pub(crate) trace: TraceConfig,
 }
 
 /// `[server]`
@@ -248,6 +249,9 @@ impl Settings {
         }
         if self.storage.access_key_id.is_some() != self.storage.secret_access_key.is_some() {
             return Err(usage("storage: set both access_key_id and secret_access_key, or none"));
+        }
+        if !(0.0..=1.0).contains(&self.trace.sample) {
+            return Err(usage("trace.sample: a share from 0 to 1"));
         }
         if let Some(url) = &self.catalog.database_url
             && !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme))

@@ -1,4 +1,4 @@
-//! Listing all files of a tenant, for garbage collection.
+//! Listing files: all of a tenant for garbage collection, all of the warehouse for a rebuild.
 
 use std::{fs, io, path::Path, time::UNIX_EPOCH};
 
@@ -23,7 +23,11 @@ pub(crate) struct StoredFile {
 impl Storage {
     /// All files below a tenant's root, in no order.
     pub(crate) fn list(&self, tenant: &str) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
-        let root = self.tenant_root(tenant);
+        self.list_below(self.tenant_root(tenant))
+    }
+
+    /// All files below a folder, in no order.
+    pub(crate) fn list_below(&self, root: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
         match &self.inner.files {
             Files::Local(_) => local(root),
             Files::S3(files) => files.list(root),

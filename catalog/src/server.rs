@@ -4,13 +4,14 @@
 mod tests;
 
 use axum::Router;
-use firn_auth::TenantName;
+use firn_auth::{Guard, TenantName, Verifier};
 use firn_catalog_client::{Tenant, TenantCreate};
 
 use crate::{
     CatalogConfig, CatalogError, iceberg,
     management::{self, AppState},
     nessie,
+    version::Actor,
 };
 
 /// An open catalog. Cheap to clone.
@@ -20,12 +21,29 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Opens the database (running migrations) and the storage.
+    /// Opens the database (running migrations) and the storage. Trusts the built-in issuer alone.
     pub async fn open(config: CatalogConfig) -> Result<Self, CatalogError> {
-        Ok(Self { state: AppState::open(config).await? })
+        let verifier = config.signing_key.verifier();
+        Self::open_for(config, verifier).await
     }
 
-    /// `/iceberg/…`, `/nessie/{tenant}/api/v2/…`, `/v1/tenants…` (tenants, leases, events).
+    /// The same for those whose tokens `verifier` finds good.
+    pub async fn open_for(config: CatalogConfig, verifier: Verifier) -> Result<Self, CatalogError> {
+        Ok(Self { state: AppState::open(config, verifier).await? })
+    }
+
+    /// What decides who may do what, for services of this process.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        self.state.guard.clone()
+    }
+
+    /// Removes the data of deleted tenants whose grace period is over; answers whose.
+    pub async fn purge_due(&self) -> Result<Vec<String>, CatalogError> {
+        management::purge_due(&self.state).await
+    }
+
+    /// `/iceberg/…`, `/nessie/{tenant}/api/v2/…`, `/v1/…` (tenants, access, leases, events).
     pub fn router(&self) -> Router {
         iceberg::router(self.state.clone())
             .merge(nessie::router(self.state.clone()))
@@ -34,7 +52,7 @@ impl Catalog {
 
     /// Creates a tenant with its `main`, or answers it if it exists.
     pub async fn ensure_tenant(&self, request: &TenantCreate) -> Result<Tenant, CatalogError> {
-        management::create_tenant(&self.state, request).await
+        management::create_tenant(&self.state, request, &Actor::default()).await
     }
 
     /// Whether the database answers; the text says what is wrong.
@@ -42,7 +60,7 @@ impl Catalog {
         self.state.store.ping().await.map_err(|error| error.to_string())
     }
 
-    /// Names of all tenants.
+    /// Names of the tenants that are in use.
     pub async fn tenant_names(&self) -> Result<Vec<TenantName>, CatalogError> {
         management::tenant_names(&self.state).await
     }

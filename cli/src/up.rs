@@ -12,6 +12,9 @@ mod listen;
 mod router;
 mod stages;
 
+#[cfg(test)]
+mod routes;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
@@ -37,6 +40,8 @@ const BUILT_IN_TENANT: &str = "firn";
 const OPERATOR_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// Requests are short and wait for disks; more threads only hold more memory.
 const MAX_THREADS: usize = 4;
+/// How often deleted tenants are looked at.
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// Of the drain's deadline, what is left to HTTP after the stages ended.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
@@ -128,7 +133,8 @@ async fn open(
     let dir = &locked.dir;
     let key = locked.signing_key_or_new(settings.auth.signing_key.as_ref())?;
     let config = settings.catalog_config(dir, key.clone(), public_url)?;
-    let catalog = Catalog::open(config).await.context("can't open the catalog")?;
+    let verifier = key.verifier_with(settings.issuers()?);
+    let catalog = Catalog::open_for(config, verifier).await.context("can't open the catalog")?;
     let log = open_log(&settings, dir).await.context("can't open the log")?;
     // The gateway may be asked before the worker has begun.
     firn_ingest::ensure_inventory_topic(log.as_ref())
@@ -192,11 +198,22 @@ fn announce(locked: &LockedDataDir, server: &Server, public_url: &str) -> Result
 async fn wait(server: &Server, address: SocketAddr, signal: &CancellationToken) {
     tracing::info!(%address, "serving");
     let mut tick = tokio::time::interval(Duration::from_secs(5));
+    let mut purge = tokio::time::interval(PURGE_INTERVAL);
     loop {
         tokio::select! {
             () = signal.cancelled() => return,
             _ = tick.tick() => report_catalog(server).await,
+            _ = purge.tick() => purge_tenants(server).await,
         }
+    }
+}
+
+/// Removes the data of deleted tenants whose grace period is over. What fails is tried again at the next turn.
+async fn purge_tenants(server: &Server) {
+    match server.catalog.purge_due().await {
+        Ok(purged) if purged.is_empty() => {}
+        Ok(purged) => tracing::info!(tenants = purged.join(", "), "purged deleted tenants"),
+        Err(error) => tracing::warn!(%error, "deleted tenants are not purged yet"),
     }
 }
 

@@ -5,11 +5,11 @@ use std::{collections::HashSet, sync::Arc};
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };
-use firn_auth::{Role, TenantName, Verifier};
+use firn_auth::{Action, Denied, Guard, TenantName};
 use firn_catalog_client::{CatalogClient, nessie::LogEntry};
 use firn_runtime::http::json_error;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ const MOST_RUNS: usize = 100;
 #[derive(Clone)]
 struct ApiState {
     client: CatalogClient,
-    verifier: Verifier,
+    guard: Guard,
     graph: Arc<ModelGraph>,
     history: History,
 }
@@ -92,27 +92,21 @@ impl ModelView {
 
 pub(crate) fn router(
     client: CatalogClient,
-    verifier: Verifier,
+    guard: Guard,
     graph: Arc<ModelGraph>,
     history: History,
 ) -> Router {
     Router::new()
         .route("/v1/tenants/{tenant}/promotions", get(promotions))
         .route("/v1/tenants/{tenant}/models", get(list_models))
-        .with_state(ApiState { client, verifier, graph, history })
+        .with_state(ApiState { client, guard, graph, history })
 }
 
-/// The tenant, if the caller may read it. What a token does not reach is refused alike, whether it exists or not.
-fn readable(state: &ApiState, headers: &HeaderMap, tenant: &str) -> Result<TenantName, Box<Response>> {
-    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let principal = state.verifier.verify_header(authorization).map_err(|error| {
-        Box::new(json_error(StatusCode::UNAUTHORIZED, "NotAuthorizedException", error.to_string()))
-    })?;
-    let name = tenant.parse::<TenantName>().ok().filter(|name| principal.may(name, Role::Reader));
-    name.ok_or_else(|| {
-        let message = format!("the token may not read tenant '{tenant}'");
-        Box::new(json_error(StatusCode::FORBIDDEN, "ForbiddenException", message))
-    })
+/// The tenant, if the caller may read all of it.
+async fn readable(state: &ApiState, headers: &HeaderMap, tenant: &str) -> Result<TenantName, Denied> {
+    let access = state.guard.authorize(headers, tenant, Action::Read).await?;
+    access.require_all(Action::Read, None)?;
+    Ok(access.tenant().clone())
 }
 
 async fn promotions(
@@ -121,9 +115,9 @@ async fn promotions(
     Query(paging): Query<Paging>,
     headers: HeaderMap,
 ) -> Response {
-    let tenant = match readable(&state, &headers, &tenant) {
+    let tenant = match readable(&state, &headers, &tenant).await {
         Ok(tenant) => tenant,
-        Err(refusal) => return *refusal,
+        Err(denied) => return denied.into_response(),
     };
     let log = state.client.tenant(tenant.as_str()).log(MAIN, SEARCHED_COMMITS, false).await;
     let log = match log {
@@ -162,11 +156,11 @@ async fn list_models(
     Path(tenant): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    match readable(&state, &headers, &tenant) {
+    match readable(&state, &headers, &tenant).await {
         Ok(_) => {
             Json(Models { models: state.graph.models().iter().map(ModelView::of).collect() }).into_response()
         }
-        Err(refusal) => *refusal,
+        Err(denied) => denied.into_response(),
     }
 }
 

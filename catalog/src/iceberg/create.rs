@@ -5,7 +5,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::{Action, Role};
 use firn_catalog_client::iceberg::{CreateTableRequest, TableIdent};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -36,7 +36,7 @@ pub(super) async fn create(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: CreateTableRequest = parse_body(&body)?;
     let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
@@ -45,7 +45,7 @@ pub(super) async fn create(
         let (_, _, document) = plan(&scope, &ident, request).await?;
         return Ok(metadata_answer(None, &document.to_bytes(), Some(config)));
     }
-    let record = call.idempotency(&scope.principal, "createTable", &body)?;
+    let record = call.idempotency(scope.principal(), "createTable", &body)?;
     let run = run_create(&scope, ident.clone(), request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
     let (location, metadata) = at_commit(&scope, Kind::Table, hash, &ident).await?;
@@ -104,10 +104,10 @@ pub(super) async fn register(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: RegisterRequest = parse_body(&body)?;
-    let record = call.idempotency(&scope.principal, "registerTable", &body)?;
+    let record = call.idempotency(scope.principal(), "registerTable", &body)?;
     let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
     let key = ident_key(&ident)?;
     let run = run_register(&scope, &ident, &key, request, record.clone());
@@ -123,6 +123,7 @@ async fn run_register(
     request: RegisterRequest,
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
+    scope.permit(key)?;
     let (branch, resolved) = scope.resolve_branch().await?;
     scope.need_namespace(&resolved, &ident.namespace).await?;
     let former = scope.repository.get(resolved.hash, std::slice::from_ref(key)).await?.pop().flatten();
@@ -146,7 +147,7 @@ async fn run_register(
         meta: meta(scope, format!("register table {ident}")),
         idempotency: record,
     };
-    Ok(scope.repository.commit(commit).await?.hash)
+    Ok(scope.commit(commit).await?.hash)
 }
 
 impl Scope {
@@ -157,6 +158,7 @@ impl Scope {
         levels: &[String],
     ) -> Result<crate::version::Content, ApiError> {
         let key = super::names::namespace_key(levels)?;
+        self.access.require_within(self.action, self.reference.as_deref(), &key.0)?;
         let content = self.repository.get(resolved.hash, &[key]).await?.pop().flatten();
         let content = content.filter(crate::version::Content::is_namespace);
         content.ok_or_else(|| ApiError::missing(Missing::Namespace, &levels.join(".")))
@@ -165,7 +167,7 @@ impl Scope {
     /// Dropping or replacing a table that says what was taken from the log needs a maintainer.
     pub(super) fn guard_positions(&self, document: &Document, ident: &TableIdent) -> Result<(), ApiError> {
         let tenant = self.tenant.parse().ok();
-        let is_maintainer = tenant.is_some_and(|tenant| self.principal.may(&tenant, Role::Maintainer));
+        let is_maintainer = tenant.is_some_and(|tenant| self.principal().may(&tenant, Role::Maintainer));
         if is_maintainer || !has_positions(document) {
             return Ok(());
         }

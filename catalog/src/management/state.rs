@@ -2,8 +2,9 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use firn_auth::Verifier;
+use firn_auth::{Guard, Verifier};
 
+use super::policies::Policies;
 use crate::{
     CatalogConfig, CatalogError,
     iceberg::Turns,
@@ -22,19 +23,19 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) versions: VersionStore,
     pub(crate) storage: Storage,
-    pub(crate) verifier: Verifier,
+    pub(crate) guard: Guard,
     /// Commits to one table take turns here.
     pub(crate) turns: Turns,
 }
 
 impl AppState {
     /// Opens the database (running migrations) and the warehouse.
-    pub(crate) async fn open(config: CatalogConfig) -> Result<Self, CatalogError> {
+    pub(crate) async fn open(config: CatalogConfig, verifier: Verifier) -> Result<Self, CatalogError> {
         let storage = Storage::open(&config)?;
         let store = store::open(&config.database_url).await?;
         let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
-        let verifier = config.signing_key.verifier();
-        Ok(Self(Arc::new(Parts { config, store, versions, storage, verifier, turns: Turns::default() })))
+        let guard = Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone()));
+        Ok(Self(Arc::new(Parts { config, store, versions, storage, guard, turns: Turns::default() })))
     }
 }
 

@@ -6,5 +6,8 @@ mod access;
 mod commits;
 mod harness;
 mod lists;
+mod outside;
 mod references;
+mod rights;
+mod tenants;
 mod views;

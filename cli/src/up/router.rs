@@ -10,11 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use firn_auth::{Principal, TenantName, Verifier};
+use firn_auth::{Guard, Principal, TenantName};
 use firn_runtime::{
     StatusBoard,
     health::{self, Readiness},
-    http::{authorization, json_error, with_basics},
+    http::{json_error, with_basics},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ use crate::{
 
 /// Every route of the server.
 pub(super) fn of(server: &Server, services: &Services) -> Router {
-    let verifier = server.key.verifier();
+    let guard = server.catalog.guard();
     let console = Console::new(
         server.key.clone(),
         server.codes.clone(),
@@ -38,7 +38,7 @@ pub(super) fn of(server: &Server, services: &Services) -> Router {
     let status = StatusState {
         board: server.board.clone(),
         readiness: server.readiness.clone(),
-        verifier: verifier.clone(),
+        guard: guard.clone(),
         started: Instant::now(),
     };
     let draining = server.draining.clone();
@@ -48,9 +48,9 @@ pub(super) fn of(server: &Server, services: &Services) -> Router {
         Router::new()
             .merge(server.catalog.router())
             .merge(uploads)
-            .merge(services.compactor.router(verifier.clone()))
-            .merge(services.worker.router(verifier.clone()))
-            .merge(services.alerts.router(verifier))
+            .merge(services.compactor.router(guard.clone()))
+            .merge(services.worker.router(guard.clone()))
+            .merge(services.alerts.router(guard))
             .merge(console::router(console))
             .merge(health::router(server.readiness.clone()))
             .merge(server.metrics.router())
@@ -69,28 +69,36 @@ pub(super) fn of(server: &Server, services: &Services) -> Router {
 struct StatusState {
     board: StatusBoard,
     readiness: Readiness,
-    verifier: Verifier,
+    guard: Guard,
     started: Instant,
 }
 
 async fn status_of(State(state): State<Arc<StatusState>>, headers: HeaderMap) -> Response {
-    let principal = match state.verifier.verify_header(authorization(&headers)) {
+    let principal = match state.guard.authenticate(&headers).await {
         Ok(principal) => principal,
-        Err(error) => return json_error(StatusCode::UNAUTHORIZED, "NotAuthorized", error.to_string()),
+        Err(denied) => return denied.into_response(),
     };
-    let lines = state.board.all().into_iter().filter(|((_, tenant), _)| may_see(&principal, tenant));
+    let mut lines = Vec::new();
+    for ((stage, tenant), status) in state.board.all() {
+        if may_see(&state.guard, &principal, &tenant).await {
+            lines.push(StageLine { stage, tenant, status });
+        }
+    }
     Json(ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: state.started.elapsed().as_secs(),
         waiting_for: state.readiness.reason(),
-        stages: lines.map(|((stage, tenant), status)| StageLine { stage, tenant, status }).collect(),
+        stages: lines,
     })
     .into_response()
 }
 
 /// A stage's own line says nothing of any tenant.
-fn may_see(principal: &Principal, tenant: &str) -> bool {
-    tenant == "*" || tenant.parse::<TenantName>().is_ok_and(|tenant| principal.role(&tenant).is_some())
+async fn may_see(guard: &Guard, principal: &Principal, tenant: &str) -> bool {
+    match tenant.parse::<TenantName>() {
+        Ok(tenant) => principal.claims.operator || guard.reaches(principal, &tenant).await,
+        Err(_) => tenant == "*",
+    }
 }
 
 async fn refuse_while_draining(
@@ -117,15 +125,17 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn tenant_s_token_sees_its_own_stages_alone() {
+    #[tokio::test]
+    async fn tenant_s_token_sees_its_own_stages_alone() {
         let key = SigningKey::generate();
         let acme: TenantName = "acme".parse().unwrap();
         let minute = Duration::from_secs(60);
         let claims = Claims { tenants: BTreeMap::from([(acme, Role::Reader)]), ..Claims::new("u", minute) };
         let principal = key.verifier().verify(&key.sign(&claims)).unwrap();
-        let seen = ["*", "acme", "other", "no tenant"].map(|tenant| may_see(&principal, tenant));
-        assert_eq!(seen, [true, true, false, false]);
+        let guard = Guard::from(key.verifier());
+        for (tenant, seen) in [("*", true), ("acme", true), ("other", false), ("no tenant", false)] {
+            assert_eq!(may_see(&guard, &principal, tenant).await, seen, "{tenant}");
+        }
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ impl Services {
         let gateway = Gateway::new(
             GatewayConfig::default(),
             server.log.clone(),
-            server.key.verifier(),
+            server.catalog.guard(),
             client(server, "gateway")?,
             server.board.clone(),
         );

@@ -2,6 +2,7 @@
 //!
 //! Iceberg REST is reached under `/iceberg`, Nessie REST v2 under `/nessie/{tenant}/api/v2`, Firn's own endpoints under `/v1`.
 
+mod access;
 mod client;
 mod error;
 mod gc;
@@ -9,7 +10,14 @@ pub mod iceberg;
 pub mod nessie;
 mod tenants;
 
+pub use access::{
+    AccessRules, AuditEntry, Client, ClientCreate, ClientRotate, ClientSecret, IssuedToken,
+    RevocationRequest, TokenRequest,
+};
 pub use client::{CatalogClient, StaticToken, TenantClient, TokenSource};
 pub use error::{ClientError, ClientErrorKind};
 pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcUnreadable};
-pub use tenants::{Event, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate};
+pub use tenants::{
+    Event, LayerRetention, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate,
+    TenantSuspend, TenantUpdate,
+};

@@ -110,7 +110,7 @@ async fn plan(
         let applied = apply_work(&mut workspace, to, &queued.work).await;
         let outcome = match applied {
             Ok((head, outcome)) => {
-                record(&workspace, name, to, head, &queued.work, &outcome, &mut write).await?;
+                record(&workspace, name, to, head, queued, &outcome, &mut write).await?;
                 to = head;
                 Ok(outcome)
             }
@@ -150,10 +150,11 @@ async fn record(
     branch: &str,
     before: Head,
     after: Head,
-    work: &Work,
+    queued: &Queued,
     outcome: &Outcome,
     write: &mut Write,
 ) -> Result<(), CatalogError> {
+    let work = &queued.work;
     let kind = match work {
         Work::Commit(_) => "commit",
         Work::Merge(request) if matches!(request.source, merge::MergeSource::Merge(_)) => "merge",
@@ -163,7 +164,7 @@ async fn record(
     let mut hash = after.hash;
     while hash != before.hash {
         let commit = workspace.commit(hash).await?;
-        made.push(commit_event(kind, branch, &commit.commit));
+        made.push(commit_event(kind, branch, &commit.commit, &queued.actor));
         hash = commit.parent();
     }
     write.events.extend(made.into_iter().rev());

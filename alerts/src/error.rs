@@ -54,16 +54,4 @@ impl AlertsError {
     pub(crate) fn rules(tenant: &str, doing: &'static str) -> impl FnOnce(TableError) -> Self {
         move |source| Self::Rules { tenant: tenant.to_owned(), doing, source }
     }
-
-    /// The whole chain on one line, for status messages.
-    #[must_use]
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            text = format!("{text}: {error}");
-            next = error.source();
-        }
-        text
-    }
 }

@@ -18,6 +18,7 @@ use firn_policy::{
     CompiledRule, Policy, PolicyError, RULES_SEEDED_PROPERTY as SEEDED, Severity, compile,
     rules_from_batches, rules_schema, rules_to_batch, shipped,
 };
+use firn_runtime::with_causes;
 use firn_table::{
     DataFileWriter, FileIo, NewTable, Operation, Table, TableError, TableErrorKind, TableOperation,
     TableScan, Transaction, WriteOptions, ensure_table,
@@ -203,7 +204,7 @@ impl RuleBook {
                 Ok(tenants) => {
                     for tenant in tenants {
                         let refreshed = self.refresh(&tenant.name).await;
-                        report(&tenant.name, refreshed.err().map(|error| error.chain()));
+                        report(&tenant.name, refreshed.err().map(|error| with_causes(&error)));
                     }
                 }
                 Err(error) => {

@@ -7,7 +7,7 @@ mod topics;
 
 use std::{sync::Arc, time::Duration};
 
-use firn_runtime::{StageState, StatusBoard, retry::Backoff};
+use firn_runtime::{StageState, StatusBoard, retry::Backoff, with_causes};
 use firn_stream::{Log, StreamErrorKind};
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ impl Worker {
             };
             failures += 1;
             let delay = RESTARTS.delay(failures);
-            let reason = error.chain();
+            let reason = with_causes(&error);
             tracing::warn!(error = %reason, ?delay, "alerts session ended; the next one restores state from the log");
             self.board.update(STAGE, "*", |status| {
                 status.state = StageState::Failing;

@@ -48,6 +48,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/tenants/{tenant}/clients/{name}/rotate", post(clients::rotate))
         .route("/v1/tenants/{tenant}/tokens", post(tokens::issue))
         .route("/v1/tenants/{tenant}/access", get(rules::show).put(rules::replace))
+        .route("/v1/tenants/{tenant}/policy", get(rules::policy))
         .route("/v1/tenants/{tenant}/revocations", post(rules::revoke))
         .route("/v1/revocations", post(rules::revoke_everywhere))
         .route("/v1/tenants/{tenant}/audit", get(audit::list))

@@ -10,7 +10,7 @@ use firn_catalog_client::{Tenant, TenantCreate};
 use crate::{
     CatalogConfig, CatalogError, iceberg,
     management::{self, AppState},
-    nessie,
+    nessie, store,
     version::Actor,
 };
 
@@ -41,6 +41,16 @@ impl Catalog {
     /// Removes the data of deleted tenants whose grace period is over; answers whose.
     pub async fn purge_due(&self) -> Result<Vec<String>, CatalogError> {
         management::purge_due(&self.state).await
+    }
+
+    /// Brings a database's schema up to date without serving it, and answers the schema's number.
+    ///
+    /// # Errors
+    /// A database that can't be reached, or whose schema this version doesn't know.
+    pub async fn migrate(database_url: &str) -> Result<i64, CatalogError> {
+        let store = store::open(database_url).await?;
+        store.close().await;
+        Ok(store::schema_number())
     }
 
     /// `/iceberg/…`, `/nessie/{tenant}/api/v2/…`, `/v1/…` (tenants, access, leases, events).

@@ -69,6 +69,11 @@ pub trait Store: Sweep + Send + Sync {
     async fn close(&self);
 }
 
+/// Number of the newest schema that this program knows; a database that it opened has this one or a newer.
+pub(crate) fn schema_number() -> i64 {
+    migrate::newest()
+}
+
 /// Opens `sqlite:PATH` (created if missing) or `postgres://…`, running migrations.
 pub async fn open(database_url: &str) -> Result<Arc<dyn Store>, StoreError> {
     if let Some(path) = database_url.strip_prefix("sqlite:") {

@@ -7,11 +7,13 @@ use firn_table::{FileIo, ReferenceSpec, StorageConfig, lake_session};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::{connection::ConnectionArgs, findings::encode, output};
+use crate::{connection::ConnectionArgs, findings::encode, output, service::ServeArgs};
 
 /// Subcommands of `firn alerts`.
 #[derive(clap::Subcommand)]
 pub(crate) enum AlertsCommand {
+    /// Judge inventories by the rules and deliver findings, in a process of its own
+    Serve(ServeArgs),
     /// Make a finding somebody's, or nobody's
     Assign(AssignArgs),
     /// Keep a finding quiet for a time
@@ -106,6 +108,8 @@ pub(crate) struct CommentArgs {
 /// Runs `firn alerts`.
 pub(crate) async fn run(command: &AlertsCommand) -> Result<()> {
     match command {
+        // No client: it runs on threads of its own.
+        AlertsCommand::Serve(_) => Ok(()),
         AlertsCommand::Assign(args) => {
             let body = json!({ "to": args.to, "note": args.note });
             send(&args.connection, &args.id, "assign", &body).await?;

@@ -1,20 +1,48 @@
 //! `firn catalog`: upkeep of the catalog.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
+use firn_catalog::Catalog;
 use firn_catalog_client::{GcReport, GcRequest, GcState};
 
-use crate::{connection::ConnectionArgs, duration, output};
+use crate::{
+    connection::ConnectionArgs,
+    duration,
+    failure::usage,
+    output,
+    service::{self, ServeArgs},
+};
 
 /// Pause between two looks at a running collection.
 const POLL: Duration = Duration::from_millis(300);
+/// Pause between two tries to migrate.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(2);
 
 /// Subcommands of `firn catalog`.
 #[derive(clap::Subcommand)]
 pub(crate) enum CatalogCommand {
+    /// Serve Iceberg REST, Nessie REST and tenants, in a process of its own
+    Serve(ServeArgs),
+    /// Bring the database's schema up to date, and end
+    Migrate(MigrateArgs),
     /// Remove what no branch or tag reaches: commits, metadata, and files of tables
     Gc(GcArgs),
+}
+
+/// Arguments of `firn catalog migrate`.
+#[derive(clap::Args)]
+pub(crate) struct MigrateArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", env = "FIRN_CONFIG")]
+    config: Option<PathBuf>,
+    /// How long to wait for a database that is away
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration::parse)]
+    wait: Duration,
 }
 
 /// Arguments of `firn catalog gc`.
@@ -48,7 +76,37 @@ fn reference_age(text: &str) -> Result<(String, Duration), String> {
 
 /// Runs `firn catalog`.
 pub(crate) async fn run(command: &CatalogCommand) -> Result<()> {
-    let CatalogCommand::Gc(args) = command;
+    match command {
+        CatalogCommand::Gc(args) => gc(args).await,
+        CatalogCommand::Migrate(args) => migrate(args).await,
+        // No client: it runs on threads of its own.
+        CatalogCommand::Serve(_) => Ok(()),
+    }
+}
+
+/// Before a new version is rolled out; the versions before it go on with the new schema meanwhile.
+async fn migrate(args: &MigrateArgs) -> Result<()> {
+    let settings = service::settings(args.config.as_deref())?;
+    let Some(url) = &settings.catalog.database_url else {
+        return Err(usage("catalog.database_url: needed to know which database to migrate"));
+    };
+    let place = settings.database_place(&service::nowhere());
+    let deadline = Instant::now() + args.wait;
+    loop {
+        match Catalog::migrate(url).await {
+            Ok(schema) => {
+                return output::line(&format!("the catalog's database at {place} has schema {schema}"));
+            }
+            Err(error) if Instant::now() < deadline => {
+                output::complain(&format!("not migrated yet, trying again: {error}"));
+                tokio::time::sleep(MIGRATE_AGAIN).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn gc(args: &GcArgs) -> Result<()> {
     let client = args.connection.connect().await?.tenant_client()?;
     let history_of = args.keep.iter().map(|(reference, age)| (reference.clone(), age.as_secs()));
     let request = GcRequest {

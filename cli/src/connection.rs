@@ -80,6 +80,12 @@ impl ConnectionArgs {
 }
 
 impl Connection {
+    /// A server elsewhere, of whom the issuer's key is known.
+    pub(crate) fn with_key(url: &str, tenant: String, key: SigningKey) -> Result<Self> {
+        let tokens = Arc::new(MintedTokens::operator(key.clone(), "operator"));
+        Self::new(url, tenant, tokens, Some(key))
+    }
+
     fn new(
         url: &str,
         tenant: String,

@@ -1,17 +1,29 @@
 //! `firn env`: what shells and programs need to talk to a running server.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use firn_auth::{Claims, Role, TenantName};
 
-use crate::{connection::ConnectionArgs, failure::usage, output};
+use crate::{
+    connection::{Connection, ConnectionArgs, FIRST_TENANT},
+    failure::usage,
+    output, service,
+};
 
 /// Arguments of `firn env`.
 #[derive(clap::Args)]
 pub(crate) struct EnvArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
+    /// Configuration of a server whose services run by themselves: its signing key mints, `server.public_url` or --url is
+    /// where it is
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    config: Option<PathBuf>,
     /// How long the tokens are valid
     #[arg(long, default_value = "24h", value_parser = crate::duration::parse)]
     ttl: Duration,
@@ -22,9 +34,14 @@ pub(crate) struct EnvArgs {
 
 /// Mints fresh tokens with the key of the server's data directory and prints them.
 pub(crate) async fn run(args: &EnvArgs) -> Result<()> {
-    // Tokens are minted, never passed through: a URL or token of the environment is not meant here.
-    let local = ConnectionArgs { url: None, token: None, ..args.connection.clone() };
-    let connection = local.connect().await?;
+    let connection = match &args.config {
+        Some(file) => of_services(file, &args.connection)?,
+        None => {
+            // Tokens are minted, never passed through: a URL or token of the environment is not meant here.
+            let local = ConnectionArgs { url: None, token: None, ..args.connection.clone() };
+            local.connect().await?
+        }
+    };
     let Some(key) = &connection.signing_key else {
         bail!("only the machine that runs the server can mint tokens: run 'firn env' there");
     };
@@ -53,4 +70,13 @@ pub(crate) async fn run(args: &EnvArgs) -> Result<()> {
     }
     let exports: Vec<_> = variables.iter().map(|(name, value)| format!("export {name}='{value}'")).collect();
     output::line(&exports.join("\n"))
+}
+
+/// The services that this configuration is of.
+fn of_services(file: &Path, args: &ConnectionArgs) -> Result<Connection> {
+    let settings = service::settings(Some(file))?;
+    let url = args.url.as_ref().or(settings.server.public_url.as_ref());
+    let url = url.ok_or_else(|| usage("--url: needed, since server.public_url isn't set"))?;
+    let tenant = args.tenant.clone().unwrap_or_else(|| FIRST_TENANT.to_owned());
+    Connection::with_key(url, tenant, service::signing_key(&settings)?)
 }

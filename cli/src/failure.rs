@@ -2,7 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use firn_runtime::{config::ConfigError, telemetry::LogLevelError};
+use firn_runtime::{config::ConfigError, telemetry::LogLevelError, with_causes};
 
 /// Wrong usage: exit status 2.
 #[derive(Debug)]
@@ -26,21 +26,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    crate::output::complain(&format!("error: {}", chain(error)));
+    crate::output::complain(&format!("error: {}", with_causes(error.as_ref())));
     if is_usage(error) { ExitCode::from(2) } else { ExitCode::FAILURE }
-}
-
-/// The error and its causes. Libraries differ in whether an error repeats its cause: what was said already is left out.
-fn chain(error: &anyhow::Error) -> String {
-    let mut said = String::new();
-    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
-        if said.is_empty() {
-            said = cause;
-        } else if !said.contains(&cause) {
-            said = format!("{said}: {cause}");
-        }
-    }
-    said
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
@@ -67,12 +54,6 @@ mod tests {
         let wrapped = Err::<(), _>(usage("--at is no instant")).context("sql");
         assert!(wrapped.is_err_and(|error| is_usage(&error)));
         assert!(!is_usage(&anyhow::anyhow!("no server runs")));
-    }
-
-    #[test]
-    fn a_cause_that_was_said_is_not_said_again() {
-        let repeated = anyhow::anyhow!("no field 'x'").context("planning: no field 'x'").context("the query");
-        assert_eq!(chain(&repeated), "the query: planning: no field 'x'");
     }
 
     #[test]

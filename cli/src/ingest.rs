@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::{
     connection::{Connection, ConnectionArgs},
     output,
+    service::ServeArgs,
     status::ServerStatus,
 };
 
@@ -26,6 +27,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// Subcommands of `firn ingest`.
 #[derive(clap::Subcommand)]
 pub(crate) enum IngestCommand {
+    /// Take records from the log into the tables, in a process of its own
+    Serve(ServeArgs),
     /// Take nothing more for a tenant, after the commit that is on its way; uploads are still accepted and wait in the log
     Suspend(SuspendArgs),
     /// Go on for a tenant where it was suspended
@@ -78,6 +81,8 @@ pub(crate) async fn run(command: &IngestCommand) -> Result<()> {
         IngestCommand::Suspend(args) => suspend(args).await,
         IngestCommand::Resume(args) => resume(args).await,
         IngestCommand::Positions(args) => positions(args).await,
+        // No client: it runs on threads of its own.
+        IngestCommand::Serve(_) => Ok(()),
         IngestCommand::Replay(args) => replay::run(args).await,
     }
 }

@@ -1,7 +1,7 @@
 //! `firn`: the lakehouse in one binary, and the commands that talk to it.
 //!
-//! `up` runs everything; every other command is a client that speaks HTTP to a running server. Exit status: 0 done, 1
-//! failed, 2 wrong usage or configuration.
+//! `up` runs everything, `SERVICE serve` one service of it; the other commands are clients that speak HTTP to a running
+//! server. Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
 
 mod access;
 mod alerts;
@@ -19,11 +19,16 @@ mod failure;
 mod findings;
 mod host;
 mod ingest;
+mod lineage;
+mod model;
 mod openapi;
 mod output;
 mod policy;
+mod promote;
 mod references;
 mod revision;
+mod server;
+mod service;
 mod settings;
 mod simulate;
 mod sql;
@@ -37,6 +42,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use alerts::AlertsCommand;
+use catalog::CatalogCommand;
+use ingest::IngestCommand;
+use server::Service;
+use service::{CompactorCommand, GatewayCommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,6 +64,12 @@ struct Cli {
 enum Command {
     /// Run everything on this machine
     Up(up::UpArgs),
+    /// Take uploads in a process of its own
+    #[command(subcommand)]
+    Gateway(service::GatewayCommand),
+    /// Promote and maintain tables in a process of its own
+    #[command(subcommand)]
+    Compactor(service::CompactorCommand),
     /// Print variables for shells and programs that talk to a running server
     Env(env::EnvArgs),
     /// Query the lake
@@ -65,9 +82,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Check configuration, ports, storage, broker and database, and say what to fix
     Doctor(doctor::DoctorArgs),
-    /// Remove what no branch or tag needs any more
+    /// Serve the catalog in a process of its own, migrate its database, remove what no branch or tag needs any more
     #[command(subcommand)]
-    Catalog(catalog::CatalogCommand),
+    Catalog(CatalogCommand),
     /// Create, change, suspend and delete tenants
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -98,21 +115,29 @@ enum Command {
     Entries(references::EntriesArgs),
     /// Merge a branch into another
     Merge(references::MergeArgs),
-    /// Suspend, resume, inspect and repeat the way from the log to bronze
+    /// Suspend, resume, inspect and repeat the way from the log to bronze, or run it in a process of its own
     #[command(subcommand)]
-    Ingest(ingest::IngestCommand),
+    Ingest(IngestCommand),
     /// List and acknowledge findings
     #[command(subcommand)]
     Findings(findings::FindingsCommand),
-    /// Assign, snooze and comment on findings
+    /// Assign, snooze and comment on findings, or run the rules in a process of their own
     #[command(subcommand)]
-    Alerts(alerts::AlertsCommand),
+    Alerts(AlertsCommand),
     /// Retire computers
     #[command(subcommand)]
     Host(host::HostCommand),
     /// List, check, test, backtest and apply policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// List, check, document and change the models that silver and gold are made of
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// List promotion runs, and show what one did or why it failed
+    #[command(subcommand)]
+    Promote(promote::PromoteCommand),
+    /// Trace a table's version to the bronze snapshots and log positions it came from
+    Lineage(lineage::LineageArgs),
     /// List, inspect and maintain tables
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -132,6 +157,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(args) => up::run(&args),
+        Command::Catalog(CatalogCommand::Serve(args)) => service::serve(Service::Catalog, &args),
+        Command::Gateway(GatewayCommand::Serve(args)) => service::serve(Service::Gateway, &args),
+        Command::Ingest(IngestCommand::Serve(args)) => service::serve(Service::Ingest, &args),
+        Command::Compactor(CompactorCommand::Serve(args)) => service::serve(Service::Compactor, &args),
+        Command::Alerts(AlertsCommand::Serve(args)) => service::serve(Service::Alerts, &args),
         Command::Openapi => openapi::print(),
         Command::Version => output::line(concat!("firn ", env!("CARGO_PKG_VERSION"))),
         Command::Policy(command) => {
@@ -144,7 +174,7 @@ fn run(command: Command) -> Result<()> {
 /// A client has one thread: it waits for one server. Queries and compactions bring their own parallelism.
 fn run_client(command: Command) -> Result<()> {
     let runtime = match command {
-        Command::Sql(_) | Command::Policy(_) | Command::Table(_) => {
+        Command::Sql(_) | Command::Policy(_) | Command::Table(_) | Command::Model(_) => {
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?
         }
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
@@ -176,7 +206,14 @@ fn run_client(command: Command) -> Result<()> {
             Command::Host(command) => host::run(&command).await,
             Command::Policy(command) => policy::run(&command).await,
             Command::Table(command) => table::run(&command).await,
-            Command::Up(_) | Command::Openapi | Command::Version => Ok(()),
+            Command::Model(command) => model::run(&command).await,
+            Command::Promote(command) => promote::run(&command).await,
+            Command::Lineage(args) => lineage::run(&args).await,
+            Command::Up(_)
+            | Command::Gateway(_)
+            | Command::Compactor(_)
+            | Command::Openapi
+            | Command::Version => Ok(()),
         }
     })
 }

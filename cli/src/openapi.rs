@@ -134,6 +134,7 @@ const ENDPOINTS: &[Endpoint] = &[
         method: HttpMethod::Put,
         ..post("/v1/tenants/{tenant}/access", "access", "Replace grants and protected branches")
     },
+    get("/v1/tenants/{tenant}/policy", "access", "All that decides who may do what, for Firn's own services"),
     post("/v1/tenants/{tenant}/revocations", "access", "Refuse tokens in this tenant"),
     post("/v1/revocations", "access", "Refuse tokens in all tenants"),
     Endpoint {

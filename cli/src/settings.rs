@@ -17,7 +17,7 @@ use firn_table::StorageConfig;
 use serde::{Deserialize, Deserializer, de::Error};
 use url::Url;
 
-use crate::{data_dir::DataDir, duration, failure::usage};
+use crate::{data_dir::DataDir, duration, failure::usage, server::Service};
 
 /// All sections.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -47,6 +47,11 @@ pub(crate) struct ServerSection {
     /// How long a drain may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) drain: Duration,
+    /// How long requests are still taken after the process said that it stops, so that load balancers can see it.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) linger: Duration,
+    /// Name of this process among its replicas, the same after a restart.
+    pub(crate) instance: String,
 }
 
 impl Default for ServerSection {
@@ -56,6 +61,8 @@ impl Default for ServerSection {
             public_url: None,
             region: "local".into(),
             drain: Duration::from_secs(25),
+            linger: Duration::ZERO,
+            instance: "0".into(),
         }
     }
 }
@@ -121,11 +128,13 @@ pub(crate) struct CatalogSection {
     pub(crate) database_url: Option<String>,
     /// Memory for immutable objects and metadata documents, bytes.
     pub(crate) cache_bytes: u64,
+    /// Where services of other processes reach the catalog.
+    pub(crate) url: Option<String>,
 }
 
 impl Default for CatalogSection {
     fn default() -> Self {
-        Self { database_url: None, cache_bytes: 32 << 20 }
+        Self { database_url: None, cache_bytes: 32 << 20, url: None }
     }
 }
 
@@ -195,11 +204,13 @@ pub(crate) struct IngestSection {
     pub(crate) commit_interval: Duration,
     /// A tenant's batch is committed at this size, bytes.
     pub(crate) commit_bytes: u64,
+    /// Where a gateway of its own reaches the ingest workers.
+    pub(crate) url: Option<String>,
 }
 
 impl Default for IngestSection {
     fn default() -> Self {
-        Self { commit_interval: Duration::from_secs(5), commit_bytes: 128 << 20 }
+        Self { commit_interval: Duration::from_secs(5), commit_bytes: 128 << 20, url: None }
     }
 }
 
@@ -210,11 +221,13 @@ pub(crate) struct PromotionSection {
     /// At least this long between two runs of a tenant.
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) interval: Duration,
+    /// Where a gateway of its own reaches the compactor.
+    pub(crate) url: Option<String>,
 }
 
 impl Default for PromotionSection {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10) }
+        Self { interval: Duration::from_secs(10), url: None }
     }
 }
 
@@ -232,6 +245,8 @@ pub(crate) struct AlertsSection {
     pub(crate) webhook_url: Option<SecretRef>,
     /// `json` or `slack`.
     pub(crate) webhook_format: WebhookFormat,
+    /// Where a gateway of its own reaches the alerts workers: a name with the addresses of all.
+    pub(crate) url: Option<String>,
 }
 
 impl Default for AlertsSection {
@@ -241,6 +256,7 @@ impl Default for AlertsSection {
             elasticsearch_url: None,
             webhook_url: None,
             webhook_format: WebhookFormat::default(),
+            url: None,
         }
     }
 }
@@ -317,6 +333,37 @@ impl Settings {
             return Err(usage("storage.warehouse: expected file:///… or s3://bucket/prefix"));
         }
         Ok(())
+    }
+
+    /// What a service needs that runs by itself: nothing of one machine, since the others would not see it.
+    pub(crate) fn check_service(&self, service: Service) -> Result<()> {
+        let missing =
+            |key: &str, why: &str| usage(format!("{key}: needed by a service that runs by itself: {why}"));
+        if self.auth.signing_key.is_none() {
+            return Err(missing("auth.signing_key", "all services sign and verify tokens with the same key"));
+        }
+        if service == Service::Catalog && self.catalog.database_url.is_none() {
+            return Err(missing("catalog.database_url", "name the PostgreSQL database, postgres://…"));
+        }
+        if service != Service::Catalog && self.catalog.url.is_none() {
+            return Err(missing("catalog.url", "where the catalog is, such as http://firn-catalog:8181"));
+        }
+        if service.needs_storage() && self.storage.warehouse.is_none() {
+            return Err(missing("storage.warehouse", "where the tables' files are, s3://bucket/prefix"));
+        }
+        if service.needs_log() && self.stream.backend != Backend::Kafka {
+            return Err(missing("stream.backend", "the embedded log belongs to one process; set 'kafka'"));
+        }
+        Ok(())
+    }
+
+    /// Where the database is, as far as it may be shown.
+    pub(crate) fn database_place(&self, dir: &DataDir) -> String {
+        let url = self.database_url(dir);
+        let Some(parsed) = url.starts_with("postgres").then(|| Url::parse(&url).ok()).flatten() else {
+            return url.strip_prefix("sqlite:").unwrap_or("the configured URL").to_owned();
+        };
+        format!("{}:{}", parsed.host_str().unwrap_or("localhost"), parsed.port().unwrap_or(5432))
     }
 
     /// Root of all tables, without trailing slash.
@@ -411,6 +458,31 @@ mod tests {
             assert!(error.is::<crate::failure::UsageError>() && error.to_string().contains(want), "{error}");
         }
         assert!(load("[[auth.issuers]]\nname = 'corp'\n").unwrap_err().contains("issuer"));
+    }
+
+    #[test]
+    fn service_by_itself_says_what_it_lacks() {
+        let settings = |text: &str| load(&format!("auth.signing_key = 'env:K'\n{text}")).unwrap();
+        let url = "catalog.url = 'http://c'\nstorage.warehouse = 's3://b'\n";
+        let lacks = |settings: &Settings, service| settings.check_service(service).unwrap_err().to_string();
+        assert!(lacks(&load("").unwrap(), Service::Catalog).starts_with("auth.signing_key"));
+        assert!(lacks(&settings(""), Service::Catalog).starts_with("catalog.database_url"));
+        assert!(lacks(&settings(""), Service::Gateway).starts_with("catalog.url"));
+        assert!(
+            lacks(&settings("catalog.url = 'http://c'"), Service::Compactor).starts_with("storage.warehouse")
+        );
+        assert!(lacks(&settings(url), Service::Ingest).starts_with("stream.backend"));
+        settings(url).check_service(Service::Compactor).unwrap();
+    }
+
+    #[test]
+    fn place_of_the_database_holds_no_password() {
+        let place = |url: &str| {
+            let settings = load(&format!("catalog.database_url = '{url}'")).unwrap();
+            settings.database_place(&DataDir::new(Path::new("/d")))
+        };
+        assert_eq!(place("postgres://u:hunter2@db.example/firn"), "db.example:5432");
+        assert_eq!(place("sqlite:/x/c.sqlite"), "/x/c.sqlite");
     }
 
     #[test]

@@ -1,11 +1,13 @@
--- Load per organisation and hour of event time. The sums are exact integers, the averages follow from them.
+-- Load per organisation and window of event time: 5 minutes, an hour, and a day. The sums are exact integers, the averages
+-- follow from them. Kept by partial sums, so that late, corrected and removed inventories change their windows alone.
 -- model: gold.org_metrics
 -- kind: aggregate
 -- interval: 30s
 -- column: organization_id Organisation (organization.id in ECS); null for computers without one.
--- column: window_start Start of the hour, UTC.
--- column: hosts Computers that reported within the hour.
--- column: samples Inventories within the hour.
+-- column: window_size Length of the window: 5 minutes, hour, or day.
+-- column: window_start Start of the window, UTC.
+-- column: hosts Computers that reported within the window.
+-- column: samples Inventories within the window.
 -- column: cpu_samples Inventories that hold a CPU use.
 -- column: cpu_usage_sum Sum of CPU use, in hundredths of a percent.
 -- column: cpu_usage_avg Average CPU use, in percent (0 to 100).
@@ -17,6 +19,7 @@
 -- check: cpu-in-range warn cpu_usage_avg BETWEEN 0 AND 100
 SELECT
   organization_id,
+  window_size,
   window_start,
   count(DISTINCT host_id) AS hosts,
   count(*) AS samples,
@@ -33,12 +36,27 @@ FROM (
   SELECT
     organization_id,
     host_id,
-    date_trunc('hour', event_time) AS window_start,
+    window_size,
+    CASE window_size
+      WHEN '5 minutes' THEN date_bin(INTERVAL '5 minutes', event_time)
+      WHEN 'hour' THEN date_trunc('hour', event_time)
+      ELSE date_trunc('day', event_time)
+    END AS window_start,
     CAST(cpu_usage AS BIGINT) AS cpu_usage,
     -- A size without its free space, or more free than there is, says nothing about use.
     CASE WHEN disk_free_bytes BETWEEN 0 AND disk_total_bytes THEN disk_total_bytes END AS disk_size_bytes,
     CASE WHEN disk_free_bytes BETWEEN 0 AND disk_total_bytes THEN disk_total_bytes - disk_free_bytes END
       AS disk_used_bytes
-  FROM silver.inventory
+  FROM (
+    SELECT
+      organization_id,
+      host_id,
+      event_time,
+      cpu_usage,
+      disk_total_bytes,
+      disk_free_bytes,
+      unnest(make_array('5 minutes', 'hour', 'day')) AS window_size
+    FROM silver.inventory
+  )
 )
-GROUP BY organization_id, window_start
+GROUP BY organization_id, window_size, window_start

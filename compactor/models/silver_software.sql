@@ -1,7 +1,6 @@
 -- The packages of each computer's newest inventory.
 -- model: silver.software
--- kind: full
--- interval: 30s
+-- kind: append
 -- key: host_id
 -- column: name Name of the package.
 -- column: version Version of the package as its manager writes it.

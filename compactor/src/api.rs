@@ -12,10 +12,11 @@ use axum::{
 use firn_auth::{Action, Denied, Guard, TenantName};
 use firn_catalog_client::{CatalogClient, nessie::LogEntry};
 use firn_runtime::http::json_error;
+use firn_table::FileIo;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CheckSeverity, Model, ModelGraph, ModelKind, Receipt, RunRecord, RunState,
+    CheckSeverity, Model, ModelGraph, ModelKind, Receipt, RunRecord, RunState, TenantModels,
     history::History,
     promotion::{MAIN, RECEIPT_PROPERTY},
 };
@@ -30,6 +31,7 @@ struct ApiState {
     client: CatalogClient,
     guard: Guard,
     graph: Arc<ModelGraph>,
+    file_io: FileIo,
     history: History,
 }
 
@@ -94,12 +96,13 @@ pub(crate) fn router(
     client: CatalogClient,
     guard: Guard,
     graph: Arc<ModelGraph>,
+    file_io: FileIo,
     history: History,
 ) -> Router {
     Router::new()
         .route("/v1/tenants/{tenant}/promotions", get(promotions))
         .route("/v1/tenants/{tenant}/models", get(list_models))
-        .with_state(ApiState { client, guard, graph, history })
+        .with_state(ApiState { client, guard, graph, file_io, history })
 }
 
 /// The tenant, if the caller may read all of it.
@@ -156,11 +159,19 @@ async fn list_models(
     Path(tenant): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    match readable(&state, &headers, &tenant).await {
-        Ok(_) => {
-            Json(Models { models: state.graph.models().iter().map(ModelView::of).collect() }).into_response()
+    let tenant = match readable(&state, &headers, &tenant).await {
+        Ok(tenant) => tenant,
+        Err(denied) => return denied.into_response(),
+    };
+    let client = state.client.tenant(tenant.as_str());
+    match TenantModels::read(&client, &state.file_io, MAIN, &state.graph).await {
+        Ok(models) => {
+            Json(Models { models: models.graph.models().iter().map(ModelView::of).collect() }).into_response()
         }
-        Err(denied) => denied.into_response(),
+        Err(error) => {
+            let message = format!("the tenant's models can't be read: {error}");
+            json_error(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", message)
+        }
     }
 }
 

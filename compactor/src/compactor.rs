@@ -68,6 +68,7 @@ impl Compactor {
             self.client.clone(),
             guard.into(),
             Arc::clone(&self.promotion.graph),
+            self.promotion.file_io.clone(),
             self.promotion.history.clone(),
         )
     }

@@ -22,6 +22,8 @@ pub struct CompactorConfig {
     pub threads: usize,
     /// Tenants worked on at the same time.
     pub parallel_tenants: usize,
+    /// Outputs of fewer rows are written anew rather than changed in place: a small file is read faster than one with deletes.
+    pub rewrite_below_rows: u64,
     /// Branches of failed runs that are kept for inspection, per tenant.
     pub keep_failed: usize,
     /// Longest pause between two tries of a failing promotion.
@@ -58,6 +60,7 @@ impl Default for CompactorConfig {
             spill_bytes: 20 << 30,
             threads: 2,
             parallel_tenants: 2,
+            rewrite_below_rows: 2_000,
             keep_failed: 3,
             max_backoff: Duration::from_secs(300),
             maintenance: MaintenanceConfig::default(),

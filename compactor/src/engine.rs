@@ -5,6 +5,8 @@ mod clean;
 mod columns;
 mod dedup;
 mod latest;
+mod locate;
+mod partial;
 mod plan;
 mod pour;
 mod verdicts;
@@ -28,12 +30,14 @@ use firn_catalog_client::iceberg::TableIdent;
 use crate::{CompactorConfig, CompactorError};
 
 pub(crate) use checks::Checks;
-pub(crate) use clean::clean;
+pub(crate) use clean::{SharedChecks, clean};
 pub(crate) use columns::{documented_schema, lake_schema};
 pub(crate) use dedup::{Repeats, find_repeats};
-pub(crate) use latest::merge_latest;
+pub(crate) use latest::{Arrived, Newest};
+pub(crate) use locate::{collect, locate, ranges};
+pub(crate) use partial::{Partials, merge_partials};
 pub use plan::check_models;
-pub(crate) use pour::pour;
+pub(crate) use pour::Pour;
 pub(crate) use verdicts::{RuleSet, judge, verdict_schema};
 
 /// What all queries of the process share: memory, disk and the number of parallel streams. Cheap to clone.

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod history;
 mod lease;
+mod lineage;
 mod maintenance;
 mod model;
 mod promotion;
@@ -20,9 +21,13 @@ pub use config::{CompactorConfig, MaintenanceConfig};
 pub use engine::check_models;
 pub use error::CompactorError;
 pub use history::{FailingCheck, RunRecord, RunState};
+pub use lineage::{Ancestry, lineage};
 pub use maintenance::{Compacted, FileGroup, TableHealth, TableMaintenance};
-pub use model::{Check, CheckSeverity, Dedup, Model, ModelError, ModelGraph, ModelKind, models};
-pub use promotion::{CheckResult, ModelReceipt, Receipt};
+pub use model::{
+    Check, CheckSeverity, Dedup, Model, ModelError, ModelFiles, ModelGraph, ModelKind, TenantModels,
+    change_own_models, check_own_models, models,
+};
+pub use promotion::{CheckResult, Forecast, ModelReceipt, Receipt, forecast};
 
 #[cfg(test)]
 mod testing;

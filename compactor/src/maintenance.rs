@@ -15,12 +15,12 @@ use std::{
 };
 
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
-use firn_runtime::{StageState, StatusBoard};
+use firn_runtime::{StageState, StatusBoard, with_causes};
 use firn_table::{FileIo, Operation, Table, TableOperation, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CompactorConfig, CompactorError, ModelGraph,
+    CompactorConfig, CompactorError, ModelGraph, TenantModels,
     compactor::now_ms,
     engine::Engine,
     lease::HeldLease,
@@ -83,8 +83,9 @@ impl Maintenance {
                 (StageState::Running, error.to_string(), Done::default())
             }
             Err(error) => {
-                tracing::warn!(tenant = client.name(), %error, "maintenance failed");
-                (StageState::Failing, error.to_string(), Done::default())
+                let error = with_causes(&error);
+                tracing::warn!(tenant = client.name(), error, "maintenance failed");
+                (StageState::Failing, error, Done::default())
             }
         };
         self.board.update(MAINTENANCE, client.name(), |status| {
@@ -173,7 +174,8 @@ impl Maintenance {
         let mut oldest: Option<i64> = None;
         let name = table.ident().to_string();
         let snapshots = table.snapshots();
-        for model in self.graph.models().iter().filter(|model| model.inputs.contains(table.ident())) {
+        let models = TenantModels::read(client, &self.file_io, MAIN, &self.graph).await?;
+        for model in models.graph.models().iter().filter(|model| model.inputs.contains(table.ident())) {
             let output = match Table::load(client, &self.file_io, MAIN, &model.table)
                 .await
                 .map_err(CompactorError::from)

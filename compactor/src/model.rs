@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `model` | the output table, `namespace.name` |
 //! | `kind` | `append`, `latest`, `aggregate`, `full` or `rules` |
-//! | `key` | columns that identify a row; never null |
+//! | `key` | columns that identify a row; never null. Of `append`: the rows of a key follow from the input's rows of it alone |
 //! | `order` | columns by which a later row of one key replaces an earlier one |
 //! | `dedup` | `KEYS within DURATION of TIME by ORDER`: drop repeats, the first in ORDER is kept |
 //! | `current` | for `rules`: the table of latest records, judged again when the rules change |
@@ -15,10 +15,22 @@
 //! | `check` | `NAME warn\|drop\|fail SQL`: the SQL boolean must not be false |
 //! | `column` | `NAME TEXT`: documents a column, with its unit |
 //!
-//! Inputs are the tables that the SQL names. `append` and `latest` read exactly one, incrementally.
+//! Inputs are the tables that the SQL names. All kinds but `full` read what changed of one table since the last run, and
+//! write what follows from it:
+//!
+//! | kind | added rows | removed rows | computed in full |
+//! |---|---|---|---|
+//! | `append` | are added | | if rows were removed |
+//! | `append` with `key` | their keys are computed anew | the same | |
+//! | `latest` | take the place of older ones | the next newest is looked for in the input | |
+//! | `aggregate` | are added to partial sums and counts of their groups | are taken off | if a group's partial can't be kept: the reason says which |
+//! | `rules` | are judged | | if rows were removed |
+//!
+//! Rows that a check of severity `drop` leaves out are left out of a `latest` before the newest is chosen.
 
 mod graph;
 mod header;
+mod own;
 mod shipped;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -28,17 +40,18 @@ use firn_table::Partitioning;
 use sha2::{Digest, Sha256};
 
 pub use graph::ModelGraph;
+pub use own::{ModelFiles, TenantModels, change_own_models, check_own_models};
 pub use shipped::models;
 
 /// How a model's output follows from its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelKind {
-    /// New input rows give new output rows.
+    /// New input rows give new output rows; with a key, changed input rows give changed ones.
     Append,
     /// The newest row per key.
     Latest,
-    /// Groups; computed in full.
+    /// Groups, kept by partial sums and counts.
     Aggregate,
     /// Computed in full.
     Full,
@@ -56,6 +69,11 @@ pub enum CheckSeverity {
     Drop,
     /// Fails the run.
     Fail,
+}
+
+impl CheckSeverity {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Warn, Self::Drop, Self::Fail];
 }
 
 /// A condition that each output row must meet. As in SQL's CHECK, null is no breach.

@@ -13,6 +13,7 @@
 mod branches;
 mod commit;
 mod execute;
+mod forecast;
 mod plan;
 mod receipt;
 mod run;
@@ -24,17 +25,20 @@ use std::{
 };
 
 use firn_catalog_client::TenantClient;
-use firn_runtime::{StageState, StatusBoard};
+use firn_runtime::{StageState, StatusBoard, with_causes};
 use firn_table::FileIo;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CompactorConfig, CompactorError, ModelGraph, engine::Engine, history::History, lease::HeldLease,
+    CompactorConfig, CompactorError, ModelGraph, TenantModels, engine::Engine, history::History,
+    lease::HeldLease,
 };
 
-pub(crate) use receipt::RECEIPT_PROPERTY;
+pub(crate) use execute::PARTIALS_SUFFIX;
+pub use forecast::{Forecast, forecast};
 pub use receipt::{CheckResult, ModelReceipt, Receipt};
-pub(crate) use state::model_state;
+pub(crate) use receipt::{RECEIPT_PROPERTY, RUN_PROPERTY};
+pub(crate) use state::{load_optional, model_state};
 
 /// The reference that runs start from and publish to.
 pub(crate) const MAIN: &str = "main";
@@ -47,6 +51,7 @@ const REPEATS: usize = 3;
 #[derive(Clone)]
 pub(crate) struct Promotion {
     pub(crate) config: Arc<CompactorConfig>,
+    /// The shipped models.
     pub(crate) graph: Arc<ModelGraph>,
     pub(crate) engine: Engine,
     pub(crate) file_io: FileIo,
@@ -87,10 +92,11 @@ impl Promotion {
                 self.tell(client, StageState::Running, &error.to_string());
             }
             Err(error) => {
-                tracing::warn!(tenant = client.name(), %error, "promotion failed");
+                let error = with_causes(&error);
+                tracing::warn!(tenant = client.name(), error, "promotion failed");
                 place.failures = place.failures.saturating_add(1);
                 place.not_before = Some(Instant::now() + self.pause(place.failures));
-                self.tell(client, StageState::Failing, &error.to_string());
+                self.tell(client, StageState::Failing, &error);
             }
         }
     }
@@ -124,6 +130,11 @@ impl Promotion {
         // After a run main is elsewhere: the next visit sees whether anything came in meanwhile.
         place.done_at = (!pending.work).then_some(head);
         Ok(())
+    }
+
+    /// The tenant's models at a reference.
+    async fn models(&self, client: &TenantClient, reference: &str) -> Result<TenantModels, CompactorError> {
+        TenantModels::read(client, &self.file_io, reference, &self.graph).await
     }
 
     async fn run_repeatedly(&self, client: &TenantClient) -> Result<(), CompactorError> {

@@ -4,6 +4,7 @@
 //! `scripts/test-servers install`. Servers run on free ports in temporary folders and are stopped by process id.
 
 mod agent;
+mod balancer;
 mod cache;
 mod firn_process;
 mod kafka;
@@ -14,11 +15,13 @@ mod postgres;
 mod process;
 mod python;
 mod s3;
+mod services;
 mod wait;
 
 use std::net::TcpListener;
 
 pub use agent::{agent, run_agent};
+pub use balancer::Balancer;
 pub use firn_process::{FirnProcess, firn, firn_binary, firn_command, firn_stdout};
 pub use kafka::Kafka;
 pub use oidc::OidcProvider;
@@ -27,6 +30,7 @@ pub use postgres::Postgres;
 pub use process::Process;
 pub use python::{python, spark};
 pub use s3::SeaweedFs;
+pub use services::{ServiceProcess, Services};
 pub use wait::until;
 
 /// A port that was free a moment ago.

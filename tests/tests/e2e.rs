@@ -10,6 +10,8 @@ mod console;
 mod crash;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/full_disk.rs"]
+mod full_disk;
 #[path = "e2e/ingest.rs"]
 mod ingest;
 #[path = "e2e/ledger.rs"]

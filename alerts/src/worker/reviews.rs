@@ -7,6 +7,7 @@ use std::{
 };
 
 use arrow::array::RecordBatch;
+use firn_runtime::with_causes;
 use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
 
 use crate::{AlertsError, engine::Devices, rules::RuleBook};
@@ -55,7 +56,7 @@ impl Reviews {
         match running.rows.try_recv() {
             Ok(Ok(rows)) => return Some(Devices { tenant: running.tenant.clone(), rows }),
             Ok(Err(error)) => {
-                tracing::warn!(tenant = running.tenant, error = %error.chain(), "hosts could not be reviewed now");
+                tracing::warn!(tenant = running.tenant, error = %with_causes(&error), "hosts could not be reviewed now");
             }
             Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => {}

@@ -45,7 +45,7 @@ impl Server {
         catalog.ensure_tenant(&TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() }).await?;
         let mut claims = Claims::new("bench", Duration::from_secs(24 * 3600));
         claims.tenants.insert("acme".parse()?, Role::Maintainer);
-        let address = serve(firn_runtime::http::with_basics(catalog.router())).await?;
+        let address = serve(firn_runtime::http::with_basics(catalog.router(), Default::default())).await?;
         let server = Self { address, token: key.sign(&claims), tables, _folder: folder };
         server.create_tables().await?;
         Ok(server)

@@ -7,7 +7,7 @@ use axum::{
 };
 use bytes::Bytes;
 use chrono::Utc;
-use firn_auth::{Action, Claims, Revocation, RevokedWhat};
+use firn_auth::{Action, Claims, Policy, Revocation, RevokedWhat};
 use firn_catalog_client::{AccessRules, RevocationRequest};
 use serde_json::json;
 
@@ -39,6 +39,18 @@ pub(super) async fn show(
     tenants::require(&state, &tenant).await?;
     let (rules, version) = load(&state, &tenant).await?;
     Ok(Json(answer(rules, version)))
+}
+
+/// `GET /v1/tenants/{tenant}/policy`: all that decides, for Firn's services in other processes. Of a tenant that doesn't exist it
+/// is the one that gives nothing.
+pub(super) async fn policy(
+    State(state): State<AppState>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Policy>, Refused> {
+    state.guard.operator(&headers).await?;
+    let name = tenant.parse().map_err(|error| CatalogError::Invalid(format!("{error}")))?;
+    Ok(Json((*state.guard.policy(&name).await?).clone()))
 }
 
 /// `PUT /v1/tenants/{tenant}/access`: replaces grants and protections, if the version is the newest.

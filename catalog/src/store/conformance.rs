@@ -274,6 +274,13 @@ async fn events_of_concurrent_writers_have_no_gaps(store: Arc<dyn Store>) {
     assert_eq!(numbers, (1..=16).collect::<Vec<_>>());
 }
 
+/// What a newer version did to the database, and whether this one still works on it.
+const EXPANDED: &str = "INSERT INTO catalog_floors (number, oldest) VALUES (98, 1)";
+
+async fn expanded_schema_is_served_by_the_version_before(url: &str) {
+    open(url).await.unwrap().ping().await.unwrap();
+}
+
 async fn newer_schema_is_refused(url: &str) {
     let error = open(url).await.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("schema 99"), "{error}");
@@ -287,6 +294,9 @@ async fn sqlite_conforms() {
     conform(&url).await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
     let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::query(super::migrate::RECORD).bind(98).execute(&pool).await.unwrap();
+    sqlx::query(EXPANDED).execute(&pool).await.unwrap();
+    expanded_schema_is_served_by_the_version_before(&url).await;
     sqlx::query(super::migrate::RECORD).bind(99).execute(&pool).await.unwrap();
     newer_schema_is_refused(&url).await;
 }
@@ -297,6 +307,9 @@ async fn postgres_conforms() {
     let url = server.url();
     conform(&url).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    sqlx::query(super::migrate::RECORD).bind(98_i64).execute(&pool).await.unwrap();
+    sqlx::query(EXPANDED).execute(&pool).await.unwrap();
+    expanded_schema_is_served_by_the_version_before(&url).await;
     sqlx::query(super::migrate::RECORD).bind(99_i64).execute(&pool).await.unwrap();
     newer_schema_is_refused(&url).await;
 }

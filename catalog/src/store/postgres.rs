@@ -79,11 +79,16 @@ impl PostgresStore {
 async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
     sqlx::query(MIGRATION_LOCK).execute(&mut *transaction).await?;
-    sqlx::query(migrate::CREATE_TABLE).execute(&mut *transaction).await?;
+    for table in migrate::CREATE_TABLES {
+        sqlx::query(table).execute(&mut *transaction).await?;
+    }
     let applied: i64 = sqlx::query_scalar(migrate::APPLIED).fetch_one(&mut *transaction).await?;
-    for migration in migrate::pending(migrate::POSTGRES, applied)? {
+    let floor: i64 = sqlx::query_scalar(migrate::FLOOR).fetch_one(&mut *transaction).await?;
+    for migration in migrate::pending(migrate::POSTGRES, applied, floor)? {
         sqlx::raw_sql(migration.sql).execute(&mut *transaction).await?;
         sqlx::query(migrate::RECORD).bind(migration.number).execute(&mut *transaction).await?;
+        let floor = sqlx::query(migrate::RECORD_FLOOR).bind(migration.number).bind(migration.oldest);
+        floor.execute(&mut *transaction).await?;
     }
     Ok(transaction.commit().await?)
 }

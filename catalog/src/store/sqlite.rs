@@ -121,11 +121,16 @@ impl SqliteStore {
 /// Runs what is missing in one transaction, so that a crash leaves the old schema or the new one.
 async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
     transact(writer, async |connection| {
-        sqlx::query(migrate::CREATE_TABLE).execute(&mut *connection).await?;
+        for table in migrate::CREATE_TABLES {
+            sqlx::query(table).execute(&mut *connection).await?;
+        }
         let applied: i64 = sqlx::query_scalar(migrate::APPLIED).fetch_one(&mut *connection).await?;
-        for migration in migrate::pending(migrate::SQLITE, applied)? {
+        let floor: i64 = sqlx::query_scalar(migrate::FLOOR).fetch_one(&mut *connection).await?;
+        for migration in migrate::pending(migrate::SQLITE, applied, floor)? {
             sqlx::raw_sql(migration.sql).execute(&mut *connection).await?;
             sqlx::query(migrate::RECORD).bind(migration.number).execute(&mut *connection).await?;
+            let floor = sqlx::query(migrate::RECORD_FLOOR).bind(migration.number).bind(migration.oldest);
+            floor.execute(&mut *connection).await?;
         }
         Ok(ControlFlow::Continue(()))
     })

@@ -9,7 +9,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{
-    Commit, CommitRequest, Committed, Content, EntryRange, Key, KeyConflict, Meta, Op, history,
+    Commit, CommitRequest, Committed, Content, EntryRange, Key, KeyConflict, Meta, Op,
+    draft::{Draft, Edits},
+    history,
     stored::{NO_ANCESTOR, StoredCommit},
     tree,
     workspace::Workspace,
@@ -29,12 +31,12 @@ impl Key {
     }
 }
 
-/// Applies a commit. Answers the new head, which is the old one if nothing changed.
+/// Applies a commit to a draft, which stays as it is if nothing changes or the commit is refused.
 pub(super) async fn apply(
     workspace: &mut Workspace,
-    head: Head,
+    draft: &mut Draft,
     request: &CommitRequest,
-) -> Result<(Head, Committed), CatalogError> {
+) -> Result<Committed, CatalogError> {
     let mut keys = BTreeSet::new();
     for operation in &request.operations {
         let key = operation.key().clone().checked()?;
@@ -45,22 +47,24 @@ pub(super) async fn apply(
             )));
         }
     }
-    let mut conflicts = changed_since(workspace, head, request, &keys).await?;
-    let settled = settle(workspace, head.root, &request.operations).await?;
+    let mut conflicts = changed_since(workspace, draft, request, &keys).await?;
+    let settled = settle(workspace, draft, &request.operations).await?;
     conflicts.extend(settled.conflicts);
-    let root = tree::update(workspace, head.root, settled.edits.clone()).await?;
+    let undo = draft.edit(&settled.edits);
     if conflicts.is_empty() {
-        conflicts = namespace_conflicts(workspace, root, &settled.edits, &settled.removed_namespaces).await?;
+        conflicts =
+            namespace_conflicts(workspace, draft, &settled.edits, &settled.removed_namespaces).await?;
     }
     if !conflicts.is_empty() {
+        draft.undo(undo);
         return Err(conflict(&format!("the commit to '{}'", request.branch), conflicts));
     }
-    let head = if root == head.root {
-        head
-    } else {
-        append(workspace, head, root, &[], settled.edits.into_iter().collect(), request.meta.clone()).await?
-    };
-    Ok((head, Committed { hash: head.hash, contents: settled.put }))
+    if settled.changed {
+        let operations = settled.edits.into_iter().collect();
+        let hash = append(workspace, draft.hash(), None, &[], operations, request.meta.clone()).await?;
+        draft.advance(hash);
+    }
+    Ok(Committed { hash: draft.hash(), contents: settled.put })
 }
 
 /// An error that lists conflicts; nothing was changed.
@@ -69,16 +73,16 @@ pub(super) fn conflict(what: &str, conflicts: Vec<KeyConflict>) -> CatalogError 
     CatalogError::Conflict { message: format!("{what} conflicts: {}", reasons.join("; ")), conflicts }
 }
 
-/// Adds a commit on top of a head. Its time is now, but later than its parents', so that instants find one commit.
+/// Adds a commit on top of another. Its time is now, but later than its parents', so that instants find one commit.
 pub(super) async fn append(
     workspace: &mut Workspace,
-    head: Head,
-    root: Hash,
+    parent: Hash,
+    root: Option<Hash>,
     merged: &[Hash],
     operations: Vec<(Key, Option<Content>)>,
     meta: Meta,
-) -> Result<Head, CatalogError> {
-    let mut parents = vec![head.hash];
+) -> Result<Hash, CatalogError> {
+    let mut parents = vec![parent];
     parents.extend(merged);
     let mut time = now();
     for parent in &parents {
@@ -88,13 +92,13 @@ pub(super) async fn append(
     }
     let stored = StoredCommit {
         root,
-        depth: history::depth(workspace, head.hash).await? + 1,
-        jump: history::jump_of_child(workspace, head.hash).await?,
+        depth: history::depth(workspace, parent).await? + 1,
+        jump: history::jump_of_child(workspace, parent).await?,
         request: Uuid::new_v4().to_string(),
-        commit: Commit { hash: root, parents, time, meta, operations },
+        // Sealing gives it its hash.
+        commit: Commit { hash: parent, parents, time, meta, operations },
     };
-    let commit = workspace.add_commit(stored);
-    Ok(Head { hash: commit.commit.hash, root })
+    Ok(workspace.add_commit(stored))
 }
 
 /// Now, in the microseconds that are stored.
@@ -116,24 +120,23 @@ impl Op {
 /// Keys whose content differs between the head that the caller saw and the present one.
 async fn changed_since(
     workspace: &mut Workspace,
-    head: Head,
+    draft: &Draft,
     request: &CommitRequest,
     keys: &BTreeSet<Key>,
 ) -> Result<Vec<KeyConflict>, CatalogError> {
-    let Some(expected) = request.expected_head.filter(|expected| *expected != head.hash) else {
+    let Some(expected) = request.expected_head.filter(|expected| *expected != draft.hash()) else {
         return Ok(Vec::new());
     };
-    if !history::is_ancestor(workspace, expected, head.hash).await? {
+    if !history::is_ancestor(workspace, expected, draft.hash()).await? {
         return Err(CatalogError::ReferenceConflict(format!(
-            "the expected commit {expected} is not in the history of '{}', which is at {}: load the branch again",
-            request.branch, head.hash
+            "the expected commit {expected} is not in the history of '{}': load the branch again",
+            request.branch
         )));
     }
     let seen = workspace.root(expected).await?;
     let mut conflicts = Vec::new();
     for key in keys {
-        let (before, after) =
-            (tree::get(workspace, seen, key).await?, tree::get(workspace, head.root, key).await?);
+        let (before, after) = (tree::get(workspace, seen, key).await?, draft.get(workspace, key).await?);
         if before != after {
             let kind = match (&before, &after) {
                 (None, _) => "KEY_EXISTS",
@@ -149,16 +152,18 @@ async fn changed_since(
 /// Operations judged against a state.
 #[derive(Default)]
 struct Settled {
-    edits: BTreeMap<Key, Option<Content>>,
+    edits: Edits,
+    /// Whether any edit says something new.
+    changed: bool,
     put: Vec<(Key, Content)>,
     removed_namespaces: Vec<Key>,
     conflicts: Vec<KeyConflict>,
 }
 
-async fn settle(workspace: &Workspace, root: Hash, operations: &[Op]) -> Result<Settled, CatalogError> {
+async fn settle(workspace: &Workspace, draft: &Draft, operations: &[Op]) -> Result<Settled, CatalogError> {
     let mut current = BTreeMap::new();
     for operation in operations {
-        if let Some(content) = tree::get(workspace, root, operation.key()).await? {
+        if let Some(content) = draft.get(workspace, operation.key()).await? {
             current.insert(operation.key(), content);
         }
     }
@@ -175,6 +180,7 @@ async fn settle(workspace: &Workspace, root: Hash, operations: &[Op]) -> Result<
             Op::Put { key, content, expected } => {
                 match settle_put(key, content, expected.as_ref(), present, &removed) {
                     Ok(content) => {
+                        settled.changed |= present != Some(&content);
                         settled.edits.insert(key.clone(), Some(content.clone()));
                         settled.put.push((key.clone(), content));
                     }
@@ -192,6 +198,7 @@ async fn settle(workspace: &Workspace, root: Hash, operations: &[Op]) -> Result<
                     if found.is_namespace() {
                         settled.removed_namespaces.push(key.clone());
                     }
+                    settled.changed = true;
                     settled.edits.insert(key.clone(), None);
                 }
             },
@@ -242,16 +249,16 @@ fn settle_put(
 
 /// Nessie's rules for the state after a commit: each key lies in namespaces that exist, and a namespace goes only when it is empty.
 pub(super) async fn namespace_conflicts(
-    workspace: &Workspace,
-    root: Hash,
-    edits: &BTreeMap<Key, Option<Content>>,
+    workspace: &mut Workspace,
+    after: &Draft,
+    edits: &Edits,
     removed_namespaces: &[Key],
 ) -> Result<Vec<KeyConflict>, CatalogError> {
     let mut conflicts = Vec::new();
     let put = edits.iter().filter(|(_, content)| content.is_some());
     let parents: BTreeSet<Key> = put.filter_map(|(key, _)| key.parent()).collect();
     for parent in parents {
-        match tree::get(workspace, root, &parent).await? {
+        match after.get(workspace, &parent).await? {
             None => conflicts
                 .push(parent.conflict("NAMESPACE_ABSENT", "must exist as a namespace: create it first")),
             Some(content) if !content.is_namespace() => {
@@ -261,6 +268,10 @@ pub(super) async fn namespace_conflicts(
             Some(_) => {}
         }
     }
+    if removed_namespaces.is_empty() {
+        return Ok(conflicts);
+    }
+    let root = after.root(workspace).await?;
     for namespace in removed_namespaces {
         let below = EntryRange {
             prefix: Some(namespace.clone()),

@@ -179,16 +179,19 @@ impl Repository {
         commit: &StoredCommit,
         marks: &mut Marks,
     ) -> Result<(), CatalogError> {
-        let mut root = commit.root;
-        let mut parent = commit.parent();
-        while !workspace.has_node(root).await? {
+        let (mut root, mut parent) = (commit.root, commit.parent());
+        let root = loop {
+            if let Some(root) = root
+                && workspace.has_node(root).await?
+            {
+                break root;
+            }
             if parent == *NO_ANCESTOR {
                 return Ok(());
             }
             let before = workspace.commit(parent).await?;
-            root = before.root;
-            parent = before.parent();
-        }
+            (root, parent) = (before.root, before.parent());
+        };
         let mut waiting = vec![root];
         while let Some(hash) = waiting.pop() {
             if !marks.nodes.insert(hash) {

@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Actor, CommitRequest, Committed, IdempotencyRecord, MergeRequest, Merged, repository::Shared};
-use crate::CatalogError;
+use crate::{CatalogError, store::Hash};
 
 /// More than this many waiting for one branch are turned away.
 const MAX_QUEUED: usize = 8192;
@@ -35,6 +35,21 @@ pub(super) enum Work {
 pub(super) enum Outcome {
     Committed(Committed),
     Merged(Merged),
+}
+
+impl Outcome {
+    /// Where the branch is afterwards.
+    fn hash(&self) -> Hash {
+        match self {
+            Self::Committed(Committed { hash, .. }) | Self::Merged(Merged { hash, .. }) => *hash,
+        }
+    }
+
+    fn set_hash(&mut self, new: Hash) {
+        match self {
+            Self::Committed(Committed { hash, .. }) | Self::Merged(Merged { hash, .. }) => *hash = new,
+        }
+    }
 }
 
 type Answer = Result<Outcome, CatalogError>;

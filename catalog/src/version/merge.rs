@@ -6,6 +6,7 @@ use super::{
     Content, IdempotencyRecord, Key, KeyConflict, Meta,
     apply::{self, Head},
     content::TABLE,
+    draft::{Draft, Edits},
     history, tree,
     workspace::Workspace,
 };
@@ -129,8 +130,7 @@ pub(super) async fn merge(
     {
         let branch = &request.branch;
         return Err(CatalogError::ReferenceConflict(format!(
-            "the expected commit {expected} is not in the history of '{branch}', which is at {}: load the branch again",
-            head.hash
+            "the expected commit {expected} is not in the history of '{branch}': load the branch again"
         )));
     }
     match &request.source {
@@ -153,10 +153,10 @@ async fn merge_one(
         return Ok((head, merged));
     }
     let operations = replay.edits.into_iter().collect();
-    let new = apply::append(workspace, head, replay.root, &[from], operations, request.meta.clone()).await?;
-    merged.hash = new.hash;
+    let (root, meta) = (replay.root, request.meta.clone());
+    merged.hash = apply::append(workspace, head.hash, Some(root), &[from], operations, meta).await?;
     merged.applied = true;
-    Ok((new, merged))
+    Ok((Head { hash: merged.hash, root }, merged))
 }
 
 async fn transplant(
@@ -182,8 +182,11 @@ async fn transplant(
             meta.message.clone_from(&request.meta.message);
         }
         if !replay.edits.is_empty() {
-            at = apply::append(workspace, at, replay.root, &[], replay.edits.into_iter().collect(), meta)
-                .await?;
+            let (root, operations) = (replay.root, replay.edits.into_iter().collect());
+            at = Head {
+                hash: apply::append(workspace, at.hash, Some(root), &[], operations, meta).await?,
+                root,
+            };
         }
     }
     let mut merged =
@@ -200,7 +203,7 @@ async fn transplant(
 /// The changes between two states applied to a third.
 struct Replay {
     root: Hash,
-    edits: BTreeMap<Key, Option<Content>>,
+    edits: Edits,
     details: Vec<MergeDetail>,
 }
 
@@ -237,7 +240,8 @@ async fn replay(
         details.push(MergeDetail { key, mode, conflict, contested });
     }
     let root = tree::update(workspace, target, edits.clone()).await?;
-    for conflict in apply::namespace_conflicts(workspace, root, &edits, &removed_namespaces).await? {
+    let after = Draft::new(Head { hash: target, root });
+    for conflict in apply::namespace_conflicts(workspace, &after, &edits, &removed_namespaces).await? {
         match details.iter_mut().find(|detail| detail.key == conflict.key) {
             Some(detail) => detail.conflict = Some(conflict),
             None => details.push(MergeDetail {

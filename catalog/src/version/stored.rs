@@ -4,7 +4,7 @@
 //! parents) and a jump: an ancestor chosen so that any ancestor is found in a logarithmic number of steps (Myers, "An
 //! applicative random-access stack", 1983).
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -24,7 +24,8 @@ pub(crate) static NO_ANCESTOR: LazyLock<Hash> =
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct StoredCommit {
     pub(super) commit: Commit,
-    pub(super) root: Hash,
+    /// Of several commits that were written together only the newest has to have one.
+    pub(super) root: Option<Hash>,
     pub(super) depth: u64,
     pub(super) jump: Hash,
     /// Random: two commits that are otherwise equal have different hashes, so that one that is in the database was written by
@@ -33,9 +34,10 @@ pub(super) struct StoredCommit {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Wire {
+struct Wire<'a> {
     parents: Vec<String>,
-    root: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
     depth: u64,
     jump: String,
     request: String,
@@ -45,13 +47,13 @@ struct Wire {
     author_time_us: Option<i64>,
     message: String,
     properties: BTreeMap<String, Vec<String>>,
-    operations: Vec<WireOperation>,
+    operations: Vec<WireOperation<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireOperation {
-    key: Vec<String>,
-    content: Option<Value>,
+struct WireOperation<'a> {
+    key: Cow<'a, [String]>,
+    content: Option<Cow<'a, Value>>,
 }
 
 /// Why bytes are no commit.
@@ -64,12 +66,12 @@ impl StoredCommit {
     pub(super) fn seal(&mut self) -> Bytes {
         let commit = &self.commit;
         let operations = commit.operations.iter().map(|(Key(key), content)| WireOperation {
-            key: key.clone(),
-            content: content.as_ref().map(|content| (*content.0).clone()),
+            key: Cow::Borrowed(key),
+            content: content.as_ref().map(|content| Cow::Borrowed(&**content.0)),
         });
         let wire = Wire {
             parents: commit.parents.iter().map(Hash::to_string).collect(),
-            root: self.root.to_string(),
+            root: self.root.map(|root| root.to_string()),
             depth: self.depth,
             jump: self.jump.to_string(),
             request: self.request.clone(),
@@ -94,7 +96,9 @@ impl StoredCommit {
         let wire: Wire = serde_json::from_slice(json).map_err(|error| damaged(&error))?;
         let parse = |text: &String| text.parse::<Hash>().map_err(|error| damaged(&error));
         let time = |us| DateTime::from_timestamp_micros(us).ok_or_else(|| damaged(&"a time is out of range"));
-        let operation = |operation: WireOperation| (Key(operation.key), operation.content.map(Content::new));
+        let operation = |WireOperation { key, content }: WireOperation<'_>| {
+            (Key(key.into_owned()), content.map(|content| Content::new(content.into_owned())))
+        };
         Ok(Self {
             commit: Commit {
                 hash,
@@ -109,7 +113,7 @@ impl StoredCommit {
                 },
                 operations: wire.operations.into_iter().map(operation).collect(),
             },
-            root: parse(&wire.root)?,
+            root: wire.root.as_ref().map(parse).transpose()?,
             depth: wire.depth,
             jump: parse(&wire.jump)?,
             request: wire.request,
@@ -138,10 +142,13 @@ mod tests {
         let operations = vec![(Key(vec!["a".into()]), Some(content)), (Key(vec!["b".into()]), None)];
         let commit = Commit { hash: Hash([0; 32]), parents: vec![*NO_ANCESTOR], time, meta, operations };
         let request = "r".to_owned();
-        let mut stored = StoredCommit { commit, root: Hash([1; 32]), depth: 1, jump: *NO_ANCESTOR, request };
-        let bytes = stored.seal();
-        assert_eq!(StoredCommit::decode(stored.commit.hash, &bytes).unwrap(), stored);
-        assert!(StoredCommit::decode(stored.commit.hash, &bytes[..bytes.len() - 1]).is_err());
+        let mut stored = StoredCommit { commit, root: None, depth: 1, jump: *NO_ANCESTOR, request };
+        for root in [None, Some(Hash([1; 32]))] {
+            stored.root = root;
+            let bytes = stored.seal();
+            assert_eq!(StoredCommit::decode(stored.commit.hash, &bytes).unwrap(), stored);
+            assert!(StoredCommit::decode(stored.commit.hash, &bytes[..bytes.len() - 1]).is_err());
+        }
         assert_ne!(*NO_ANCESTOR, Hash([0; 32]));
     }
 }

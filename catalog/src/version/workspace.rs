@@ -78,12 +78,25 @@ impl Workspace {
         })
     }
 
-    /// Seals and adds a commit.
-    pub(super) fn add_commit(&mut self, mut commit: StoredCommit) -> Arc<StoredCommit> {
+    /// Seals and adds a commit; answers its hash.
+    pub(super) fn add_commit(&mut self, mut commit: StoredCommit) -> Hash {
         let bytes = commit.seal();
-        let commit = Arc::new(commit);
-        self.commits.insert(commit.commit.hash, (Arc::clone(&commit), bytes));
-        commit
+        let hash = commit.commit.hash;
+        self.commits.insert(hash, (Arc::new(commit), bytes));
+        hash
+    }
+
+    /// Seals a commit again, with the root of its state, if it was made here without; answers its hash, which is another then.
+    /// Only for the newest commit: nothing may name it yet.
+    pub(super) fn seal_with_root(&mut self, hash: Hash, root: Hash) -> Hash {
+        match self.commits.get(&hash) {
+            Some((commit, _)) if commit.root.is_none() => {
+                let commit = StoredCommit { root: Some(root), ..(**commit).clone() };
+                self.commits.remove(&hash);
+                self.add_commit(commit)
+            }
+            _ => hash,
+        }
     }
 
     /// Takes commits back that turned out not to be wanted: those from `newest` down to, and without, `head`.
@@ -96,7 +109,7 @@ impl Workspace {
         }
     }
 
-    /// The root of a commit's state. Of several commits that were written together only the last one's nodes are stored; the
+    /// The root of a commit's state. Of several commits that were written together only the newest one's state is stored; the
     /// others' are made again here from the nearest stored state before them.
     pub(super) async fn root(&mut self, at: Hash) -> Result<Hash, CatalogError> {
         let mut unstored = Vec::new();
@@ -106,15 +119,17 @@ impl Workspace {
                 break *EMPTY_ROOT;
             }
             let commit = self.commit(hash).await?;
-            if self.find_node(commit.root).await?.is_some() {
-                break commit.root;
+            if let Some(root) = commit.root
+                && self.find_node(root).await?.is_some()
+            {
+                break root;
             }
             hash = commit.parent();
             unstored.push(commit);
         };
         for commit in unstored.into_iter().rev() {
             root = tree::update(self, root, commit.commit.operations.iter().cloned().collect()).await?;
-            if root != commit.root {
+            if commit.root.is_some_and(|known| known != root) {
                 let hash = commit.commit.hash;
                 return Err(CatalogError::Internal(format!(
                     "the state of commit {hash} can't be made again"

@@ -82,8 +82,9 @@ fn retry_after(answer: &reqwest::Response) -> Duration {
 
 /// Refused before anything was stored, and worth trying again.
 fn nothing_stored(status: StatusCode, answer: &Value) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS
-        || (status == StatusCode::SERVICE_UNAVAILABLE && answer["error"]["type"] == "Overloaded")
+    // Full, or about to stop.
+    let refused = ["Overloaded", "Unavailable"].iter().any(|kind| answer["error"]["type"] == **kind);
+    status == StatusCode::TOO_MANY_REQUESTS || (status == StatusCode::SERVICE_UNAVAILABLE && refused)
 }
 
 fn conclude(status: StatusCode, answer: &Value, lines: &[Line]) -> Uploaded {

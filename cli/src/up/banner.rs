@@ -2,19 +2,13 @@
 
 use anyhow::Result;
 
-use super::Server;
-use crate::{connection::FIRST_TENANT, data_dir::LockedDataDir, output};
+use crate::{connection::FIRST_TENANT, data_dir::LockedDataDir, output, server::Server};
 
 /// Prints where everything is, and lines to paste.
-pub(super) fn print(
-    server: &Server,
-    locked: &LockedDataDir,
-    url: &str,
-    first_token: Option<&str>,
-) -> Result<()> {
+pub(super) fn print(server: &Server, locked: &LockedDataDir, first_token: Option<&str>) -> Result<()> {
     let code = server.codes.issue();
     let dir = locked.dir.root().display().to_string();
-    output::line(&text(url.trim_end_matches('/'), &dir, &code, first_token))
+    output::line(&text(server.public_url.trim_end_matches('/'), &dir, &code, first_token))
 }
 
 fn text(url: &str, dir: &str, code: &str, first_token: Option<&str>) -> String {

@@ -7,9 +7,9 @@ use firn_auth::{Claims, Role, Scope, SigningKey};
 use firn_catalog_client::TokenSource;
 use tokio_util::sync::CancellationToken;
 
-use super::Server;
 use crate::{
     connection::{FIRST_TENANT, MintedTokens},
+    server::Server,
     simulate::Fleet,
 };
 

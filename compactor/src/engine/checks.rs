@@ -35,15 +35,21 @@ struct Compiled {
 }
 
 impl Checks {
-    /// Compiles a model's checks over the output's schema.
-    pub(crate) fn compile(session: &SessionContext, model: &Model, schema: &SchemaRef) -> Result<Self> {
+    /// Compiles a model's checks of some severities over the output's schema.
+    pub(crate) fn compile(
+        session: &SessionContext,
+        model: &Model,
+        schema: &SchemaRef,
+        severities: &[CheckSeverity],
+    ) -> Result<Self> {
         let columns = DFSchema::try_from(schema.as_ref().clone())?;
         let compile = |check: &Check| -> Result<Compiled> {
             let condition = session.parse_sql_expr(&check.condition, &columns)?;
             let condition = session.create_physical_expr(condition, &columns)?;
             Ok(Compiled { check: check.clone(), condition, violations: 0, sample: Vec::new() })
         };
-        let checks = model.checks.iter().map(compile).collect::<Result<_>>()?;
+        let wanted = model.checks.iter().filter(|check| severities.contains(&check.severity));
+        let checks = wanted.map(compile).collect::<Result<_>>()?;
         Ok(Self { model: model.table.to_string(), checks })
     }
 
@@ -74,6 +80,12 @@ impl Checks {
             }
         }
         Ok(kept)
+    }
+
+    /// Rows that were left out.
+    pub(crate) fn dropped(&self) -> u64 {
+        let dropping = self.checks.iter().filter(|compiled| compiled.check.severity == CheckSeverity::Drop);
+        dropping.map(|compiled| compiled.violations).sum()
     }
 
     /// What each check found.
@@ -122,7 +134,8 @@ mod tests {
         let model = Model::parse("m.sql", text).unwrap();
         let values = Int64Array::from(vec![Some(1), Some(2), None, Some(8), Some(3)]);
         let batch = RecordBatch::try_from_iter([("v", Arc::new(values) as _)]).unwrap();
-        let mut checks = Checks::compile(&SessionContext::new(), &model, &batch.schema()).unwrap();
+        let mut checks =
+            Checks::compile(&SessionContext::new(), &model, &batch.schema(), &CheckSeverity::ALL).unwrap();
         let kept = checks.apply(batch).unwrap();
         let left: Vec<_> =
             kept.column(0).as_primitive::<datafusion::arrow::datatypes::Int64Type>().iter().collect();

@@ -3,7 +3,10 @@
 //! A scan's fields carry their table's field ids, so that rows of two tables never have quite the same type. A clean scan
 //! gives them one, column by column, as they stream.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use datafusion::{
     arrow::datatypes::SchemaRef,
@@ -18,12 +21,16 @@ use datafusion::{
 };
 use futures::StreamExt;
 
-use super::columns::conform;
+use super::{checks::Checks, columns::conform};
+
+/// Checks that several streams share.
+pub(crate) type SharedChecks = Arc<Mutex<Checks>>;
 
 struct CleanPartition {
     plan: Arc<dyn ExecutionPlan>,
     partition: usize,
     schema: SchemaRef,
+    checks: Option<SharedChecks>,
 }
 
 impl fmt::Debug for CleanPartition {
@@ -40,7 +47,7 @@ impl PartitionStream for CleanPartition {
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
         match self.plan.execute(self.partition, context) {
-            Ok(rows) => clean_stream(rows, schema),
+            Ok(rows) => clean_stream(rows, schema, self.checks.clone()),
             Err(error) => {
                 let failed = futures::stream::iter([Err(error)]);
                 Box::pin(RecordBatchStreamAdapter::new(schema, failed))
@@ -49,20 +56,38 @@ impl PartitionStream for CleanPartition {
     }
 }
 
-/// The stream's rows under `schema`.
-pub(super) fn clean_stream(rows: SendableRecordBatchStream, schema: SchemaRef) -> SendableRecordBatchStream {
+fn clean_stream(
+    rows: SendableRecordBatchStream,
+    schema: SchemaRef,
+    checks: Option<SharedChecks>,
+) -> SendableRecordBatchStream {
     let wanted = Arc::clone(&schema);
-    let cleaned = rows.map(move |batch| conform(&batch?, &wanted).map_err(DataFusionError::from));
+    let cleaned = rows.map(move |batch| {
+        let batch = conform(&batch?, &wanted).map_err(DataFusionError::from)?;
+        match &checks {
+            Some(checks) => checks.lock().unwrap_or_else(PoisonError::into_inner).apply(batch),
+            None => Ok(batch),
+        }
+    });
     Box::pin(RecordBatchStreamAdapter::new(schema, cleaned))
 }
 
-/// The query's rows as a table of `schema`; columns are matched by name.
-pub(crate) async fn clean(rows: DataFrame, schema: &SchemaRef) -> Result<Arc<dyn TableProvider>> {
+/// The query's rows as a table of `schema`; columns are matched by name. Rows that `checks` drop are not in it.
+pub(crate) async fn clean(
+    rows: DataFrame,
+    schema: &SchemaRef,
+    checks: Option<&SharedChecks>,
+) -> Result<Arc<dyn TableProvider>> {
     let plan = rows.create_physical_plan().await?;
     let count = plan.output_partitioning().partition_count();
     let partitions = (0..count)
         .map(|partition| {
-            let part = CleanPartition { plan: Arc::clone(&plan), partition, schema: Arc::clone(schema) };
+            let part = CleanPartition {
+                plan: Arc::clone(&plan),
+                partition,
+                schema: Arc::clone(schema),
+                checks: checks.cloned(),
+            };
             Arc::new(part) as Arc<dyn PartitionStream>
         })
         .collect();

@@ -1,7 +1,8 @@
 //! The newest row per key.
 //!
-//! Taking the newest of (increment and previous output) gives what taking the newest of all input gives, since the
-//! newest row of a key is either new or was the newest before. Rows that agree in the whole order are repeats.
+//! A newer row takes the place of the one before, so that an increment costs what it holds and one look at keys and orders
+//! of the output. Where rows of the input were removed, the newest of what is left of their keys is looked for in the
+//! input. Rows that agree in the whole order are repeats: the one that is there stays.
 
 use std::sync::Arc;
 
@@ -9,35 +10,90 @@ use datafusion::{catalog::TableProvider, dataframe::DataFrame, error::Result, pr
 
 use super::{quoted, quoted_list};
 
-const INCREMENT: &str = "firn_increment";
-const PREVIOUS: &str = "firn_previous";
+const ADDED: &str = "firn_added";
+const PRIOR: &str = "firn_prior";
+const AFFECTED: &str = "firn_affected";
+const INPUT: &str = "firn_input";
 
-/// Rows of both tables, of each key only the one that is last by `order`; a null is older than any value. The tables
-/// have the same schema.
-pub(crate) async fn merge_latest(
-    session: &SessionContext,
-    increment: Arc<dyn TableProvider>,
-    previous: Option<Arc<dyn TableProvider>>,
-    key: &[String],
-    order: &[String],
-) -> Result<DataFrame> {
-    let schema = increment.schema();
-    let columns = quoted_list(schema.fields().iter().map(|field| field.name().as_str()));
-    let mut rows = format!("SELECT {columns} FROM {INCREMENT}");
-    session.register_table(INCREMENT, increment)?;
-    if let Some(previous) = previous {
-        session.register_table(PREVIOUS, previous)?;
-        rows.push_str(&format!(" UNION ALL SELECT {columns} FROM {PREVIOUS}"));
+/// What identifies a row and says which is newest.
+#[derive(Clone, Copy)]
+pub(crate) struct Newest<'a> {
+    pub(crate) key: &'a [String],
+    pub(crate) order: &'a [String],
+}
+
+/// What an increment brings.
+pub(crate) struct Arrived {
+    /// Rows of the output's columns.
+    pub(crate) added: Arc<dyn TableProvider>,
+    /// Where rows were removed: their keys, and all rows of the input.
+    pub(crate) affected: Option<(DataFrame, Arc<dyn TableProvider>)>,
+    /// Key, order and place of the output's rows; absent if there are none.
+    pub(crate) prior: Option<Arc<dyn TableProvider>>,
+}
+
+impl Newest<'_> {
+    /// `left`'s key equals that of `right`.
+    fn same_key(&self, left: &str, right: &str) -> String {
+        let equal = self.key.iter().map(|name| format!("{left}.{0} = {right}.{0}", quoted(name)));
+        equal.collect::<Vec<_>>().join(" AND ")
     }
-    let key = quoted_list(key.iter().map(String::as_str));
-    let order: Vec<_> = order.iter().map(|column| format!("{} DESC NULLS LAST", quoted(column))).collect();
-    let order = order.join(", ");
-    session
-        .sql(&format!(
+
+    /// `left` is after `right`; a null is older than any value.
+    fn newer(&self, left: &str, right: &str) -> String {
+        self.order.iter().rev().fold("false".to_owned(), |rest, name| {
+            let (new, old) = (format!("{left}.{}", quoted(name)), format!("{right}.{}", quoted(name)));
+            format!(
+                "(({new} IS NOT NULL AND ({old} IS NULL OR {new} > {old})) \
+                 OR (({new} IS NOT DISTINCT FROM {old}) AND {rest}))"
+            )
+        })
+    }
+
+    /// The query for the newest row of each key in `rows`.
+    fn of(&self, columns: &str, rows: &str) -> String {
+        let key = quoted_list(self.key.iter().map(String::as_str));
+        let order: Vec<_> =
+            self.order.iter().map(|column| format!("{} DESC NULLS LAST", quoted(column))).collect();
+        let order = order.join(", ");
+        format!(
             "SELECT {columns} FROM (SELECT {columns}, row_number() OVER (PARTITION BY {key} ORDER BY {order}) \
              AS firn_rank FROM ({rows})) WHERE firn_rank = 1"
-        ))
-        .await
+        )
+    }
+
+    /// Rows that are newer than what the output has of their keys; where there is a prior, each with the place of the row
+    /// that it replaces, if any.
+    pub(crate) async fn arrive(&self, session: &SessionContext, arrived: Arrived) -> Result<DataFrame> {
+        let schema = arrived.added.schema();
+        let columns = quoted_list(schema.fields().iter().map(|field| field.name().as_str()));
+        session.register_table(ADDED, arrived.added)?;
+        let mut rows = format!("SELECT {columns} FROM {ADDED}");
+        let mut prior = format!("SELECT * FROM {PRIOR}");
+        if let Some((affected, input)) = arrived.affected {
+            session.register_table(AFFECTED, affected.into_view())?;
+            session.register_table(INPUT, input)?;
+            let known = |of: &str| format!("(SELECT 1 FROM {AFFECTED} a WHERE {})", self.same_key("a", of));
+            // What was added of such a key may be gone again: the input says what is left.
+            rows = format!(
+                "SELECT {columns} FROM {ADDED} n WHERE NOT EXISTS {} \
+                 UNION ALL SELECT {columns} FROM {INPUT} i WHERE EXISTS {}",
+                known("n"),
+                known("i")
+            );
+            prior = format!("SELECT * FROM {PRIOR} p WHERE NOT EXISTS {}", known("p"));
+        }
+        let newest = self.of(&columns, &rows);
+        let Some(table) = arrived.prior else { return session.sql(&newest).await };
+        session.register_table(PRIOR, table)?;
+        let (same, newer) = (self.same_key("n", "p"), self.newer("n", "p"));
+        session
+            .sql(&format!(
+                "SELECT n.*, p.firn_file, p.firn_position FROM ({newest}) n LEFT JOIN ({prior}) p ON {same} \
+                 WHERE p.firn_file IS NULL OR {newer}"
+            ))
+            .await
+    }
 }
 
 #[cfg(test)]
@@ -50,7 +106,6 @@ mod tests {
         },
         catalog::MemTable,
     };
-    use proptest::prelude::{Strategy, prop_assert_eq, proptest};
 
     use super::*;
 
@@ -72,11 +127,25 @@ mod tests {
         Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap())
     }
 
-    async fn newest(rows: &[Row], previous: Option<Arc<dyn TableProvider>>) -> Vec<RecordBatch> {
+    /// The newest of `rows`, and which of them replace rows of `prior`: as host, event time, offset and the host replaced.
+    async fn newest(rows: &[Row], prior: &[Row]) -> Vec<RecordBatch> {
         let (key, order) = (["host_id".to_owned()], ["event_time".to_owned(), "log_offset".to_owned()]);
-        let merged = merge_latest(&SessionContext::new(), table(rows), previous, &key, &order).await.unwrap();
+        let session = SessionContext::new();
+        let prior = (!prior.is_empty()).then(|| {
+            session.register_table("known", table(prior)).unwrap();
+            session.clone()
+        });
+        let prior = match prior {
+            None => None,
+            Some(session) => {
+                let sql = "SELECT *, CAST(0 AS BIGINT) AS firn_file, log_offset AS firn_position FROM known";
+                Some(session.sql(sql).await.unwrap().into_view())
+            }
+        };
+        let arrived = Arrived { added: table(rows), affected: None, prior };
+        let newest = Newest { key: &key, order: &order }.arrive(&session, arrived).await.unwrap();
         let host = datafusion::prelude::col("host_id").sort(true, false);
-        merged.sort(vec![host]).unwrap().collect().await.unwrap()
+        newest.sort(vec![host]).unwrap().collect().await.unwrap()
     }
 
     fn shown(batches: &[RecordBatch]) -> String {
@@ -93,30 +162,22 @@ mod tests {
             | host-1  | 9          | 0          |
             | host-2  |            | 4          |
             +---------+------------+------------+"#]]
-        .assert_eq(&shown(&newest(&rows, None).await));
+        .assert_eq(&shown(&newest(&rows, &[]).await));
     }
 
-    proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
-        /// Late rows, repeats and nulls included, in any split into increments.
-        #[test]
-        fn increments_equal_full_recomputation(
-            increments in proptest::collection::vec(
-                proptest::collection::vec((0_u8..5, 0_i64..30, 0_i64..20).prop_map(|row| row), 0..12), 1..6)
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let (full, incremental) = runtime.block_on(async {
-                let mut previous: Option<Vec<RecordBatch>> = None;
-                for increment in &increments {
-                    let before = previous.map(|batches| {
-                        let schema = table(&[]).schema();
-                        Arc::new(MemTable::try_new(schema, vec![batches]).unwrap()) as Arc<dyn TableProvider>
-                    });
-                    previous = Some(newest(increment, before).await);
-                }
-                (newest(&increments.concat(), None).await, previous.unwrap())
-            });
-            prop_assert_eq!(shown(&full), shown(&incremental));
-        }
+    #[tokio::test]
+    async fn only_newer_rows_replace_what_is_there() {
+        let prior = [(1, 9, 0), (2, 7, 3), (3, 8, 5), (4, 7, 6)];
+        // Older, newer than null, equal, a null after a null, and a new host.
+        let rows = [(1, 8, 9), (2, 1, 1), (3, 8, 5), (4, 14, 7), (5, 7, 8)];
+        expect_test::expect![[r#"
+            +---------+------------+------------+-----------+---------------+
+            | host_id | event_time | log_offset | firn_file | firn_position |
+            +---------+------------+------------+-----------+---------------+
+            | host-2  | 1          | 1          | 0         | 3             |
+            | host-4  |            | 7          | 0         | 6             |
+            | host-5  |            | 8          |           |               |
+            +---------+------------+------------+-----------+---------------+"#]]
+        .assert_eq(&shown(&newest(&rows, &prior).await));
     }
 }

@@ -42,6 +42,11 @@ async fn check_model(
         _ => documented_schema(model, planned.schema().as_arrow()),
     };
     check_columns(model, &schema)?;
+    if model.kind == ModelKind::Append
+        && let Some(input) = known.get(model.driving_input())
+    {
+        check_key_of_input(model, input)?;
+    }
     let columns = DFSchema::try_from(schema.as_ref().clone()).map_err(|error| fault(model, &error, 1))?;
     for check in &model.checks {
         session
@@ -57,6 +62,30 @@ async fn check_model(
     Ok(schema)
 }
 
+/// Changed rows are found by the key in the input and in the output.
+fn check_key_of_input(model: &Model, input: &SchemaRef) -> Result<(), ModelError> {
+    match model.key.iter().find(|name| input.field_with_name(name).is_err()) {
+        None => Ok(()),
+        Some(name) => {
+            let (line, column) = place_in_header(model, name);
+            let message = format!(
+                "the input {} has no column '{name}': the key of kind append is one of the input, too",
+                model.driving_input()
+            );
+            Err(ModelError { file: model.file.clone(), line, column, message })
+        }
+    }
+}
+
+/// Where the header names a column.
+fn place_in_header(model: &Model, name: &str) -> (u64, u64) {
+    let place = model.sql.lines().enumerate().find_map(|(index, line)| {
+        let at = line.starts_with("--").then(|| line.find(name))??;
+        Some((index as u64 + 1, line[..at].chars().count() as u64 + 1))
+    });
+    place.unwrap_or((1, 1))
+}
+
 /// Columns that the header names must exist.
 fn check_columns(model: &Model, schema: &SchemaRef) -> Result<(), ModelError> {
     let dedup =
@@ -67,11 +96,7 @@ fn check_columns(model: &Model, schema: &SchemaRef) -> Result<(), ModelError> {
     match named.find(|name| schema.field_with_name(name).is_err()) {
         None => Ok(()),
         Some(name) => {
-            let header = model.sql.lines().enumerate().find_map(|(index, line)| {
-                let at = line.starts_with("--").then(|| line.find(name.as_str()))??;
-                Some((index as u64 + 1, line[..at].chars().count() as u64 + 1))
-            });
-            let (line, column) = header.unwrap_or((1, 1));
+            let (line, column) = place_in_header(model, name);
             let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
             let message = format!("the output has no column '{name}': it has {}", names.join(", "));
             Err(ModelError { file: model.file.clone(), line, column, message })

@@ -17,7 +17,7 @@ use datafusion::{
     error::Result,
     physical_plan::{SendableRecordBatchStream, stream::RecordBatchReceiverStreamBuilder},
 };
-use firn_policy::{CompiledRule, Policy, Verdict};
+use firn_policy::{CompiledRule, Policy, RECORD_COLUMNS, Verdict};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Sender;
@@ -26,18 +26,6 @@ use super::columns::{integers, micros};
 use prior::PriorRows;
 pub(crate) use rows::verdict_schema;
 use rows::{HostFacts, VerdictRows, text};
-
-/// Columns that judging needs beside those of the rules.
-const RECORD_COLUMNS: [&str; 8] = [
-    "host_id",
-    "hostname",
-    "organization_id",
-    "os_type",
-    "event_time",
-    "received_at",
-    "log_partition",
-    "log_offset",
-];
 
 /// Event time, received_at, partition, offset.
 type Order = (i64, i64, i64, i64);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use firn_catalog_client::iceberg::TableIdent;
 
 use super::{Model, ModelError, header::position_of};
+use crate::promotion::PARTIALS_SUFFIX;
 
 /// Namespaces whose tables are written by others than models.
 const SOURCES: [&str; 2] = ["bronze", "policies"];
@@ -24,6 +25,13 @@ impl ModelGraph {
             if SOURCES.contains(&model.table.namespace[0].as_str()) {
                 return Err(error(format!("'{}' belongs to a namespace that models only read", model.table)));
             }
+            if model.table.name.ends_with(PARTIALS_SUFFIX) {
+                let kept = model.table.name.trim_end_matches(PARTIALS_SUFFIX);
+                let name = &model.table;
+                return Err(error(format!(
+                    "'{name}' is kept for what an aggregate named '{kept}' remembers"
+                )));
+            }
             if let Some(other) = by_table.get(&model.table) {
                 return Err(error(format!("'{}' is already the output of {}", model.table, other.file)));
             }
@@ -33,6 +41,11 @@ impl ModelGraph {
             check_inputs(model, &by_table)?;
         }
         sort(by_table).map(|models| Self { models })
+    }
+
+    /// These models and others beside them.
+    pub fn with(&self, others: Vec<Model>) -> Result<Self, ModelError> {
+        Self::new(self.models.iter().cloned().chain(others).collect())
     }
 
     /// The models in the order they run.

@@ -318,8 +318,8 @@ fn validate(model: &mut Model, kind: Value<'_>) -> Result<(), ModelError> {
     if model.kind == ModelKind::Latest && (model.key.is_empty() || model.order.is_empty()) {
         return Err(kind.error("kind 'latest' needs '-- key:' and '-- order:'"));
     }
-    if model.dedup.is_some() && model.kind != ModelKind::Append {
-        return Err(kind.error("'dedup' belongs to kind append"));
+    if model.dedup.is_some() && (model.kind != ModelKind::Append || !model.key.is_empty()) {
+        return Err(kind.error("'dedup' belongs to kind append without a key"));
     }
     match (&model.current, model.kind) {
         (Some(current), ModelKind::Rules) => model.inputs.push(current.clone()),

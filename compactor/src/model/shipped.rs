@@ -2,11 +2,12 @@
 
 use super::{Model, ModelError, ModelGraph};
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("silver_inventory.sql", include_str!("../../models/silver_inventory.sql")),
     ("silver_device.sql", include_str!("../../models/silver_device.sql")),
     ("silver_software.sql", include_str!("../../models/silver_software.sql")),
     ("gold_compliance.sql", include_str!("../../models/gold_compliance.sql")),
+    ("gold_device_health.sql", include_str!("../../models/gold_device_health.sql")),
     ("gold_org_metrics.sql", include_str!("../../models/gold_org_metrics.sql")),
 ];
 
@@ -31,6 +32,7 @@ mod tests {
                 "gold.org_metrics",
                 "silver.device",
                 "gold.compliance",
+                "gold.device_health",
                 "silver.software",
             ]
         "#]]

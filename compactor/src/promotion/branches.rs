@@ -1,6 +1,6 @@
 //! The branches of runs: `promote/<run>` while at work, `promote/<run>-failed` when kept for inspection.
 
-use firn_catalog_client::TenantClient;
+use firn_catalog_client::{TenantClient, iceberg::TableIdent};
 
 use crate::CompactorError;
 
@@ -40,6 +40,18 @@ pub(super) async fn clean_up(client: &TenantClient, keep_failed: usize) -> Resul
 /// Deletes a branch; one that is gone is no error.
 pub(super) async fn delete(client: &TenantClient, name: &str) -> Result<(), CompactorError> {
     match client.delete_reference(name).await.map_err(CompactorError::from) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Drops a table of a branch; one that is not there is no error.
+pub(super) async fn drop_table(
+    client: &TenantClient,
+    branch: &str,
+    table: &TableIdent,
+) -> Result<(), CompactorError> {
+    match client.drop_table(branch, table).await.map_err(CompactorError::from) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }

@@ -1,18 +1,25 @@
 //! Bringing one model's output up to date on the run's branch.
 
-use std::sync::Arc;
+mod aggregate;
+mod append;
+mod latest;
+mod rules;
+mod write;
+
+pub(crate) use aggregate::PARTIALS_SUFFIX;
+
+use std::sync::{Arc, Mutex};
 
 use datafusion::{
-    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    arrow::datatypes::SchemaRef,
     catalog::TableProvider,
     dataframe::DataFrame,
     error::{DataFusionError, Result as QueryResult},
-    physical_plan::{SendableRecordBatchStream, stream::RecordBatchStreamAdapter},
+    physical_plan::SendableRecordBatchStream,
     prelude::SessionContext,
 };
-use firn_catalog_client::{TenantClient, iceberg::TableIdent};
-use firn_table::{Increment, NewTable, Table, TableScan, WriteOptions, ensure_table, increment};
-use futures::StreamExt;
+use firn_catalog_client::TenantClient;
+use firn_table::{Increment, NewTable, RowPositions, Table, TableScan, ensure_table, increment};
 
 use super::{
     Promotion,
@@ -21,12 +28,12 @@ use super::{
     state::{Loaded, RULES},
 };
 use crate::{
-    CompactorError, Dedup, FailingCheck, Model, ModelKind,
-    engine::{
-        Checks, Repeats, clean, documented_schema, find_repeats, judge, lake_schema, merge_latest, pour,
-        register, verdict_schema,
-    },
+    CheckResult, CompactorError, FailingCheck, Model, ModelKind,
+    engine::{documented_schema, register},
 };
+
+/// Changed rows of which keys are held in memory at the most. Beyond that all rows are computed anew, which spills.
+const MOST_CHANGED_ROWS: u64 = 1_000_000;
 
 /// One model in one run.
 pub(super) struct ModelRun<'a> {
@@ -38,12 +45,72 @@ pub(super) struct ModelRun<'a> {
     pub(super) loaded: Loaded,
 }
 
+/// What is to be read of the driving input.
+enum Driving {
+    /// Nothing: no rows were added or removed.
+    Nothing,
+    /// All rows; says why.
+    All(String),
+    Changed(Changed),
+}
+
+/// What changed in the driving input.
+#[derive(Clone)]
+struct Changed {
+    added: Arc<dyn TableProvider>,
+    removed: Option<Arc<dyn TableProvider>>,
+    /// Rows of both.
+    rows: u64,
+}
+
+/// What a model makes of what it read.
+enum Step {
+    Output(Output),
+    /// It can't go on from what its output holds: everything is to be computed. Says why.
+    Full(String),
+}
+
 /// The rows to write, and how they become the output.
 struct Output {
     table: Table,
     rows: SendableRecordBatchStream,
-    /// Whether they are all rows of the output, or only new ones.
-    replaces: bool,
+    keeps: Keeps,
+    /// What checks found that were made on the way.
+    checked: Checked,
+}
+
+/// What stays of the rows that an output has.
+enum Keeps {
+    Nothing,
+    All,
+    /// All but those at the places, which are complete when the new rows have come to their end.
+    AllBut(Arc<Mutex<RowPositions>>),
+}
+
+/// What checks found.
+#[derive(Default)]
+struct Checked {
+    shared: Option<crate::engine::SharedChecks>,
+}
+
+impl Output {
+    fn new(table: Table, rows: SendableRecordBatchStream, keeps: Keeps) -> Self {
+        Self { table, rows, keeps, checked: Checked::default() }
+    }
+}
+
+impl Keeps {
+    fn all_but(places: RowPositions) -> Self {
+        Self::AllBut(Arc::new(Mutex::new(places)))
+    }
+}
+
+impl Checked {
+    fn take(&self) -> (Vec<CheckResult>, Vec<FailingCheck>, u64) {
+        let Some(shared) = &self.shared else { return (Vec::new(), Vec::new(), 0) };
+        let checks = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (checks.results(), checks.broken(), checks.dropped())
+    }
 }
 
 impl ModelRun<'_> {
@@ -53,67 +120,86 @@ impl ModelRun<'_> {
         full: Option<String>,
         receipt: &mut ModelReceipt,
     ) -> Result<Vec<FailingCheck>, CompactorError> {
-        let session = self.promotion.engine.session();
         if let Some(rules) = &self.loaded.rules {
             receipt.notes.clone_from(&rules.broken);
         }
-        let (driving, full) = self.driving_rows(full).await?;
-        receipt.action = if full.is_some() { "full" } else { "increment" }.to_owned();
-        let incremental = full.is_none();
-        receipt.reason = full.unwrap_or_default();
-        let Some(driving) = driving else {
-            self.commit(Change::PositionsOnly, None, receipt).await?;
-            return Ok(Vec::new());
+        let mut driving = self.driving(full).await?;
+        loop {
+            "increment".clone_into(&mut receipt.action);
+            match &driving {
+                Driving::Nothing => {
+                    self.commit(Change::PositionsOnly, None, receipt).await?;
+                    return Ok(Vec::new());
+                }
+                Driving::All(reason) => {
+                    "full".clone_into(&mut receipt.action);
+                    receipt.reason.clone_from(reason);
+                }
+                Driving::Changed(_) => {}
+            }
+            match self.step(&driving, receipt).await? {
+                Step::Output(output) => return self.write(output, receipt).await,
+                Step::Full(reason) if matches!(driving, Driving::All(_)) => {
+                    let what = self.model.table.to_string();
+                    return Err(CompactorError::Query { what, message: reason });
+                }
+                Step::Full(reason) => driving = Driving::All(reason),
+            }
+        }
+    }
+
+    async fn step(&self, driving: &Driving, receipt: &mut ModelReceipt) -> Result<Step, CompactorError> {
+        let changed = match driving {
+            Driving::Changed(changed) => Some(changed),
+            Driving::All(_) | Driving::Nothing => None,
         };
-        let output = match self.model.kind {
-            ModelKind::Append => self.append(&session, driving, incremental, receipt).await?,
-            ModelKind::Latest => self.latest(&session, driving, incremental).await?,
-            ModelKind::Aggregate | ModelKind::Full => self.full(&session, driving).await?,
-            ModelKind::Rules => self.rules(&session, driving, incremental).await?,
-        };
-        let mut checks = Checks::compile(&session, self.model, &output.table.arrow_schema()?)
-            .map_err(|error| self.failed(&error))?;
-        let poured = pour(&output.table, WriteOptions::default(), output.rows, Some(&mut checks)).await?;
-        receipt.rows = poured.rows;
-        receipt.dropped += poured.dropped;
-        receipt.checks = checks.results();
-        self.loaded.output = Some(output.table);
-        let change = if output.replaces { Change::Replace(poured.files) } else { Change::Add(poured.files) };
-        self.commit(change, poured.newest_received_us, receipt).await?;
-        Ok(checks.broken())
+        match self.model.kind {
+            ModelKind::Append if self.model.key.is_empty() => self.append(changed, receipt).await,
+            ModelKind::Append => self.append_by_key(changed).await,
+            ModelKind::Latest => self.latest(changed).await,
+            ModelKind::Aggregate => self.aggregate(changed, receipt).await,
+            ModelKind::Full => self.full().await,
+            ModelKind::Rules => self.rules(changed).await,
+        }
     }
 
     fn failed(&self, error: &DataFusionError) -> CompactorError {
         CompactorError::query(&self.model.table, error)
     }
 
-    /// The rows of the driving input that are to be read (none: nothing was added), and why all of them if it is all.
-    async fn driving_rows(
-        &self,
-        full: Option<String>,
-    ) -> Result<(Option<Arc<dyn TableProvider>>, Option<String>), CompactorError> {
+    /// A session of its own.
+    fn session(&self) -> SessionContext {
+        self.promotion.engine.session()
+    }
+
+    /// What is to be read of the driving input.
+    async fn driving(&self, full: Option<String>) -> Result<Driving, CompactorError> {
         let name = self.model.driving_input();
-        let Some(Some(table)) = self.loaded.inputs.get(name) else { return Ok((None, full)) };
-        let all = async |reason: String| -> Result<_, CompactorError> {
-            let scan: Arc<dyn TableProvider> = Arc::new(TableScan::new(table, None).await?);
-            Ok((Some(scan), Some(reason)))
-        };
+        let Some(Some(table)) = self.loaded.inputs.get(name) else { return Ok(Driving::Nothing) };
         if let Some(reason) = full {
-            return all(reason).await;
+            return Ok(Driving::All(reason));
         }
         let held = self.loaded.held.as_ref().and_then(|held| held.inputs.get(&name.to_string()));
         let Some(from) = held.and_then(|position| position.parse().ok()) else {
-            return all(format!("the output does not say which snapshot of {name} it holds")).await;
+            let reason = format!("the output does not say which snapshot of {name} it holds");
+            return Ok(Driving::All(reason));
         };
-        match increment(table, Some(from), None).await? {
-            Increment::Appended(scan) => Ok((Some(Arc::new(*scan)), None)),
-            Increment::Full(reason) => all(reason).await,
+        Ok(match increment(table, Some(from), None).await? {
+            Increment::Appended(added) => {
+                let rows = added.known_rows();
+                Driving::Changed(Changed { added: Arc::new(*added), removed: None, rows })
+            }
+            Increment::Changed { added, removed } => {
+                let rows = added.known_rows() + removed.known_rows();
+                Driving::Changed(Changed { added: Arc::new(*added), removed: Some(Arc::new(*removed)), rows })
+            }
+            Increment::Full(reason) => Driving::All(reason),
             Increment::Empty if self.rules_changed() => {
                 let none = datafusion::datasource::empty::EmptyTable::new(table.arrow_schema()?);
-                Ok((Some(Arc::new(none)), None))
+                Driving::Changed(Changed { added: Arc::new(none), removed: None, rows: 0 })
             }
-            Increment::Empty => Ok((None, None)),
-        }
+            Increment::Empty => Driving::Nothing,
+        })
     }
 
     fn rules_changed(&self) -> bool {
@@ -121,7 +207,25 @@ impl ModelRun<'_> {
         self.loaded.rules.is_some() && held != self.loaded.positions.get(RULES)
     }
 
-    /// The output table, created or widened to `schema`.
+    /// The driving input.
+    fn input(&self) -> Result<&Table, CompactorError> {
+        let input = self.loaded.inputs.get(self.model.driving_input()).and_then(Option::as_ref);
+        input.ok_or_else(|| CompactorError::Query {
+            what: self.model.table.to_string(),
+            message: format!("{} does not exist", self.model.driving_input()),
+        })
+    }
+
+    /// All rows of the driving input.
+    async fn all(&self) -> Result<Arc<dyn TableProvider>, CompactorError> {
+        Ok(Arc::new(TableScan::new(self.input()?, None).await?))
+    }
+
+    /// The output table, created or widened to what the query gives.
+    async fn output_of(&self, rows: &DataFrame) -> Result<Table, CompactorError> {
+        self.output_table(documented_schema(self.model, rows.schema().as_arrow())).await
+    }
+
     async fn output_table(&self, schema: SchemaRef) -> Result<Table, CompactorError> {
         let comment = ("comment".to_owned(), self.model.description.clone());
         let wanted = NewTable {
@@ -133,138 +237,30 @@ impl ModelRun<'_> {
         Ok(ensure_table(self.client, &self.promotion.file_io, self.branch, &wanted).await?)
     }
 
-    /// The model's query over its input.
-    async fn query(
+    /// The model's query with the given rows as its driving input.
+    async fn query(&self, driving: Arc<dyn TableProvider>) -> Result<DataFrame, CompactorError> {
+        self.query_with(driving, &self.session()).await.map_err(|error| self.failed(&error))
+    }
+
+    async fn query_with(
         &self,
-        session: &SessionContext,
         driving: Arc<dyn TableProvider>,
+        session: &SessionContext,
     ) -> QueryResult<DataFrame> {
         register(session, self.model.driving_input(), driving)?;
         session.sql(&self.model.sql).await
     }
 
-    async fn append(
-        &self,
-        session: &SessionContext,
-        driving: Arc<dyn TableProvider>,
-        incremental: bool,
-        receipt: &mut ModelReceipt,
-    ) -> Result<Output, CompactorError> {
-        let rows = self.query(session, driving).await.map_err(|error| self.failed(&error))?;
-        let table = self.output_table(documented_schema(self.model, rows.schema().as_arrow())).await?;
-        let stream = match &self.model.dedup {
-            None => rows.execute_stream().await.map_err(|error| self.failed(&error))?,
-            Some(dedup) => {
-                let kept: Option<Arc<dyn TableProvider>> = match (incremental, table.current_snapshot()) {
-                    (true, Some(_)) => Some(Arc::new(TableScan::new(&table, None).await?)),
-                    _ => None,
-                };
-                let repeats = find_repeats(session, dedup, rows.clone().into_view(), kept)
-                    .await
-                    .map_err(|error| self.failed(&error))?;
-                receipt.dropped += repeats.len() as u64;
-                let rows = rows.execute_stream().await.map_err(|error| self.failed(&error))?;
-                without(rows, dedup.clone(), repeats)
-            }
-        };
-        Ok(Output { table, rows: stream, replaces: !incremental })
-    }
-
-    async fn latest(
-        &self,
-        session: &SessionContext,
-        driving: Arc<dyn TableProvider>,
-        incremental: bool,
-    ) -> Result<Output, CompactorError> {
-        let failed = |error: DataFusionError| self.failed(&error);
-        let rows = self.query(session, driving).await.map_err(failed)?;
-        let table = self.output_table(documented_schema(self.model, rows.schema().as_arrow())).await?;
-        let schema = lake_schema(rows.schema().as_arrow());
-        let added = clean(rows, &schema).await.map_err(failed)?;
-        let mut previous = None;
-        if incremental && table.current_snapshot().is_some() {
-            let known = session.read_table(Arc::new(TableScan::new(&table, None).await?)).map_err(failed)?;
-            previous = Some(clean(known, &schema).await.map_err(failed)?);
-        }
-        let newest = merge_latest(session, added, previous, &self.model.key, &self.model.order)
-            .await
-            .map_err(failed)?;
-        let rows = newest.execute_stream().await.map_err(failed)?;
-        Ok(Output { table, rows, replaces: true })
-    }
-
-    async fn full(
-        &self,
-        session: &SessionContext,
-        driving: Arc<dyn TableProvider>,
-    ) -> Result<Output, CompactorError> {
-        for (name, input) in self.loaded.inputs.iter().filter(|(name, _)| *name != self.model.driving_input())
-        {
+    async fn full(&self) -> Result<Step, CompactorError> {
+        let (session, driving) = (self.session(), self.model.driving_input());
+        for (name, input) in self.loaded.inputs.iter().filter(|(name, _)| *name != driving) {
             let Some(input) = input else { continue };
             let scan = Arc::new(TableScan::new(input, None).await?);
-            register(session, name, scan).map_err(|error| self.failed(&error))?;
+            register(&session, name, scan).map_err(|error| self.failed(&error))?;
         }
-        let rows = self.query(session, driving).await.map_err(|error| self.failed(&error))?;
-        let table = self.output_table(documented_schema(self.model, rows.schema().as_arrow())).await?;
+        let rows = self.query_with(self.all().await?, &session).await.map_err(|error| self.failed(&error))?;
+        let table = self.output_of(&rows).await?;
         let rows = rows.execute_stream().await.map_err(|error| self.failed(&error))?;
-        Ok(Output { table, rows, replaces: true })
+        Ok(Step::Output(Output::new(table, rows, Keeps::Nothing)))
     }
-
-    async fn rules(
-        &self,
-        session: &SessionContext,
-        driving: Arc<dyn TableProvider>,
-        incremental: bool,
-    ) -> Result<Output, CompactorError> {
-        let failed = |error: DataFusionError| self.failed(&error);
-        let rules = self.loaded.rules.clone().ok_or_else(|| CompactorError::Query {
-            what: self.model.table.to_string(),
-            message: "its input has no rows to judge".to_owned(),
-        })?;
-        let table = self.output_table(verdict_schema()).await?;
-        let rows = self.query(session, driving).await.map_err(failed)?;
-        let columns = rules.columns(rows.schema().as_arrow());
-        let columns: Vec<_> = columns.iter().map(String::as_str).collect();
-        let rows = rows.select_columns(&columns).map_err(failed)?;
-        let schema = lake_schema(rows.schema().as_arrow());
-        let mut records = session.read_table(clean(rows, &schema).await.map_err(failed)?).map_err(failed)?;
-        let again = if incremental && self.rules_changed() { self.current_records().await? } else { None };
-        if let Some(again) = again {
-            let again =
-                session.read_table(again).and_then(|rows| rows.select_columns(&columns)).map_err(failed)?;
-            let again = session.read_table(clean(again, &schema).await.map_err(failed)?).map_err(failed)?;
-            records = records.union(again).map_err(failed)?;
-        }
-        let records = sorted(records, &["host_id", "log_partition", "log_offset"]).map_err(failed)?;
-        let records = records.execute_stream().await.map_err(failed)?;
-        let mut prior = None;
-        if incremental && table.current_snapshot().is_some() {
-            let known = session.read_table(Arc::new(TableScan::new(&table, None).await?)).map_err(failed)?;
-            let known = sorted(known, &["host_id", "rule_id"]).map_err(failed)?;
-            prior = Some(known.execute_stream().await.map_err(failed)?);
-        }
-        Ok(Output { table, rows: judge(rules, records, prior), replaces: true })
-    }
-
-    /// The latest record of each host, to be judged again by changed rules.
-    async fn current_records(&self) -> Result<Option<Arc<dyn TableProvider>>, CompactorError> {
-        let current: Option<&TableIdent> = self.model.current.as_ref();
-        match current.and_then(|name| self.loaded.inputs.get(name)) {
-            Some(Some(table)) if table.current_snapshot().is_some() => {
-                Ok(Some(Arc::new(TableScan::new(table, None).await?)))
-            }
-            _ => Ok(None),
-        }
-    }
-}
-
-fn sorted(rows: DataFrame, columns: &[&str]) -> QueryResult<DataFrame> {
-    rows.sort(columns.iter().map(|column| datafusion::prelude::col(*column).sort(true, true)).collect())
-}
-
-/// The stream without the rows that repeat others.
-fn without(rows: SendableRecordBatchStream, dedup: Dedup, repeats: Repeats) -> SendableRecordBatchStream {
-    let schema = rows.schema();
-    let kept = rows.map(move |batch: QueryResult<RecordBatch>| Ok(repeats.remove_from(&dedup, &batch?)?));
-    Box::pin(RecordBatchStreamAdapter::new(schema, kept))
 }

@@ -65,9 +65,11 @@ pub(crate) fn decide(model: &Model, output: Option<&OutputState>, inputs: &Posit
         }
     }
     match model.kind {
-        ModelKind::Append | ModelKind::Latest | ModelKind::Rules => Action::Increment,
         ModelKind::Full => Action::Full("its kind is full".to_owned()),
-        ModelKind::Aggregate => Action::Full("aggregates are recomputed when their input changes".to_owned()),
+        ModelKind::Aggregate if model.inputs.len() > 1 => {
+            Action::Full("it groups rows of several tables".to_owned())
+        }
+        ModelKind::Append | ModelKind::Latest | ModelKind::Aggregate | ModelKind::Rules => Action::Increment,
     }
 }
 

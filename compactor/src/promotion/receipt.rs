@@ -39,8 +39,11 @@ pub struct ModelReceipt {
     pub reason: String,
     /// By input: the snapshot that the output held before (absent: none), and the one it holds now.
     pub inputs: BTreeMap<String, (Option<String>, String)>,
-    /// Rows written.
+    /// New rows: all of them if `action` is `full`.
     pub rows: u64,
+    /// Rows that were taken out, because newer ones took their place or what they follow from is gone.
+    #[serde(default)]
+    pub removed: u64,
     /// Rows left out as repeats of earlier ones or by checks of severity `drop`.
     pub dropped: u64,
     /// The output's snapshot, if one was made.

@@ -91,7 +91,8 @@ impl Promotion {
         client: &TenantClient,
         gathered: &mut Gathered,
     ) -> Result<(), CompactorError> {
-        for model in self.graph.models() {
+        let models = self.models(client, &branches::working(&gathered.receipt.run)).await?;
+        for model in models.graph.models() {
             let (receipt, broken) = self.run_model(client, &gathered.receipt.run, model).await?;
             gathered.receipt.models.push(receipt);
             let fails = broken.iter().any(|check| check.severity == CheckSeverity::Fail);
@@ -129,6 +130,7 @@ impl Promotion {
             reason: String::new(),
             inputs,
             rows: 0,
+            removed: 0,
             dropped: 0,
             snapshot: None,
             checks: Vec::new(),

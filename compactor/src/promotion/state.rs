@@ -23,11 +23,13 @@ pub(super) const HASH_PROPERTY: &str = "firn.model.hash";
 pub(super) const COMPUTED_AT_PROPERTY: &str = "firn.model.computed-at-ms";
 /// Property with the newest `received_at` that the output ever held, microseconds since the epoch.
 pub(super) const NEWEST_PROPERTY: &str = "firn.model.newest-received-us";
+/// Property by which an aggregate and the table of its partials know each other.
+pub(super) const PARTIALS_PROPERTY: &str = "firn.model.partials";
 /// Name under which a rules model keeps the hash of its rules beside its inputs.
 pub(super) const RULES: &str = "rules";
 
 /// A table, or none where it does not exist.
-pub(super) async fn load_optional(
+pub(crate) async fn load_optional(
     client: &TenantClient,
     file_io: &FileIo,
     reference: &str,
@@ -146,7 +148,8 @@ impl Promotion {
     pub(super) async fn look(&self, client: &TenantClient) -> Result<Pending, CompactorError> {
         let mut pending = Pending::default();
         let (mut newest_us, mut lag) = (None, 0);
-        for model in self.graph.models() {
+        let models = self.models(client, MAIN).await?;
+        for model in models.graph.models() {
             let loaded = load(client, &self.file_io, &self.engine, MAIN, model).await?;
             let held = loaded.held.as_ref();
             newest_us = newest_us.max(held.and_then(|held| held.newest_received_us));
@@ -164,8 +167,11 @@ impl Promotion {
             status.fresh_until_ms = newest_us.map(|us| us / 1_000);
             if !pending.work {
                 status.state = firn_runtime::StageState::Running;
-                status.message =
-                    if newest_us.is_some() { "up to date" } else { "waits for bronze.inventory" }.to_owned();
+                status.message = match &models.problem {
+                    Some(problem) => format!("the tenant's own models are left out: {problem}"),
+                    None if newest_us.is_some() => "up to date".to_owned(),
+                    None => "waits for bronze.inventory".to_owned(),
+                };
             }
         });
         Ok(pending)
@@ -173,7 +179,7 @@ impl Promotion {
 }
 
 /// Records of the source that the model did not take yet, by the snapshots' summaries.
-fn unread_records(model: &Model, loaded: &Loaded) -> u64 {
+pub(super) fn unread_records(model: &Model, loaded: &Loaded) -> u64 {
     let driving = model.driving_input();
     let Some(Some(table)) = loaded.inputs.get(driving) else { return 0 };
     if model.kind != ModelKind::Append {

@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod equality;
+
 use expect_test::expect;
 use serde_json::json;
+
+use firn_catalog_client::iceberg::TableIdent;
+use firn_table::Operation;
 
 use super::*;
 use crate::{
@@ -54,9 +59,10 @@ async fn a_run_fills_every_layer_and_publishes_once() {
     expect![[r#"
         [
             "silver.inventory full 2 (1)",
-            "gold.org_metrics full 1 (0)",
+            "gold.org_metrics full 3 (0)",
             "silver.device full 2 (0)",
             "gold.compliance full 2 (0)",
+            "gold.device_health full 2 (0)",
             "silver.software full 2 (0)",
         ]
     "#]]
@@ -69,8 +75,7 @@ async fn a_run_fills_every_layer_and_publishes_once() {
         | h2      | fail  | 2026-11-22T10:02:00Z | {"disk_encrypted":false} |
         +---------+-------+----------------------+--------------------------+"#]]
     .assert_eq(&lake.rows("main", "gold.compliance", COMPLIANCE).await);
-    let metrics =
-        "SELECT organization_id, window_start, hosts, samples, cpu_usage_avg, disk_used_share FROM t";
+    let metrics = "SELECT organization_id, window_start, hosts, samples, cpu_usage_avg, disk_used_share FROM t WHERE window_size = 'hour'";
     expect![[r#"
         +-----------------+----------------------+-------+---------+---------------+-----------------+
         | organization_id | window_start         | hosts | samples | cpu_usage_avg | disk_used_share |
@@ -117,9 +122,10 @@ async fn increments_take_what_is_new_and_a_second_look_does_nothing() {
         [
             "silver.inventory increment 2 (1)",
             "gold.org_metrics skip 0 (0)",
-            "silver.device increment 3 (0)",
-            "gold.compliance increment 3 (0)",
-            "silver.software skip 0 (0)",
+            "silver.device increment 2 (0)",
+            "gold.compliance increment 2 (0)",
+            "gold.device_health increment 3 (0)",
+            "silver.software increment 2 (0)",
         ]
     "#]]
     .assert_debug_eq(&receipt(&promotion));
@@ -254,7 +260,7 @@ async fn a_run_whose_output_changed_on_main_is_repeated_not_merged() {
     lake.report(&[inventory(3, "h3", "e3", json!({}))]).await;
     let slow = killed_run(&lake, &promotion).await;
     let copy = lake.table("main", "silver.copy").await.unwrap();
-    let emptied = firn_table::Operation::Overwrite { remove: None, add: Vec::new(), base_snapshot_id: None };
+    let emptied = Operation::Overwrite { remove: None, add: Vec::new(), base_snapshot_id: None };
     lake.commit("main", &copy, emptied).await;
     let refused = promotion.publish(&lake.client, &slow).await.unwrap_err();
     assert!(refused.is_conflict(), "{refused}");
@@ -272,4 +278,49 @@ async fn a_held_lease_keeps_others_away() {
     lease.release().await;
     promote(&lake, &two).await;
     assert_eq!(receipt(&two).len(), models().unwrap().models().len());
+}
+
+#[tokio::test]
+async fn a_tenants_own_models_run_once_they_are_on_main_and_wrong_ones_are_refused() {
+    let lake = Lake::start().await;
+    let promotion = lake.compactor("one").promotion;
+    first_reports(&lake).await;
+    let file = |sql: &str| {
+        let text = format!("-- model: gold.by_type\n-- kind: aggregate\n{sql}");
+        std::collections::BTreeMap::from([("by_type.sql".to_owned(), text)])
+    };
+    let change = async |branch: &str, files, remove: &[String]| {
+        crate::change_own_models(&lake.client, &lake.file_io, branch, files, remove).await
+    };
+    let wrong = file("SELECT os_typ, count(*) AS hosts FROM silver.device GROUP BY os_typ");
+    let refused = change("main", wrong, &[]).await.unwrap_err().to_string();
+    assert!(refused.starts_with("by_type.sql:3:8: ") && refused.contains("os_typ"), "{refused}");
+    let right = || file("SELECT os_type, count(*) AS hosts FROM silver.device GROUP BY os_type");
+
+    lake.client.create_branch("dev", MAIN).await.unwrap();
+    change("dev", right(), &[]).await.unwrap();
+    promote(&lake, &promotion).await;
+    assert!(lake.table("main", "gold.by_type").await.is_none());
+    assert_eq!(forecast_of(&lake, "main").await, None);
+    assert!(forecast_of(&lake, "dev").await.is_some());
+
+    change("main", right(), &[]).await.unwrap();
+    assert_eq!(forecast_of(&lake, "main").await, Some(("full", "first run".to_owned())));
+    promote(&lake, &promotion).await;
+    expect![[r#"
+        +---------+-------+
+        | os_type | hosts |
+        +---------+-------+
+        | linux   | 2     |
+        +---------+-------+"#]]
+    .assert_eq(&lake.rows("main", "gold.by_type", "SELECT * FROM t").await);
+    assert!(change("main", [].into(), &["other.sql".to_owned()]).await.is_err());
+    change("main", [].into(), &["by_type.sql".to_owned()]).await.unwrap();
+    assert_eq!(forecast_of(&lake, "main").await, None);
+}
+
+async fn forecast_of(lake: &Lake, reference: &str) -> Option<(&'static str, String)> {
+    let all = crate::forecast(&lake.client, &lake.file_io, reference).await.unwrap();
+    let found = all.into_iter().find(|forecast| forecast.model == "gold.by_type")?;
+    Some((found.action, found.reason))
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZero, sync::Arc, time::Duration};
 
 use firn_catalog_client::{CatalogClient, TenantClient};
 use firn_inventory::tables::{BRONZE_QUARANTINE, position_property};
-use firn_runtime::retry::Backoff;
+use firn_runtime::{retry::Backoff, with_causes};
 use firn_table::{
     DataFileWriter, FileIo, Operation, Table, TableError, TableErrorKind, TableOperation, Transaction,
     WriteOptions, WrittenFile, ensure_table,
@@ -249,7 +249,7 @@ impl Committer {
 
 impl From<TableError> for Failure {
     fn from(error: TableError) -> Self {
-        let text = chain(&error);
+        let text = with_causes(&error);
         match error.kind {
             TableErrorKind::Conflict => Self::Raced(text),
             // The outcome is found out by reading the positions again.
@@ -259,19 +259,6 @@ impl From<TableError> for Failure {
             }
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Chunks that are decoded at once, and so held in memory: one for each core, and one that is written meanwhile.

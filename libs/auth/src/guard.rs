@@ -238,7 +238,7 @@ impl Guard {
     }
 
     /// A tenant's policy, no older than a second.
-    async fn policy(&self, tenant: &TenantName) -> Result<Arc<Policy>, Denied> {
+    pub async fn policy(&self, tenant: &TenantName) -> Result<Arc<Policy>, Denied> {
         let Some(source) = &self.inner.source else { return Ok(Arc::default()) };
         let known = self.inner.policies.get(tenant);
         let seen = source.seen(tenant).filter(|(_, at)| at.elapsed() < FRESH);

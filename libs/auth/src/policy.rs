@@ -125,7 +125,8 @@ pub enum RevokedWhat {
 }
 
 /// Whether a tenant is in use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// Yes.
     #[default]
@@ -137,7 +138,7 @@ pub enum Standing {
 }
 
 /// A tenant's rules as they were at one access epoch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Rises with every change of what is in here.
     pub epoch: i64,

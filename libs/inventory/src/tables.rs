@@ -27,10 +27,14 @@ pub const SILVER_DEVICE: (&str, &str) = ("silver", "device");
 pub const SILVER_SOFTWARE: (&str, &str) = ("silver", "software");
 /// State per host and rule.
 pub const GOLD_COMPLIANCE: (&str, &str) = ("gold", "compliance");
-/// Average CPU and disk per organisation and window.
+/// CPU and disk per organisation and window.
 pub const GOLD_ORG_METRICS: (&str, &str) = ("gold", "org_metrics");
 /// Every transition of a finding.
 pub const GOLD_TRANSITIONS: (&str, &str) = ("gold", "transitions");
+/// How each computer is doing.
+pub const GOLD_DEVICE_HEALTH: (&str, &str) = ("gold", "device_health");
+/// The tenant's own models.
+pub const POLICY_MODELS: (&str, &str) = ("policies", "models");
 /// The tenant's rules.
 pub const POLICY_RULES: (&str, &str) = ("policies", "rules");
 

@@ -14,19 +14,9 @@ use arrow::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{CompiledRule, FindingStatus, Observation, Order, Standing, Told, Verdict, WindowSamples};
-
-/// Columns that a replay needs beside those of the rules.
-const COLUMNS: [&str; 8] = [
-    "host_id",
-    "hostname",
-    "organization_id",
-    "os_type",
-    "event_time",
-    "received_at",
-    "log_partition",
-    "log_offset",
-];
+use crate::{
+    CompiledRule, FindingStatus, Observation, Order, RECORD_COLUMNS, Standing, Told, Verdict, WindowSamples,
+};
 
 /// A finding from its opening to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,7 +92,7 @@ impl Backtest {
     #[must_use]
     pub fn columns(&self) -> BTreeSet<String> {
         let of_rules = self.rules.iter().flat_map(|rule| rule.columns.iter().cloned());
-        of_rules.chain(COLUMNS.map(ToOwned::to_owned)).collect()
+        of_rules.chain(RECORD_COLUMNS.map(ToOwned::to_owned)).collect()
     }
 
     /// Replays records, which must come sorted by host_id, log_partition, log_offset over all batches.

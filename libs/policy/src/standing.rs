@@ -9,6 +9,18 @@ use crate::{
 /// Event time, received_at, partition, offset.
 pub type Order = (i64, i64, i32, i64);
 
+/// Columns that judging records needs beside those of the rules: whose they are, and in which order they count.
+pub const RECORD_COLUMNS: [&str; 8] = [
+    "host_id",
+    "hostname",
+    "organization_id",
+    "os_type",
+    "event_time",
+    "received_at",
+    "log_partition",
+    "log_offset",
+];
+
 /// Older than any record: what time or a window says does not compete with records.
 const BEFORE_ALL: Order = (i64::MIN, i64::MIN, i32::MIN, i64::MIN);
 

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -89,9 +89,11 @@ pub async fn serve(
 }
 
 /// Puts around `router` what every service needs: a request id (the caller's, if it sent a sane one), a trace span and
-/// metrics per request, and 500 instead of a broken connection when a handler panics.
-pub fn with_basics(router: Router) -> Router {
-    router.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(observe))
+/// metrics per request, and 500 instead of a broken connection when a handler panics. From `leaving` on each answer closes
+/// its connection, so that clients find another replica before this one ends.
+pub fn with_basics(router: Router, leaving: CancellationToken) -> Router {
+    let observed = middleware::from_fn_with_state(leaving, observe);
+    router.layer(CatchPanicLayer::custom(panicked)).layer(observed)
 }
 
 /// A caller's id goes into logs: only short and plain ones do.
@@ -107,7 +109,7 @@ fn request_id(request: &Request) -> HeaderValue {
 }
 
 /// One layer for all of it: each layer costs every request a boxed future and a copy of the routes.
-async fn observe(mut request: Request, next: Next) -> Response {
+async fn observe(State(leaving): State<CancellationToken>, mut request: Request, next: Next) -> Response {
     let id = request_id(&request);
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = request.method().clone();
@@ -122,6 +124,9 @@ async fn observe(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
+    if leaving.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let status = response.status();
     let elapsed = began.elapsed();
     let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();

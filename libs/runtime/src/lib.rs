@@ -1,5 +1,6 @@
 //! What every Firn process needs: configuration, tracing, metrics, health, shutdown, retry, and HTTP basics.
 
+mod causes;
 pub mod config;
 pub mod health;
 pub mod http;
@@ -11,4 +12,5 @@ mod status;
 pub mod supervise;
 pub mod telemetry;
 
+pub use causes::with_causes;
 pub use status::{StageState, StageStatus, StatusBoard};

@@ -19,7 +19,7 @@ use std::{
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
 use futures::future::{join_all, try_join_all};
 
-use crate::{FileIo, Table, TableError, TableErrorKind, WrittenFile};
+use crate::{FileIo, RowPositions, Table, TableError, TableErrorKind, WrittenFile};
 pub(crate) use expire::expirable;
 use prepare::Prepared;
 
@@ -61,6 +61,14 @@ pub enum Operation {
     DeleteRows {
         /// Positions of rows by the location of their data file.
         rows: BTreeMap<String, BTreeSet<u64>>,
+    },
+    /// Deletes rows where they are and adds files, at once (`overwrite`, or `delete` and `append` where it is only that). Conflicts
+    /// as [`Operation::DeleteRows`] does.
+    RowDelta {
+        /// Rows to delete.
+        delete: RowPositions,
+        /// Files to add.
+        add: Vec<WrittenFile>,
     },
     /// Removes snapshots older than a time, keeping the newest `keep_last` and what references need.
     ExpireSnapshots {
@@ -111,7 +119,7 @@ impl Operation {
     fn added(&self) -> &[WrittenFile] {
         match self {
             Self::Append { files } => files,
-            Self::Rewrite { add, .. } | Self::Overwrite { add, .. } => add,
+            Self::Rewrite { add, .. } | Self::Overwrite { add, .. } | Self::RowDelta { add, .. } => add,
             Self::DeleteRows { .. } | Self::ExpireSnapshots { .. } => &[],
         }
     }

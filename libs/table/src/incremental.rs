@@ -1,27 +1,37 @@
-//! Rows added between two snapshots.
+//! Rows added and removed between two snapshots.
+
+mod changes;
 
 use std::collections::HashSet;
 
-use iceberg::spec::{ManifestEntryRef, ManifestStatus};
+use crate::{SnapshotInfo, Table, TableError, TableScan};
+use changes::Changes;
 
-use crate::{
-    SnapshotInfo, Table, TableError, TableScan,
-    manifests::{LiveFile, load_manifest},
-};
+/// Value of the summary's `firn.reason` of snapshots whose deletes are retention: what follows from the rows stays.
+pub const RETENTION: &str = "retention";
 
 /// What to read to get from one snapshot to another.
 pub enum Increment {
-    /// Nothing was added.
+    /// Nothing was added or removed.
     Empty,
     /// The rows added, skipping replaces.
     Appended(Box<TableScan>),
-    /// The range holds a delete or overwrite, or the start is no longer an ancestor: read everything. Says why.
+    /// Rows were added and removed. Taken as bags of equal rows, `added` less `removed` is the difference; a row that was
+    /// moved by a compaction between its adding and its removal is in both.
+    Changed {
+        /// Rows added.
+        added: Box<TableScan>,
+        /// Rows removed.
+        removed: Box<TableScan>,
+    },
+    /// The range can't be told row by row, or the start is no longer an ancestor: read everything. Says why.
     Full(String),
 }
 
 /// The increment after `from` (exclusive; `None` for the beginning) up to `to` (inclusive; current if `None`).
 ///
-/// From the beginning, the rows are those of `to`, however they came about.
+/// From the beginning, the rows are those of `to`, however they came about. Rows that retention removed don't count as
+/// removed.
 pub async fn increment(table: &Table, from: Option<i64>, to: Option<i64>) -> Result<Increment, TableError> {
     let to = table.resolve_snapshot(to)?;
     let Some(from) = from else {
@@ -34,18 +44,23 @@ pub async fn increment(table: &Table, from: Option<i64>, to: Option<i64>) -> Res
         Ok(range) => range,
         Err(reason) => return Ok(Increment::Full(reason)),
     };
-    if let Some(step) = range.iter().find(|step| !matches!(step.operation.as_str(), "append" | "replace")) {
-        let (id, operation) = (step.id, &step.operation);
-        return Ok(Increment::Full(format!("snapshot {id} is an {operation}: rows were changed or removed")));
+    let mut changes = Changes::default();
+    for step in range.iter().rev().filter(|step| step.operation != "replace") {
+        if step.operation == "append" {
+            changes.append(table, step.id).await?;
+        } else if let Err(reason) = changes.overwrite(table, step).await? {
+            return Ok(Increment::Full(reason));
+        }
     }
-    let mut files = Vec::new();
-    for step in range.iter().filter(|step| step.operation == "append") {
-        files.extend(added_files(table, step.id).await?);
-    }
-    if files.is_empty() {
-        return Ok(Increment::Empty);
-    }
-    Ok(Increment::Appended(Box::new(TableScan::of_added_files(table, files)?)))
+    let (added, removed) = changes.into_rows();
+    Ok(match (added.is_empty(), removed.is_empty()) {
+        (true, true) => Increment::Empty,
+        (false, true) => Increment::Appended(Box::new(TableScan::of_rows(table, added)?)),
+        _ => Increment::Changed {
+            added: Box::new(TableScan::of_rows(table, added)?),
+            removed: Box::new(TableScan::of_rows(table, removed)?),
+        },
+    })
 }
 
 /// Snapshots that a merge's snapshot stands for, oldest first, and the snapshot that they were built on.
@@ -93,19 +108,4 @@ fn replay_base(snapshot: &SnapshotInfo, from: i64) -> Option<Option<i64>> {
         return None;
     }
     Some(snapshot.summary.get(REPLAY_BASE).and_then(|base| base.parse().ok()))
-}
-
-/// Files that an append added, as its own manifests tell it. They exist while the snapshot does, compacted or not.
-async fn added_files(table: &Table, snapshot_id: i64) -> Result<Vec<LiveFile>, TableError> {
-    let manifests = table.live_manifests(Some(snapshot_id)).await?.data;
-    let mut files = Vec::new();
-    for manifest in manifests.iter().filter(|manifest| manifest.added_snapshot_id == snapshot_id) {
-        let entries = load_manifest(table.file_io(), manifest).await?;
-        let added = |entry: &&ManifestEntryRef| {
-            entry.status == ManifestStatus::Added && entry.snapshot_id == Some(snapshot_id)
-        };
-        let spec_id = manifest.partition_spec_id;
-        files.extend(entries.iter().filter(added).map(|entry| LiveFile { spec_id, entry: entry.clone() }));
-    }
-    Ok(files)
 }

@@ -20,11 +20,10 @@ use iceberg::metadata_columns::{
     RESERVED_FIELD_ID_LAST_UPDATED_SEQUENCE_NUMBER, RESERVED_FIELD_ID_ROW_ID,
 };
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
-use roaring::RoaringTreemap;
 
 use crate::{
     DataFileWriter, Table, TableError, TableErrorKind, WriteOptions, WrittenFile,
-    deletes::load_deleted_rows,
+    deletes::{LivePositions, load_deleted_rows},
     scan::{
         EqualityScan, FilesAndDeletes, PlannedFile, ScanLayout, ScanRequest, chosen_files, hidden_columns,
         scan_files,
@@ -265,8 +264,7 @@ fn lineage_columns() -> [FieldRef; 2] {
 struct Lineage {
     first_row_id: Option<i64>,
     sequence_number: i64,
-    deleted: Option<Arc<RoaringTreemap>>,
-    next_position: u64,
+    positions: LivePositions,
 }
 
 impl Lineage {
@@ -274,18 +272,8 @@ impl Lineage {
         Self {
             first_row_id: planned.file.data_file().first_row_id(),
             sequence_number: planned.file.sequence_number(),
-            deleted: planned.deleted.clone(),
-            next_position: 0,
+            positions: LivePositions::new(planned.deleted.clone()),
         }
-    }
-
-    /// Position of the next row that was not deleted.
-    fn position(&mut self) -> u64 {
-        while self.deleted.as_ref().is_some_and(|deleted| deleted.contains(self.next_position)) {
-            self.next_position += 1;
-        }
-        self.next_position += 1;
-        self.next_position - 1
     }
 
     /// The batch with the two last of `schema`'s columns filled where the file doesn't have them.
@@ -296,7 +284,7 @@ impl Lineage {
             (row_ids.as_primitive::<Int64Type>(), updates.as_primitive::<Int64Type>());
         let (mut ids, mut changed) = (Vec::new(), Vec::new());
         for row in 0..batch.num_rows() {
-            let position = i64::try_from(self.position()).unwrap_or(i64::MAX);
+            let position = i64::try_from(self.positions.take()).unwrap_or(i64::MAX);
             // Without a first row id the table was only just upgraded: rows get their ids with the new file.
             let inherited = self.first_row_id.map(|first| first.saturating_add(position));
             ids.push(own_ids.is_valid(row).then(|| own_ids.value(row)).or(inherited));

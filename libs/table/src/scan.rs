@@ -25,6 +25,7 @@ use datafusion::{
     },
 };
 use iceberg::spec::ManifestFile;
+use roaring::RoaringTreemap;
 
 use crate::{
     Table, TableError, TableErrorKind,
@@ -38,7 +39,7 @@ use prune::{FileStatistics, ManifestStatistics, prune};
 /// Plans its own scans: manifest, partition and metrics pruning, parallel by files and row groups, columns by field id,
 /// without the rows that were deleted by position or equality.
 pub struct TableScan {
-    layout: ScanLayout,
+    pub(crate) layout: ScanLayout,
     source: Source,
 }
 
@@ -50,8 +51,36 @@ enum Source {
     },
     /// Some files of the current snapshot.
     Chosen(FilesAndDeletes),
-    /// Files as they were added, before anything was deleted from them.
-    Added(Vec<LiveFile>),
+    /// Chosen rows, whatever is deleted from their files.
+    Rows(Vec<FileRows>),
+}
+
+/// Some rows of a data file.
+#[derive(Clone)]
+pub(crate) struct FileRows {
+    pub(crate) file: LiveFile,
+    /// Positions of the rows that are not wanted; absent if all are.
+    left_out: Option<Arc<RoaringTreemap>>,
+}
+
+impl FileRows {
+    /// The file without some rows.
+    pub(crate) fn without(file: LiveFile, left_out: Option<Arc<RoaringTreemap>>) -> Self {
+        Self { file, left_out: left_out.filter(|left_out| !left_out.is_empty()) }
+    }
+
+    /// Only the rows at the given positions.
+    pub(crate) fn only(file: LiveFile, rows: &RoaringTreemap) -> Self {
+        let mut left_out = RoaringTreemap::new();
+        left_out.insert_range(0..file.data_file().record_count());
+        left_out -= rows;
+        Self::without(file, Some(Arc::new(left_out)))
+    }
+
+    fn rows(&self) -> u64 {
+        let left_out = self.left_out.as_ref().map_or(0, |left_out| left_out.len());
+        self.file.data_file().record_count().saturating_sub(left_out)
+    }
 }
 
 /// Data files with what is deleted from them.
@@ -89,20 +118,51 @@ impl TableScan {
         Ok(Self { layout: ScanLayout::new(table)?, source })
     }
 
-    /// The rows of files that appends added.
-    pub(crate) fn of_added_files(table: &Table, files: Vec<LiveFile>) -> Result<Self, TableError> {
-        Ok(Self { layout: ScanLayout::new(table)?, source: Source::Added(files) })
+    /// Chosen rows of files that belong to the table, or did.
+    pub(crate) fn of_rows(table: &Table, rows: Vec<FileRows>) -> Result<Self, TableError> {
+        Ok(Self { layout: ScanLayout::new(table)?, source: Source::Rows(rows) })
+    }
+
+    /// Rows, as far as manifests tell: those of files less those known to be deleted by position.
+    #[must_use]
+    pub fn known_rows(&self) -> u64 {
+        match &self.source {
+            Source::Chosen(files) => files
+                .iter()
+                .map(|(file, deletes)| file.data_file().record_count().saturating_sub(deletes.known_rows()))
+                .sum(),
+            Source::Rows(rows) => rows.iter().map(FileRows::rows).sum(),
+            Source::Snapshot { data, .. } => data
+                .iter()
+                .map(|manifest| {
+                    manifest.added_rows_count.unwrap_or(0) + manifest.existing_rows_count.unwrap_or(0)
+                })
+                .sum(),
+        }
+    }
+
+    /// All filters as one, over the table's columns.
+    pub(crate) fn predicate(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> DataFusionResult<Option<Arc<dyn PhysicalExpr>>> {
+        let Some(filter) = conjunction(filters.to_vec()) else { return Ok(None) };
+        let schema = DFSchema::try_from(SchemaRef::clone(&self.layout.schema))?;
+        Ok(Some(state.create_physical_expr(filter, &schema)?))
     }
 
     /// The files that may hold rows for which `predicate` is true.
-    async fn plan_files(
+    pub(crate) async fn plan_files(
         &self,
         predicate: Option<&Arc<dyn PhysicalExpr>>,
     ) -> DataFusionResult<FilesAndDeletes> {
         let layout = &self.layout;
         let (files, deletes) = match &self.source {
             Source::Chosen(files) => return Ok(files.clone()),
-            Source::Added(files) => (files.clone(), DeleteIndex::default()),
+            Source::Rows(rows) => {
+                (rows.iter().map(|rows| rows.file.clone()).collect(), DeleteIndex::default())
+            }
             Source::Snapshot { data, deletes } => {
                 let statistics =
                     ManifestStatistics::new(data, &layout.schema, &layout.specs, &layout.iceberg_schema);
@@ -182,9 +242,7 @@ impl TableProvider for TableScan {
                 let rows = files.iter().map(|(file, _)| file.data_file().record_count()).sum();
                 (Some(rows), files.iter().all(|(_, deletes)| deletes.count() == 0))
             }
-            Source::Added(files) => {
-                (Some(files.iter().map(|file| file.data_file().record_count()).sum()), true)
-            }
+            Source::Rows(_) => (Some(self.known_rows()), true),
             Source::Snapshot { data, deletes } => {
                 let rows = data
                     .iter()
@@ -206,13 +264,7 @@ impl TableProvider for TableScan {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let layout = &self.layout;
-        let predicate = match conjunction(filters.to_vec()) {
-            None => None,
-            Some(filter) => {
-                let schema = DFSchema::try_from(SchemaRef::clone(&layout.schema))?;
-                Some(state.create_physical_expr(filter, &schema)?)
-            }
-        };
+        let predicate = self.predicate(state, filters)?;
         let files = self.plan_files(predicate.as_ref()).await?;
         let deleting: usize = files.iter().map(|(_, deletes)| deletes.count()).sum();
         tracing::debug!(table = %layout.table.ident(), files = files.len(), deleting, "scan planned");
@@ -230,6 +282,10 @@ impl TableProvider for TableScan {
         let by_position = files.iter().filter(|(_, deletes)| deletes.by_position());
         let by_position = by_position.map(|(file, deletes)| (file, deletes)).collect::<Vec<_>>();
         let mut deleted = load_deleted_rows(file_io, &by_position).await.map_err(external)?;
+        if let Source::Rows(rows) = &self.source {
+            let left_out = |rows: &FileRows| Some((rows.file.location().to_owned(), rows.left_out.clone()?));
+            deleted.extend(rows.iter().filter_map(left_out));
+        }
         let pool = &state.runtime_env().memory_pool;
         let deletes = files.iter().map(|(_, deletes)| deletes).collect::<Vec<_>>();
         let equality = layout.equality(&layout.schema, &deletes, pool).await?;

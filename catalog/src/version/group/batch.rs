@@ -6,6 +6,7 @@ use super::{
     super::{
         IdempotencyRecord, NamedRef,
         apply::{self, Head},
+        draft::Draft,
         events::commit_event,
         merge, repository,
         repository::Shared,
@@ -95,8 +96,7 @@ async fn plan(
     }
     let mut workspace = Workspace::new(shared.archive.clone(), Arc::clone(repository));
     let from = Head { hash: reference.hash, root: workspace.root(reference.hash).await? };
-    let mut write = Write { repository: repository.to_string(), ..Write::default() };
-    let mut to = from;
+    let mut draft = Draft::new(from);
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut keys = HashSet::new();
     for queued in batch {
@@ -107,16 +107,23 @@ async fn plan(
             outcomes.push(Err(CatalogError::Unavailable(text.to_owned())));
             continue;
         }
-        let applied = apply_work(&mut workspace, to, &queued.work).await;
-        let outcome = match applied {
-            Ok((head, outcome)) => {
-                record(&workspace, name, to, head, queued, &outcome, &mut write).await?;
-                to = head;
-                Ok(outcome)
-            }
-            Err(error) => Err(error),
-        };
-        outcomes.push(outcome);
+        outcomes.push(apply_work(&mut workspace, &mut draft, &queued.work).await);
+    }
+    let mut to = draft.flush(&mut workspace).await?;
+    let unsealed = to.hash;
+    to.hash = workspace.seal_with_root(unsealed, to.root);
+    for outcome in outcomes.iter_mut().flatten() {
+        if outcome.hash() == unsealed {
+            outcome.set_hash(to.hash);
+        }
+    }
+    let mut write = Write { repository: repository.to_string(), ..Write::default() };
+    let mut head = from.hash;
+    for (queued, outcome) in batch.iter().zip(&outcomes) {
+        if let Ok(outcome) = outcome {
+            record(&workspace, name, head, queued, outcome, &mut write).await?;
+            head = outcome.hash();
+        }
     }
     if to != from {
         let moved =
@@ -127,29 +134,23 @@ async fn plan(
     Ok(Plan { workspace, from, to, outcomes, write })
 }
 
-async fn apply_work(
-    workspace: &mut Workspace,
-    head: Head,
-    work: &Work,
-) -> Result<(Head, Outcome), CatalogError> {
+async fn apply_work(workspace: &mut Workspace, draft: &mut Draft, work: &Work) -> Answer {
     match work {
-        Work::Commit(request) => {
-            let (head, committed) = apply::apply(workspace, head, request).await?;
-            Ok((head, Outcome::Committed(committed)))
-        }
+        Work::Commit(request) => Ok(Outcome::Committed(apply::apply(workspace, draft, request).await?)),
         Work::Merge(request) => {
+            let head = draft.flush(workspace).await?;
             let (head, merged) = merge::merge(workspace, head, request).await?;
-            Ok((head, Outcome::Merged(merged)))
+            *draft = Draft::new(head);
+            Ok(Outcome::Merged(merged))
         }
     }
 }
 
-/// Adds the events and the idempotency record of one work to the transaction.
+/// Adds the events and the idempotency record of one work to the transaction. `before` is where the branch was.
 async fn record(
     workspace: &Workspace,
     branch: &str,
-    before: Head,
-    after: Head,
+    before: Hash,
     queued: &Queued,
     outcome: &Outcome,
     write: &mut Write,
@@ -161,8 +162,8 @@ async fn record(
         Work::Merge(_) => "transplant",
     };
     let mut made = Vec::new();
-    let mut hash = after.hash;
-    while hash != before.hash {
+    let mut hash = outcome.hash();
+    while hash != before {
         let commit = workspace.commit(hash).await?;
         made.push(commit_event(kind, branch, &commit.commit, &queued.actor));
         hash = commit.parent();
@@ -173,7 +174,7 @@ async fn record(
         Outcome::Merged(merged) => merged.applied,
     };
     if let Some(record) = work.idempotency().filter(|_| kept) {
-        write.idempotency.push(row_of(record, after.hash));
+        write.idempotency.push(row_of(record, outcome.hash()));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::{
     GcRun, IssuedToken, Lease, LeaseRequest, RevocationRequest, Suspension, SuspensionRequest, Tenant,
     TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
 };
-use firn_auth::Revocation;
+use firn_auth::{Policy, Revocation};
 use serde_json::json;
 
 #[derive(Deserialize)]
@@ -86,6 +86,11 @@ impl TenantClient {
     /// The tenant itself.
     pub async fn tenant(&self) -> Result<Tenant, ClientError> {
         self.transport.get(&self.firn_path()).await
+    }
+
+    /// How the tenant stands and who may do what, for services that decide; for operators.
+    pub async fn policy(&self) -> Result<Policy, ClientError> {
+        self.transport.get(&self.firn_path().fixed("/policy")).await
     }
 
     /// Changes what is given.

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use firn_runtime::with_causes;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -46,7 +47,7 @@ impl Transport {
             // A proxy from the environment is meant for other hosts than this one.
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|error| invalid(chain(&error)))?;
+        let http = builder.build().map_err(|error| invalid(with_causes(&error)))?;
         Ok(Self { http, server_url: url.trim_end_matches('/').to_owned(), tokens })
     }
 
@@ -142,7 +143,7 @@ impl Transport {
             // Nothing was sent if there was no connection, and nothing can be broken by asking twice to read.
             let harmless = error.is_connect() || error.is_builder() || method == Method::GET;
             let kind = if harmless { ClientErrorKind::Unavailable } else { ClientErrorKind::Unknown };
-            failed(kind, chain(&error))
+            failed(kind, with_causes(&error))
         })?;
         let status = response.status();
         let body = read_bounded(response).await.map_err(|message| {
@@ -156,7 +157,7 @@ impl Transport {
 
 async fn read_bounded(mut response: Response) -> Result<Bytes, String> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| with_causes(&error))? {
         if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
             return Err(format!("the answer is longer than {MAX_RESPONSE_BYTES} bytes"));
         }
@@ -208,18 +209,6 @@ fn server_message(body: &[u8]) -> (Option<String>, Option<String>) {
     } else {
         (text(&value["errorCode"]), text(&value["message"]))
     }
-}
-
-/// An error with its causes: reqwest's own text leaves the cause out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

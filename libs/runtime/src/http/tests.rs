@@ -14,7 +14,22 @@ async fn panicking() -> &'static str {
 }
 
 fn router() -> Router {
-    with_basics(Router::new().route("/panic", get(panicking)).route("/fine", get(|| async { "fine" })))
+    leaving_router(CancellationToken::new())
+}
+
+fn leaving_router(leaving: CancellationToken) -> Router {
+    let routes = Router::new().route("/panic", get(panicking)).route("/fine", get(|| async { "fine" }));
+    with_basics(routes, leaving)
+}
+
+#[tokio::test]
+async fn answers_of_a_leaving_process_close_their_connection() {
+    let leaving = CancellationToken::new();
+    let router = leaving_router(leaving.clone());
+    let ask = || router.clone().oneshot(Request::get("/fine").body(Body::empty()).unwrap());
+    assert!(!ask().await.unwrap().headers().contains_key(header::CONNECTION));
+    leaving.cancel();
+    assert_eq!(ask().await.unwrap().headers()[header::CONNECTION], "close");
 }
 
 async fn get_with_id(path: &str, id: &str) -> Response {

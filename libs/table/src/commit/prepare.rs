@@ -38,6 +38,7 @@ pub(super) async fn prepare(table: &Table, operation: &TableOperation) -> Result
     match &operation.operation {
         Operation::Append { files } if files.is_empty() && operation.summary.is_empty() => {}
         Operation::DeleteRows { rows } if rows.values().all(BTreeSet::is_empty) => {}
+        Operation::RowDelta { delete, add } if delete.is_empty() && add.is_empty() => {}
         Operation::ExpireSnapshots { older_than_ms, keep_last } => {
             let expired = expirable(table.metadata(), *older_than_ms, *keep_last);
             if !expired.is_empty() {

@@ -86,8 +86,12 @@ impl<'a> SnapshotBuilder<'a> {
         operation: &Operation,
         summary: &BTreeMap<String, String>,
     ) -> Result<Value, TableError> {
-        if let Operation::DeleteRows { rows } = operation {
-            return self.delete_rows(rows, summary).await;
+        match operation {
+            Operation::DeleteRows { rows } => return self.row_delta(rows, &[], summary).await,
+            Operation::RowDelta { delete, add } if !delete.is_empty() => {
+                return self.row_delta(&delete.sets(), add, summary).await;
+            }
+            _ => {}
         }
         let (name, removal) = self.check(operation)?;
         let sequence_number = self.rewritten_sequence_number(operation)?;
@@ -112,9 +116,11 @@ impl<'a> SnapshotBuilder<'a> {
         self.finish(name, summary, manifests).await
     }
 
-    async fn delete_rows(
+    /// Added files are as new as the delete files, which name the files that they apply to, and so none of these.
+    async fn row_delta(
         &mut self,
         rows: &BTreeMap<String, BTreeSet<u64>>,
+        add: &[WrittenFile],
         summary: &BTreeMap<String, String>,
     ) -> Result<Value, TableError> {
         let base = self.table.live_manifests(None).await?;
@@ -134,7 +140,8 @@ impl<'a> SnapshotBuilder<'a> {
             self.changes.add(&delete.data_file);
             by_spec.entry(delete.spec_id).or_default().push(delete);
         }
-        let mut manifests = base.data;
+        let mut manifests = self.add_files(add, None).await?;
+        manifests.extend(self.merge_small(base.data).await?);
         manifests.extend(self.remove_deletes(deletes, &replaced).await?);
         for (spec_id, new) in by_spec {
             let mut encoder = self.encoder(spec_id, ManifestContentType::Deletes)?;
@@ -143,7 +150,8 @@ impl<'a> SnapshotBuilder<'a> {
             }
             manifests.push(encoder.write(self.table.file_io()).await?);
         }
-        self.finish("delete", summary, manifests).await
+        let operation = if add.is_empty() { "delete" } else { "overwrite" };
+        self.finish(operation, summary, manifests).await
     }
 
     /// Rewritten files keep the data sequence number of the snapshot that they were read from: deletes up to it are applied,
@@ -169,9 +177,10 @@ impl<'a> SnapshotBuilder<'a> {
     fn check(&self, operation: &Operation) -> Result<(&'static str, Removal), TableError> {
         let files = |locations: &[String]| Removal::Files(locations.iter().cloned().collect());
         Ok(match operation {
-            Operation::Append { .. } | Operation::DeleteRows { .. } | Operation::ExpireSnapshots { .. } => {
-                ("append", Removal::Nothing)
-            }
+            Operation::Append { .. }
+            | Operation::DeleteRows { .. }
+            | Operation::RowDelta { .. }
+            | Operation::ExpireSnapshots { .. } => ("append", Removal::Nothing),
             Operation::Rewrite { remove, .. } => ("replace", files(remove)),
             Operation::Overwrite { remove, base_snapshot_id, .. } => {
                 let current = self.table.current_snapshot().map(|snapshot| snapshot.id);

@@ -155,6 +155,27 @@ fn unreadable(location: &str, error: impl Into<Box<dyn std::error::Error + Send 
     TableError::caused(TableErrorKind::Storage, format!("delete file {location} cannot be read"), error)
 }
 
+/// Positions of the rows of one file, in its order, that are not deleted.
+pub(crate) struct LivePositions {
+    deleted: Option<Arc<RoaringTreemap>>,
+    next: u64,
+}
+
+impl LivePositions {
+    pub(crate) fn new(deleted: Option<Arc<RoaringTreemap>>) -> Self {
+        Self { deleted, next: 0 }
+    }
+
+    /// Position of the next row.
+    pub(crate) fn take(&mut self) -> u64 {
+        while self.deleted.as_ref().is_some_and(|deleted| deleted.contains(self.next)) {
+            self.next += 1;
+        }
+        self.next += 1;
+        self.next - 1
+    }
+}
+
 /// What to read of a Parquet file when the rows at some positions are to be left out.
 pub(crate) fn access_plan(parquet: &ParquetMetaData, deleted: &RoaringTreemap) -> ParquetAccessPlan {
     let mut plan = ParquetAccessPlan::new_all(parquet.num_row_groups());

@@ -1,7 +1,8 @@
-//! All services' routes on one port.
+//! The routes of the services that this process runs, on one port.
 
 use std::{sync::Arc, time::Instant};
 
+use anyhow::Result;
 use axum::{
     Json, Router,
     extract::{Request, State},
@@ -14,56 +15,77 @@ use firn_auth::{Guard, Principal, TenantName};
 use firn_runtime::{
     StatusBoard,
     health::{self, Readiness},
-    http::{json_error, with_basics},
+    http::{authorization, json_error, with_basics},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Server, stages::Services};
+use super::{Server, front::Front, stages::Services};
 use crate::{
     console::{self, Console},
     openapi,
     status::{ServerStatus, StageLine},
 };
 
-/// Every route of the server.
-pub(super) fn of(server: &Server, services: &Services) -> Router {
-    let guard = server.catalog.guard();
-    let console = Console::new(
-        server.key.clone(),
-        server.codes.clone(),
-        server.catalog.clone(),
-        server.board.clone(),
-        server.own_url.clone(),
-    );
+/// Every route of the process.
+///
+/// From `leaving` on the process is about to end: each answer closes its connection.
+pub(super) fn of(server: &Server, services: &Services, leaving: &CancellationToken) -> Result<Router> {
+    let guard = &server.guard;
+    let mut routes = Router::new()
+        .merge(health::router(server.readiness.clone()))
+        .merge(server.metrics.router())
+        .route("/openapi.json", get(|| async { Json(openapi::document()) }));
+    if let Some(catalog) = &server.catalog {
+        routes = routes.merge(catalog.router());
+    }
+    if let Some(worker) = &services.worker {
+        routes = routes.merge(worker.router(guard.clone()));
+    }
+    if let Some(compactor) = &services.compactor {
+        routes = routes.merge(compactor.router(guard.clone()));
+    }
+    if let Some(alerts) = &services.alerts {
+        routes = routes.merge(alerts.router(guard.clone()));
+    }
+    if let Some(gateway) = &services.gateway {
+        let uploads = gateway.router();
+        let refuse = middleware::from_fn_with_state(server.draining.clone(), refuse_while_draining);
+        routes = routes.merge(uploads.layer(refuse));
+    }
+    if let (Some(catalog), true) = (&server.catalog, server.is_whole()) {
+        let console = Console::new(
+            server.key.clone(),
+            server.codes.clone(),
+            catalog.clone(),
+            server.board.clone(),
+            server.own_url.clone(),
+        );
+        routes = routes.merge(console::router(console));
+    }
     let status = StatusState {
         board: server.board.clone(),
         readiness: server.readiness.clone(),
         guard: guard.clone(),
         started: Instant::now(),
+        front: None,
     };
-    let draining = server.draining.clone();
-    let uploads =
-        services.gateway.router().layer(middleware::from_fn_with_state(draining, refuse_while_draining));
-    with_basics(
-        Router::new()
-            .merge(server.catalog.router())
-            .merge(uploads)
-            .merge(services.compactor.router(guard.clone()))
-            .merge(services.worker.router(guard.clone()))
-            .merge(services.alerts.router(guard))
-            .merge(console::router(console))
-            .merge(health::router(server.readiness.clone()))
-            .merge(server.metrics.router())
-            .merge(Router::new().route("/v1/status", get(status_of)).with_state(Arc::new(status)))
-            .route("/openapi.json", get(|| async { Json(openapi::document()) }))
-            .fallback(|| async {
-                json_error(
-                    StatusCode::NOT_FOUND,
-                    "NotFound",
-                    "no such path; /openapi.json lists what there is",
-                )
-            }),
-    )
+    // A gateway of its own is the one address of all services: what it doesn't serve it passes on.
+    let routes = match Front::of(server)? {
+        Some(front) => {
+            let status = StatusState { front: Some(front.clone()), ..status };
+            routes.merge(status_router(status)).merge(front.router())
+        }
+        None => routes.merge(status_router(status)).fallback(no_such_path),
+    };
+    Ok(with_basics(routes, leaving.clone()))
+}
+
+async fn no_such_path() -> Response {
+    json_error(StatusCode::NOT_FOUND, "NotFound", "no such path; /openapi.json lists what there is")
+}
+
+fn status_router(state: StatusState) -> Router {
+    Router::new().route("/v1/status", get(status_of)).with_state(Arc::new(state))
 }
 
 struct StatusState {
@@ -71,6 +93,8 @@ struct StatusState {
     readiness: Readiness,
     guard: Guard,
     started: Instant,
+    /// Asks the other services, where they run elsewhere.
+    front: Option<Front>,
 }
 
 async fn status_of(State(state): State<Arc<StatusState>>, headers: HeaderMap) -> Response {
@@ -78,19 +102,22 @@ async fn status_of(State(state): State<Arc<StatusState>>, headers: HeaderMap) ->
         Ok(principal) => principal,
         Err(denied) => return denied.into_response(),
     };
-    let mut lines = Vec::new();
+    let mut stages = Vec::new();
     for ((stage, tenant), status) in state.board.all() {
         if may_see(&state.guard, &principal, &tenant).await {
-            lines.push(StageLine { stage, tenant, status });
+            stages.push(StageLine { stage, tenant, status });
         }
     }
-    Json(ServerStatus {
+    let mut status = ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: state.started.elapsed().as_secs(),
         waiting_for: state.readiness.reason(),
-        stages: lines,
-    })
-    .into_response()
+        stages,
+    };
+    if let Some(front) = &state.front {
+        status.stages.extend(front.stages(authorization(&headers).unwrap_or_default()).await);
+    }
+    Json(status).into_response()
 }
 
 /// A stage's own line says nothing of any tenant.

@@ -10,9 +10,11 @@ use std::{
 
 use axum::Router;
 use firn_auth::{Action, Claims, Role, SigningKey};
+use firn_runtime::{health::Readiness, metrics};
 use reqwest::{Client, Method, StatusCode};
+use tokio_util::sync::CancellationToken;
 
-use super::{Services, listen, open, router};
+use super::{Plan, Service, listen, open, router, stages::Services};
 use crate::{data_dir::DataDir, settings::Settings};
 
 /// Who may.
@@ -70,6 +72,7 @@ const TABLE: &[(&str, &str, Rule)] = &[
     ("POST", "/v1/tenants/{tenant}/tokens", ADMINISTER),
     ("GET", "/v1/tenants/{tenant}/access", ADMINISTER),
     ("PUT", "/v1/tenants/{tenant}/access", ADMINISTER),
+    ("GET", "/v1/tenants/{tenant}/policy", Operator),
     ("POST", "/v1/tenants/{tenant}/revocations", ADMINISTER),
     ("POST", "/v1/revocations", Operator),
     ("GET", "/v1/tenants/{tenant}/audit", ADMINISTER),
@@ -250,8 +253,13 @@ async fn every_route_answers_everybody_as_the_table_says() {
     let locked = DataDir::new(folder.path()).lock().unwrap();
     let (listener, address) = listen::bind("127.0.0.1:0").await.unwrap();
     let url = listen::url_of(address);
-    let server = open(&locked, Settings::default(), url.clone(), &url).await.unwrap();
-    let router = router::of(&server, &Services::new(&server).unwrap());
+    let key = locked.signing_key_or_new(None).unwrap();
+    let (settings, dir) = (Settings::default(), locked.dir.clone());
+    let plan = Plan { services: Service::ALL, settings, dir, key, patient: false };
+    let (readiness, signal) = (Readiness::waiting_for("the test"), CancellationToken::new());
+    let server = open::server(plan, address, readiness, metrics::install().unwrap(), &signal).await.unwrap();
+    let router = router::of(&server, &Services::new(&server).unwrap(), &signal).unwrap();
+    let catalog = server.catalog.clone().unwrap();
     let known = paths(&router);
     assert!(known.len() > 50, "the router prints itself otherwise than it did: {router:?}");
     let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -286,7 +294,7 @@ async fn every_route_answers_everybody_as_the_table_says() {
         let tenant = format!("t-{number}");
         for name in [tenant.as_str(), "stranger"] {
             let request = firn_catalog_client::TenantCreate { name: name.to_owned(), ..Default::default() };
-            server.catalog.ensure_tenant(&request).await.unwrap();
+            catalog.ensure_tenant(&request).await.unwrap();
         }
         for caller in CALLERS {
             let token = caller.token(&bench.key, &tenant);

@@ -24,6 +24,13 @@ pub(super) async fn bind(listen: &str) -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
+/// A second listener of the same port: a connection goes to whichever accepts.
+pub(super) fn share(listener: TcpListener) -> Result<(TcpListener, TcpListener)> {
+    let listener = listener.into_std()?;
+    let second = listener.try_clone()?;
+    Ok((TcpListener::from_std(listener)?, TcpListener::from_std(second)?))
+}
+
 /// Where this machine reaches the address.
 pub(super) fn url_of(address: SocketAddr) -> String {
     let ip = match address.ip() {

@@ -1,0 +1,266 @@
+//! Firn's services as processes of their own, over PostgreSQL, Kafka and S3.
+
+use std::{collections::BTreeMap, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Kafka, Postgres, Process, SeaweedFs, firn_command, free_port};
+
+const READY_DEADLINE: Duration = Duration::from_secs(180);
+const BUCKET: &str = "lake";
+
+/// The servers that the services share, their configuration, and a client's view of them.
+pub struct Services {
+    /// The catalog's database.
+    pub postgres: Postgres,
+    /// The log.
+    pub kafka: Kafka,
+    /// The tables' files.
+    pub s3: SeaweedFs,
+    /// What `firn env` printed, with what reading the bucket takes.
+    pub env: BTreeMap<String, String>,
+    dir: TempDir,
+}
+
+/// One service. Dropping it kills it.
+#[derive(Debug)]
+pub struct ServiceProcess {
+    name: &'static str,
+    port: u16,
+    instance: String,
+    process: Process,
+}
+
+impl Services {
+    /// Starts the servers; no service runs yet. `urls` are those of the services, as keys and values of the configuration.
+    ///
+    /// # Errors
+    /// If a server isn't installed or doesn't start.
+    pub async fn prepare(urls: &[(&str, &str)]) -> Result<Self> {
+        let (postgres, kafka, s3) = tokio::try_join!(Postgres::start(), Kafka::start(), SeaweedFs::start())?;
+        s3.create_bucket(BUCKET).await?;
+        let dir = tempfile::tempdir()?;
+        let services = Self { postgres, kafka, s3, env: BTreeMap::new(), dir };
+        services.configure(urls)?;
+        Ok(services)
+    }
+
+    fn configure(&self, urls: &[(&str, &str)]) -> Result<()> {
+        let key = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519"]).output()?;
+        ensure!(key.status.success(), "openssl makes no key: {}", String::from_utf8_lossy(&key.stderr));
+        let key_file = self.dir.path().join("signing.pem");
+        std::fs::write(&key_file, key.stdout)?;
+        let urls: String = urls.iter().map(|(key, url)| format!("{key} = \"{url}\"\n")).collect();
+        let settings = format!(
+            "{urls}server.linger = \"1s\"\n\
+             auth.signing_key = \"file:{}\"\n\
+             catalog.database_url = \"{}\"\n\
+             storage.warehouse = \"s3://{BUCKET}/firn\"\n\
+             storage.endpoint = \"{}\"\n\
+             storage.region = \"us-east-1\"\n\
+             storage.path_style = true\n\
+             storage.access_key_id = \"env:LAKE_KEY\"\n\
+             storage.secret_access_key = \"env:LAKE_SECRET\"\n\
+             stream.backend = \"kafka\"\n\
+             stream.bootstrap_servers = \"{}\"\n\
+             stream.replication = 1\n\
+             ingest.commit_interval = \"1s\"\n\
+             promotion.interval = \"1s\"\n",
+            key_file.display(),
+            self.postgres.url(),
+            self.s3.endpoint(),
+            self.kafka.bootstrap_servers(),
+        );
+        Ok(std::fs::write(self.config(), settings)?)
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("firn.toml")
+    }
+
+    /// A folder for the test's own files.
+    #[must_use]
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// A command of the binary with this configuration's secrets.
+    ///
+    /// # Errors
+    /// If the binary isn't built.
+    pub fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = firn_command(args)?;
+        command.envs([("LAKE_KEY", SeaweedFs::ACCESS_KEY), ("LAKE_SECRET", SeaweedFs::SECRET_KEY)]);
+        Ok(command)
+    }
+
+    /// Launches `firn NAME serve` without waiting for anything. `variables` are settings of this process alone.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn launch(
+        &self,
+        name: &'static str,
+        port: u16,
+        instance: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<ServiceProcess> {
+        let mut command = self.command(&[name, "serve", "--config"])?;
+        command.arg(self.config()).args(["--listen", &format!("127.0.0.1:{port}")]);
+        command.env("FIRN_SERVER__INSTANCE", instance).envs(variables.iter().copied());
+        let log = self.dir.path().join(format!("{name}-{instance}.log"));
+        let process = Process::start(&format!("firn {name} serve ({instance})"), &mut command, &log)?;
+        Ok(ServiceProcess { name, port, instance: instance.to_owned(), process })
+    }
+
+    /// Launches a service on a free port and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it doesn't get ready.
+    pub async fn start(&self, name: &'static str, instance: &str) -> Result<ServiceProcess> {
+        let mut service = self.launch(name, free_port()?, instance, &[])?;
+        service.ready().await?;
+        Ok(service)
+    }
+
+    /// Stops a service in order, which must end well, and starts it again at the same place.
+    ///
+    /// # Errors
+    /// If it ends badly or doesn't get ready again.
+    pub async fn restart(&self, service: &mut ServiceProcess) -> Result<()> {
+        service.stop().await?;
+        *service = self.launch(service.name, service.port, &service.instance.clone(), &[])?;
+        service.ready().await
+    }
+
+    /// Creates a tenant and keeps what clients of `url` need.
+    ///
+    /// # Errors
+    /// If the services refuse.
+    pub fn open_tenant(&mut self, url: &str, tenant: &str) -> Result<()> {
+        let config = self.config().display().to_string();
+        let print = |tenant: &str| -> Result<BTreeMap<String, String>> {
+            let args = ["env", "--json", "--config", &config, "--url", url, "--tenant", tenant];
+            Ok(serde_json::from_str(&stdout(&mut self.command(&args)?)?)?)
+        };
+        let operator = print("firn")?.remove("FIRN_OPERATOR_TOKEN").context("an operator's token")?;
+        let mut create = self.command(&["tenant", "create", tenant])?;
+        stdout(create.env("FIRN_URL", url).env("FIRN_TOKEN", operator))?;
+        self.env = print(tenant)?;
+        for (name, value) in
+            [("AWS_ACCESS_KEY_ID", SeaweedFs::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SeaweedFs::SECRET_KEY)]
+        {
+            self.env.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Runs a client command to its end.
+    ///
+    /// # Errors
+    /// If it fails, with all that it said.
+    pub fn run(&self, args: &[&str]) -> Result<String> {
+        stdout(self.command(args)?.envs(&self.env))
+    }
+
+    /// The rows of a query.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn sql(&self, query: &str) -> Result<Vec<Value>> {
+        Ok(serde_json::from_str(&self.run(&["sql", query, "--format", "json"])?)?)
+    }
+
+    /// Asks until the one number that a query answers is `wanted`.
+    ///
+    /// # Errors
+    /// After the deadline, with the last answer.
+    pub async fn until_count(&self, query: &str, wanted: i64, deadline: Duration) -> Result<()> {
+        crate::until(query, deadline, async || {
+            let rows = self.sql(query).map_err(|error| format!("{error:#}"))?;
+            let number = rows.first().and_then(|row| row.as_object()?.values().next()?.as_i64());
+            if number == Some(wanted) { Ok(()) } else { Err(format!("{number:?}, not {wanted}")) }
+        })
+        .await
+    }
+}
+
+fn stdout(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}\n{stdout}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(stdout)
+}
+
+impl ServiceProcess {
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// If it ends, or isn't ready in time.
+    pub async fn ready(&mut self) -> Result<()> {
+        let url = format!("{}/health/ready", self.url());
+        self.process
+            .ready(READY_DEADLINE, async || {
+                let answer = reqwest::get(&url).await?;
+                let (status, text) = (answer.status(), answer.text().await?);
+                if status.is_success() { Ok(()) } else { bail!("{status} {text}") }
+            })
+            .await
+    }
+
+    /// Waits until it lives, isn't ready, and the reason that it gives holds `what`.
+    ///
+    /// # Errors
+    /// If it ends, or says something else.
+    pub async fn waits_for(&mut self, what: &str) -> Result<()> {
+        let url = self.url();
+        self.process
+            .ready(READY_DEADLINE, async || {
+                let live = reqwest::get(format!("{url}/health/live")).await?.status();
+                ensure!(live.is_success(), "/health/live answers {live}");
+                let answer = reqwest::get(format!("{url}/health/ready")).await?;
+                let (status, body): (_, Value) = (answer.status(), answer.json().await?);
+                let reason = body["for"].as_str().unwrap_or_default();
+                ensure!(status == 503 && reason.contains(what), "{status} {body}");
+                Ok(())
+            })
+            .await
+    }
+
+    /// TERM; it must end by itself and well.
+    ///
+    /// # Errors
+    /// If it doesn't.
+    pub async fn stop(&mut self) -> Result<()> {
+        let status = self.process.stop().await?;
+        ensure!(status.success(), "firn {} serve ended with {status}\n{}", self.name, self.process.output());
+        Ok(())
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+}

@@ -1,0 +1,8 @@
+//! The services as processes of their own over PostgreSQL, Kafka and S3, as a cluster runs them.
+
+#[path = "services/dependencies.rs"]
+mod dependencies;
+#[path = "services/journey.rs"]
+mod journey;
+#[path = "services/rolling.rs"]
+mod rolling;

@@ -1,0 +1,42 @@
+//! What is away at start is waited for, aloud.
+
+use anyhow::Result;
+use firn_tests::{Services, free_port};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_wait_for_what_is_away_and_say_what_it_is() -> Result<()> {
+    let catalog_port = free_port()?;
+    let catalog_url = format!("http://127.0.0.1:{catalog_port}");
+    let mut servers = Services::prepare(&[("catalog.url", &catalog_url)]).await?;
+
+    servers.postgres.stop().await?;
+    let mut catalog = servers.launch("catalog", catalog_port, "0", &[])?;
+    catalog.waits_for("the catalog's database at 127.0.0.1:").await?;
+    let mut compactor = servers.launch("compactor", free_port()?, "0", &[])?;
+    compactor.waits_for("the catalog at http://127.0.0.1:").await?;
+    servers.postgres.restart().await?;
+    catalog.ready().await?;
+    compactor.ready().await?;
+
+    servers.kafka.kill_node(1)?;
+    let mut gateway = servers.launch("gateway", free_port()?, "0", &[])?;
+    gateway.waits_for("Kafka at 127.0.0.1:").await?;
+    servers.kafka.restart_node(1).await?;
+    gateway.ready().await?;
+
+    let nowhere = [("FIRN_STORAGE__ENDPOINT", "http://127.0.0.1:1")];
+    let mut ingest = servers.launch("ingest", free_port()?, "0", &nowhere)?;
+    ingest.waits_for("the object store at s3://lake/firn").await?;
+    // Asked to stop while it waits, it ends at once and well.
+    ingest.stop().await?;
+
+    // The database goes away under a catalog that ran, and comes back.
+    servers.postgres.stop().await?;
+    catalog.waits_for("").await?;
+    servers.postgres.restart().await?;
+    catalog.ready().await?;
+    for service in [&mut gateway, &mut compactor, &mut catalog] {
+        service.stop().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Inventories travel from process to process, and one address answers for all services.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use firn_tests::{Services, free_port};
+use serde_json::Value;
+
+const DEADLINE: Duration = Duration::from_secs(240);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inventories_reach_gold_and_findings_through_services_of_their_own() -> Result<()> {
+    let [catalog, gateway, ingest, compactor, alerts, second] =
+        std::array::from_fn(|_| free_port()).map(|port| port.map_err(anyhow::Error::from));
+    let ports = [catalog?, gateway?, ingest?, compactor?, alerts?, second?];
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let urls = [
+        ("catalog.url", url(ports[0])),
+        ("ingest.url", url(ports[2])),
+        ("promotion.url", url(ports[3])),
+        ("alerts.url", url(ports[4])),
+    ];
+    let urls: Vec<_> = urls.iter().map(|(key, url)| (*key, url.as_str())).collect();
+    let mut servers = Services::prepare(&urls).await?;
+
+    // The schema first, by a job of its own; the services then find it done.
+    let config = servers.config().display().to_string();
+    let migrated = servers.run(&["catalog", "migrate", "--config", &config])?;
+    assert!(migrated.contains("has schema"), "{migrated}");
+    let names = ["catalog", "gateway", "ingest", "compactor", "alerts"];
+    let mut running = Vec::new();
+    for (name, port) in names.into_iter().zip(ports) {
+        running.push(servers.launch(name, port, "0", &[])?);
+    }
+    for service in &mut running {
+        service.ready().await?;
+    }
+
+    // Everything below goes to the gateway alone.
+    servers.open_tenant(&url(ports[1]), "acme")?;
+    let simulate = ["simulate", "--devices", "10", "--rate", "100", "--count", "100", "--seed", "3"];
+    servers.run(&simulate)?;
+    servers.until_count("select count(*) from bronze.inventory", 100, DEADLINE).await?;
+    servers.until_count("select count(*) from silver.inventory", 100, DEADLINE).await?;
+    servers.until_count("select count(distinct host_id) from gold.compliance", 10, DEADLINE).await?;
+    firn_tests::until("a rule is broken", DEADLINE, async || {
+        let findings: Vec<Value> = serde_json::from_str(&servers.run(&["findings", "ls", "--json"])?)?;
+        anyhow::ensure!(!findings.is_empty(), "no findings yet");
+        Ok(())
+    })
+    .await?;
+    let positions = servers.run(&["ingest", "positions"])?;
+    assert!(positions.contains("inventory"), "the gateway passes on to ingest: {positions}");
+    servers.run(&["branch", "create", "dev"])?;
+    let status = servers.run(&["status"])?;
+    for stage in ["catalog: ", "gateway: ", "ingest of acme: ", "promotion of acme: ", "alerts of acme: "] {
+        assert!(status.contains(stage), "{stage}\n{status}");
+    }
+
+    let http = reqwest::Client::new();
+    let token = &servers.env["FIRN_TOKEN"];
+    let get = async |path: &str| -> Result<u16> {
+        let answer = http.get(format!("{}{path}", url(ports[1]))).bearer_auth(token).send().await?;
+        Ok(answer.status().as_u16())
+    };
+    assert_eq!(get("/iceberg/v1/config?warehouse=acme").await?, 200);
+    assert_eq!(get("/nessie/acme/api/v2/trees").await?, 200);
+    assert_eq!(get("/v1/tenants/acme/promotions").await?, 200);
+    assert_eq!(get("/v1/tenants/other/findings").await?, 403, "the services judge tokens, not the gateway");
+    assert_eq!(get("/nothing/here").await?, 404);
+    running.remove(3).stop().await?;
+    assert_eq!(get("/v1/tenants/acme/promotions").await?, 503, "a service that is away");
+    for service in &mut running {
+        service.stop().await?;
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use firn_auth::Verifier;
+use firn_auth::Guard;
 use firn_catalog_client::CatalogClient;
 use firn_runtime::{StageState, StatusBoard};
 use firn_stream::Log;
@@ -87,9 +87,9 @@ impl Alerts {
     }
 
     /// The API: findings, and commands to them. `/v1/tenants/{tenant}/findings…`
-    pub fn router(&self, verifier: Verifier) -> Router {
+    pub fn router(&self, guard: impl Into<Guard>) -> Router {
         api::router(ApiState {
-            verifier,
+            guard: guard.into(),
             log: Arc::clone(&self.worker.log),
             index: self.worker.index.clone(),
             book: Arc::clone(&self.worker.book),

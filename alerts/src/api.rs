@@ -16,10 +16,10 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use firn_auth::{Principal, Role, TenantName, Verifier};
+use firn_auth::{Action, Denied, Guard, Principal};
 use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, TENANT_HEADER};
 use firn_policy::{Command, FindingStatus};
-use firn_runtime::http::{authorization, json_error};
+use firn_runtime::http::json_error;
 use firn_stream::{Log, ProduceRecord};
 use serde::Deserialize;
 use serde_json::json;
@@ -41,7 +41,7 @@ const MAX_SNOOZE_S: i64 = 366 * 24 * 3_600;
 /// What handlers need.
 #[derive(Clone)]
 pub(crate) struct ApiState {
-    pub(crate) verifier: Verifier,
+    pub(crate) guard: Guard,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) index: FindingsIndex,
     pub(crate) book: Arc<RuleBook>,
@@ -89,7 +89,7 @@ async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    allow(&state, &headers, &tenant, Role::Reader)?;
+    allow(&state, &headers, &tenant, Action::Read).await?;
     let Query(query) =
         query.map_err(|error| refuse(StatusCode::BAD_REQUEST, "BadRequest", error.body_text()))?;
     let words = query.status.split(',').map(str::trim).filter(|word| !word.is_empty());
@@ -111,7 +111,7 @@ async fn one(
     Path((tenant, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    allow(&state, &headers, &tenant, Role::Reader)?;
+    allow(&state, &headers, &tenant, Action::Read).await?;
     let finding = state.index.get(&tenant, &id, &state.book).ok_or_else(|| not_found(&tenant, &id))?;
     Ok(Json(finding).into_response())
 }
@@ -147,8 +147,9 @@ async fn acknowledge(
     headers: HeaderMap,
     body: Option<Json<NoteBody>>,
 ) -> Result<Response, Refused> {
+    let principal = allow(&state, &headers, &tenant, Action::Maintain).await?;
     let note = body.map(|Json(body)| body.note).unwrap_or_default();
-    command(&state, &headers, &tenant, &id, Command::Acknowledge, note).await
+    command(&state, &principal, &tenant, &id, Command::Acknowledge, note).await
 }
 
 async fn comment(
@@ -157,6 +158,7 @@ async fn comment(
     headers: HeaderMap,
     body: Result<Json<NoteBody>, JsonRejection>,
 ) -> Result<Response, Refused> {
+    let principal = allow(&state, &headers, &tenant, Action::Maintain).await?;
     let Json(body) = body.map_err(|rejection| bad_body(&rejection))?;
     if body.note.trim().is_empty() {
         return Err(refuse(
@@ -165,7 +167,7 @@ async fn comment(
             "'note' is empty: say something",
         ));
     }
-    command(&state, &headers, &tenant, &id, Command::Comment, body.note).await
+    command(&state, &principal, &tenant, &id, Command::Comment, body.note).await
 }
 
 async fn snooze(
@@ -174,6 +176,7 @@ async fn snooze(
     headers: HeaderMap,
     body: Result<Json<SnoozeBody>, JsonRejection>,
 ) -> Result<Response, Refused> {
+    let principal = allow(&state, &headers, &tenant, Action::Maintain).await?;
     let Json(body) = body.map_err(|rejection| bad_body(&rejection))?;
     let now = Utc::now();
     let seconds = match (body.until, body.for_s) {
@@ -192,7 +195,7 @@ async fn snooze(
         return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable", message));
     }
     let until_us = now.timestamp_micros() + seconds * 1_000_000;
-    command(&state, &headers, &tenant, &id, Command::Snooze { until_us }, body.note).await
+    command(&state, &principal, &tenant, &id, Command::Snooze { until_us }, body.note).await
 }
 
 /// Body of assign: to somebody, or to nobody if `to` is null.
@@ -210,13 +213,14 @@ async fn assign(
     headers: HeaderMap,
     body: Result<Json<AssignBody>, JsonRejection>,
 ) -> Result<Response, Refused> {
+    let principal = allow(&state, &headers, &tenant, Action::Maintain).await?;
     let Json(AssignBody { to, note }) = body.map_err(|rejection| bad_body(&rejection))?;
     let fits = |name: &String| !name.trim().is_empty() && name.chars().count() <= MAX_ASSIGNEE_CHARS;
     if to.as_ref().is_some_and(|name| !fits(name)) {
         let message = format!("'to' is a name of 1 to {MAX_ASSIGNEE_CHARS} characters, or null for nobody");
         return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable", message));
     }
-    command(&state, &headers, &tenant, &id, Command::Assign { to }, note).await
+    command(&state, &principal, &tenant, &id, Command::Assign { to }, note).await
 }
 
 /// Ends all findings of a host that is gone for good. Whether it is known is the partition's owner to see: a host without
@@ -227,7 +231,7 @@ async fn retire(
     headers: HeaderMap,
     body: Option<Json<NoteBody>>,
 ) -> Result<Response, Refused> {
-    let principal = allow(&state, &headers, &tenant, Role::Maintainer)?;
+    let principal = allow(&state, &headers, &tenant, Action::Maintain).await?;
     let note = body.map(|Json(body)| body.note).unwrap_or_default();
     check_note(&note)?;
     let record = CommandRecord {
@@ -248,13 +252,12 @@ fn bad_body(rejection: &JsonRejection) -> Refused {
 /// Checks the command against what is known here, appends it, and answers once it is durable.
 async fn command(
     state: &ApiState,
-    headers: &HeaderMap,
+    principal: &Principal,
     tenant: &str,
     id: &str,
     command: Command,
     note: String,
 ) -> Result<Response, Refused> {
-    let principal = allow(state, headers, tenant, Role::Maintainer)?;
     check_note(&note)?;
     let place = state.index.place(tenant, id).ok_or_else(|| not_found(tenant, id))?;
     if command != Command::Comment && !place.status.is_live() {
@@ -309,24 +312,22 @@ async fn append(
     }
 }
 
-/// Who is calling, if they may. A tenant out of reach is refused the same way whether it exists or not.
-fn allow(state: &ApiState, headers: &HeaderMap, tenant: &str, role: Role) -> Result<Principal, Refused> {
-    let principal = state
-        .verifier
-        .verify_header(authorization(headers))
-        .map_err(|error| refuse(StatusCode::UNAUTHORIZED, "NotAuthorized", error.to_string()))?;
-    let denied = || {
-        let message = format!(
-            "'{}' may not do this in tenant '{tenant}': it takes the role {role:?}",
-            principal.name()
-        );
-        refuse(StatusCode::FORBIDDEN, "Forbidden", message)
-    };
-    let name: TenantName = tenant.parse().map_err(|_| denied())?;
-    if !principal.may(&name, role) {
-        return Err(denied());
+/// Who is calling, if they may do this in all of the tenant.
+async fn allow(
+    state: &ApiState,
+    headers: &HeaderMap,
+    tenant: &str,
+    action: Action,
+) -> Result<Principal, Refused> {
+    let access = state.guard.authorize(headers, tenant, action).await?;
+    access.require_all(action, None)?;
+    Ok(access.principal().clone())
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self(Box::new(denied.into_response()))
     }
-    Ok(principal)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The catalog's one error. HTTP mapping lives in `iceberg/error.rs` and `nessie/error.rs`.
 
+use firn_auth::Denied;
+
 /// What went wrong, by what a caller branches on.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -42,6 +44,20 @@ pub enum CatalogError {
     /// The caller may not.
     #[error("{0}")]
     Forbidden(String),
+    /// The tenant is suspended or deleted.
+    #[error("{0}")]
+    Suspended(String),
+    /// More than the tenant may do at once.
+    #[error("{message}")]
+    TooMany {
+        /// What is too much.
+        message: String,
+        /// When to come back.
+        retry_after_s: u64,
+    },
+    /// The body is larger than the tenant may send.
+    #[error("{0}")]
+    TooLarge(String),
     /// The database or storage can't be reached; nothing was done.
     #[error("{0}")]
     Unavailable(String),
@@ -51,6 +67,19 @@ pub enum CatalogError {
     /// A bug, or a broken database; the log says more.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<Denied> for CatalogError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthenticated(text) => Self::Unauthenticated(text),
+            Denied::Forbidden(text) => Self::Forbidden(text),
+            Denied::Suspended(text) => Self::Suspended(text),
+            Denied::TooMany { message, retry_after_s } => Self::TooMany { message, retry_after_s },
+            Denied::TooLarge(text) => Self::TooLarge(text),
+            Denied::Unavailable(text) => Self::Unavailable(text),
+        }
+    }
 }
 
 /// What was not found.
@@ -74,6 +103,8 @@ pub enum Missing {
     Function,
     /// Garbage collection.
     Collection,
+    /// Client.
+    Client,
 }
 
 impl std::fmt::Display for Missing {
@@ -88,6 +119,7 @@ impl std::fmt::Display for Missing {
             Self::View => "view",
             Self::Function => "function",
             Self::Collection => "garbage collection of",
+            Self::Client => "client",
         })
     }
 }

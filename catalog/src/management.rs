@@ -1,35 +1,59 @@
-//! Firn's own endpoints under `/v1`: tenants, leases, suspensions, events; and what all of the catalog's routers share.
+//! Firn's own endpoints under `/v1`: tenants, who may do what in them, leases, suspensions, events; and what all of the catalog's
+//! routers share.
 
 mod access;
 mod answer;
+mod audit;
+mod change;
 mod clients;
 mod events;
 mod gc;
 mod leases;
+mod lifecycle;
+mod limits;
+mod policies;
 mod provision;
+mod rules;
 mod state;
 mod suspensions;
 mod tenants;
+mod tokens;
 
 use axum::{
     Router,
     routing::{delete, get, post},
 };
+use serde::de::DeserializeOwned;
 
-pub(crate) use access::{authenticate, authorize};
+use crate::CatalogError;
+
+pub(crate) use change::actor;
 pub(crate) use clients::client_claims;
+pub(crate) use lifecycle::purge_due;
+pub(crate) use limits::{check_references, check_tables};
 pub(crate) use state::AppState;
 pub(crate) use tenants::{create_tenant, put_tenant, require as tenant, tenant_names};
 
-/// `/v1/tenants…` and `/v1/suspensions`.
+/// `/v1/tenants…`, `/v1/suspensions` and `/v1/revocations`.
 pub(crate) fn router(state: AppState) -> Router {
     Router::new()
         .route("/v1/tenants", get(tenants::list).post(tenants::create))
-        .route("/v1/tenants/{tenant}", get(tenants::show))
+        .route("/v1/tenants/{tenant}", get(tenants::show).patch(tenants::update).delete(lifecycle::delete))
         .route("/v1/tenants/{tenant}/provision", post(provision::run))
+        .route("/v1/tenants/{tenant}/suspend", post(lifecycle::suspend))
+        .route("/v1/tenants/{tenant}/resume", post(lifecycle::resume))
+        .route("/v1/tenants/{tenant}/restore", post(lifecycle::restore))
+        .route("/v1/tenants/{tenant}/purge", post(lifecycle::purge))
         .route("/v1/tenants/{tenant}/leases/{name}", post(leases::acquire).delete(leases::release))
-        .route("/v1/tenants/{tenant}/clients", post(clients::create))
+        .route("/v1/tenants/{tenant}/clients", get(clients::list).post(clients::create))
         .route("/v1/tenants/{tenant}/clients/{name}", delete(clients::remove))
+        .route("/v1/tenants/{tenant}/clients/{name}/rotate", post(clients::rotate))
+        .route("/v1/tenants/{tenant}/tokens", post(tokens::issue))
+        .route("/v1/tenants/{tenant}/access", get(rules::show).put(rules::replace))
+        .route("/v1/tenants/{tenant}/policy", get(rules::policy))
+        .route("/v1/tenants/{tenant}/revocations", post(rules::revoke))
+        .route("/v1/revocations", post(rules::revoke_everywhere))
+        .route("/v1/tenants/{tenant}/audit", get(audit::list))
         .route("/v1/tenants/{tenant}/events", get(events::list))
         .route("/v1/suspensions", get(suspensions::list))
         .route(
@@ -38,4 +62,10 @@ pub(crate) fn router(state: AppState) -> Router {
         )
         .route("/v1/tenants/{tenant}/gc", get(gc::show).post(gc::start))
         .with_state(state)
+}
+
+/// Reads a JSON body.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CatalogError> {
+    serde_json::from_slice(body)
+        .map_err(|error| CatalogError::Invalid(format!("the request is not as documented: {error}")))
 }

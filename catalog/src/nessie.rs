@@ -21,7 +21,7 @@ use axum::{
     Json, Router,
     routing::{get, post},
 };
-use firn_auth::Role;
+use firn_auth::Action;
 use serde_json::{Value, json};
 
 use crate::{
@@ -51,7 +51,7 @@ pub(crate) fn router(state: AppState) -> Router {
 }
 
 async fn config(call: Call) -> Result<Json<Value>, NessieError> {
-    call.repository(Role::Reader)?;
+    call.reach(Action::Read).await?;
     Ok(Json(json!({
         "defaultBranch": "main",
         "minSupportedApiVersion": 2,

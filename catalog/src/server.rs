@@ -4,7 +4,7 @@
 mod tests;
 
 use axum::Router;
-use firn_auth::TenantName;
+use firn_auth::{Guard, TenantName, Verifier};
 use firn_catalog_client::{Tenant, TenantCreate};
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     nessie,
     recovery::{self, Exported, Rebuilt},
     store,
+    version::Actor,
 };
 
 /// An open catalog. Cheap to clone.
@@ -22,9 +23,26 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Opens the database (running migrations) and the storage.
+    /// Opens the database (running migrations) and the storage. Trusts the built-in issuer alone.
     pub async fn open(config: CatalogConfig) -> Result<Self, CatalogError> {
-        Ok(Self { state: AppState::open(config).await? })
+        let verifier = config.signing_key.verifier();
+        Self::open_for(config, verifier).await
+    }
+
+    /// The same for those whose tokens `verifier` finds good.
+    pub async fn open_for(config: CatalogConfig, verifier: Verifier) -> Result<Self, CatalogError> {
+        Ok(Self { state: AppState::open(config, verifier).await? })
+    }
+
+    /// What decides who may do what, for services of this process.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        self.state.guard.clone()
+    }
+
+    /// Removes the data of deleted tenants whose grace period is over; answers whose.
+    pub async fn purge_due(&self) -> Result<Vec<String>, CatalogError> {
+        management::purge_due(&self.state).await
     }
 
     /// Brings a database's schema up to date without serving it, and answers the schema's number.
@@ -37,7 +55,7 @@ impl Catalog {
         Ok(store::schema_number())
     }
 
-    /// `/iceberg/…`, `/nessie/{tenant}/api/v2/…`, `/v1/tenants…` (tenants, leases, events).
+    /// `/iceberg/…`, `/nessie/{tenant}/api/v2/…`, `/v1/…` (tenants, access, leases, events).
     pub fn router(&self) -> Router {
         iceberg::router(self.state.clone())
             .merge(nessie::router(self.state.clone()))
@@ -46,7 +64,7 @@ impl Catalog {
 
     /// Creates a tenant with its `main`, or answers it if it exists.
     pub async fn ensure_tenant(&self, request: &TenantCreate) -> Result<Tenant, CatalogError> {
-        management::create_tenant(&self.state, request).await
+        management::create_tenant(&self.state, request, &Actor::default()).await
     }
 
     /// Copies a tenant's references and commits into the object store, from where [`Catalog::rebuild`] can take them.
@@ -75,7 +93,7 @@ impl Catalog {
         self.state.store.ping().await.map_err(|error| error.to_string())
     }
 
-    /// Names of all tenants.
+    /// Names of the tenants that are in use.
     pub async fn tenant_names(&self) -> Result<Vec<TenantName>, CatalogError> {
         management::tenant_names(&self.state).await
     }

@@ -35,12 +35,13 @@ use chrono::{DateTime, Utc};
 
 pub use crate::store::Hash;
 
-pub use events::Event;
+pub(crate) use events::audit_event;
+pub use events::{Actor, Event};
 pub(crate) use garbage::{Marks, Root, SAFETY_AGE};
 pub use merge::{Contested, MergeDetail, MergeMode, MergeRequest, MergeSource, Merged, Reconciled};
 pub use repository::{Repository, VersionStore};
 pub(crate) use stored::NO_ANCESTOR;
-pub(crate) use syntax::MAIN;
+pub(crate) use syntax::{MAIN, named_reference};
 
 /// 1 to 20 non-empty elements.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

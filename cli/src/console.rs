@@ -76,7 +76,7 @@ async fn show(
     if let Some(token) = &arguments.token {
         return enter(&console, token).await;
     }
-    let Some(session) = Session::of_cookie(&console.key.verifier(), &headers) else {
+    let Some(session) = Session::of_cookie(&console.catalog.guard(), &headers).await else {
         return guarded(StatusCode::UNAUTHORIZED, page::login(None));
     };
     let tenants = load::tenants(&console.own_url, &session).await;
@@ -105,7 +105,7 @@ async fn enter(console: &Console, token: &str) -> Response {
     let session = if console.codes.redeem(token) {
         Session::of_code(&console.key, &console.catalog).await
     } else {
-        Session::of_token(&console.key.verifier(), token)
+        Session::of_token(&console.catalog.guard(), token).await
     };
     match session {
         Ok(session) => ([(header::SET_COOKIE, session.cookie())], Redirect::to("/console")).into_response(),

@@ -3,8 +3,11 @@
 //! `up` runs everything, `SERVICE serve` one service of it; the other commands are clients that speak HTTP to a running
 //! server. Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
 
+mod access;
 mod alerts;
+mod audit;
 mod catalog;
+mod client;
 mod collect;
 mod connection;
 mod console;
@@ -33,6 +36,7 @@ mod sql;
 mod status;
 mod table;
 mod tenant;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -84,9 +88,20 @@ enum Command {
     /// Serve the catalog in a process of its own, migrate, export and rebuild it, remove what nothing needs any more
     #[command(subcommand)]
     Catalog(CatalogCommand),
-    /// Create and list tenants
+    /// Create, change, suspend and delete tenants
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Create clients, rotate their secrets, remove them
+    #[command(subcommand)]
+    Client(client::ClientCommand),
+    /// Issue and revoke tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Grant what a role doesn't include, and protect branches
+    #[command(subcommand)]
+    Access(access::AccessCommand),
+    /// Tell who did what, and who was refused
+    Audit(audit::AuditArgs),
     /// Create, list and delete branches
     #[command(subcommand)]
     Branch(references::ReferenceCommand),
@@ -155,7 +170,7 @@ fn run(command: Command) -> Result<()> {
         Command::Policy(command) => {
             policy::run_offline(&command).unwrap_or_else(|| run_client(Command::Policy(command)))
         }
-        client => run_client(client),
+        other => run_client(other),
     }
 }
 
@@ -178,6 +193,10 @@ fn run_client(command: Command) -> Result<()> {
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Catalog(command) => catalog::run(&command).await,
             Command::Tenant(command) => tenant::run(&command).await,
+            Command::Client(command) => client::run(&command).await,
+            Command::Token(command) => token::run(&command).await,
+            Command::Access(command) => access::run(&command).await,
+            Command::Audit(args) => audit::run(&args).await,
             Command::Branch(command) => references::branch(&command).await,
             Command::Tag(command) => references::tag(&command).await,
             Command::Log(args) => references::log(&args).await,

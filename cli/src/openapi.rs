@@ -96,7 +96,7 @@ const ENDPOINTS: &[Endpoint] = &[
         success: ("204", "It goes on"),
         ..get("/v1/tenants/{tenant}/suspensions/{stage}", "tenants", "Let a stage go on")
     },
-    get("/v1/tenants", "tenants", "The tenants that the token reaches"),
+    Endpoint { query: &["deleted"], ..get("/v1/tenants", "tenants", "The tenants that the token reaches") },
     post("/v1/tenants", "tenants", "Create a tenant; one that exists is answered"),
     get("/v1/tenants/{tenant}", "tenants", "One tenant"),
     Endpoint {
@@ -106,6 +106,48 @@ const ENDPOINTS: &[Endpoint] = &[
             "tenants",
             "Make the tenant's bucket what it should be, or say what it lacks",
         )
+    },
+    Endpoint {
+        method: HttpMethod::Patch,
+        ..post("/v1/tenants/{tenant}", "tenants", "Change a tenant; what is absent stays as it is")
+    },
+    Endpoint {
+        method: HttpMethod::Delete,
+        query: &["grace_s"],
+        ..get(
+            "/v1/tenants/{tenant}",
+            "tenants",
+            "Delete a tenant; it can be restored until its data is purged",
+        )
+    },
+    post("/v1/tenants/{tenant}/suspend", "tenants", "Refuse everybody until the tenant is resumed"),
+    post("/v1/tenants/{tenant}/resume", "tenants", "End a suspension of a tenant"),
+    post("/v1/tenants/{tenant}/restore", "tenants", "Take a deletion back"),
+    post(
+        "/v1/tenants/{tenant}/purge",
+        "tenants",
+        "Remove the data of a deleted tenant after its grace period",
+    ),
+    get("/v1/tenants/{tenant}/clients", "access", "The tenant's clients"),
+    post("/v1/tenants/{tenant}/clients", "access", "Create a client; the answer holds its secret, this once"),
+    Endpoint {
+        method: HttpMethod::Delete,
+        success: ("204", "It and its tokens are refused from now on"),
+        ..get("/v1/tenants/{tenant}/clients/{name}", "access", "Remove a client")
+    },
+    post("/v1/tenants/{tenant}/clients/{name}/rotate", "access", "A new secret; the former overlaps"),
+    post("/v1/tenants/{tenant}/tokens", "access", "Issue a token of the tenant"),
+    get("/v1/tenants/{tenant}/access", "access", "Grants, protected branches and revocations"),
+    Endpoint {
+        method: HttpMethod::Put,
+        ..post("/v1/tenants/{tenant}/access", "access", "Replace grants and protected branches")
+    },
+    get("/v1/tenants/{tenant}/policy", "access", "All that decides who may do what, for Firn's own services"),
+    post("/v1/tenants/{tenant}/revocations", "access", "Refuse tokens in this tenant"),
+    post("/v1/revocations", "access", "Refuse tokens in all tenants"),
+    Endpoint {
+        query: &["after", "limit", "principal", "action", "decision"],
+        ..get("/v1/tenants/{tenant}/audit", "access", "Who did what, and who was refused, after a cursor")
     },
     Endpoint {
         query: &["after", "limit", "wait_ms"],

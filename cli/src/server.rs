@@ -11,13 +11,17 @@ mod front;
 mod listen;
 mod measures;
 mod open;
+mod policies;
 mod router;
 mod stages;
+
+#[cfg(test)]
+mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use firn_auth::SigningKey;
+use firn_auth::{Guard, SigningKey};
 use firn_catalog::Catalog;
 use firn_runtime::{
     StageState, StatusBoard,
@@ -40,6 +44,8 @@ const MAX_THREADS: usize = 4;
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 /// How often the process looks at itself to say whether it is ready.
 const LOOK: Duration = Duration::from_secs(5);
+/// How often deleted tenants are looked at.
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// A call of a C library that waits for a server that is away doesn't keep an ended process.
 const THREADS_END: Duration = Duration::from_secs(1);
 
@@ -115,6 +121,8 @@ pub(crate) struct Server {
     pub(crate) log: Option<Arc<dyn Log>>,
     pub(crate) file_io: FileIo,
     pub(crate) key: SigningKey,
+    /// Decides who may do what.
+    pub(crate) guard: Guard,
     pub(crate) board: StatusBoard,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: metrics::Metrics,
@@ -210,11 +218,23 @@ impl Running {
 async fn wait(server: &Server, address: SocketAddr, signal: &CancellationToken) {
     tracing::info!(%address, services = ?server.services, "serving");
     let mut tick = tokio::time::interval(LOOK);
+    let mut purge = tokio::time::interval(PURGE_INTERVAL);
     loop {
         tokio::select! {
             () = signal.cancelled() => return,
             _ = tick.tick() => look(server).await,
+            _ = purge.tick() => purge_tenants(server).await,
         }
+    }
+}
+
+/// Removes the data of deleted tenants whose grace period is over. What fails is tried again at the next turn.
+async fn purge_tenants(server: &Server) {
+    let Some(catalog) = &server.catalog else { return };
+    match catalog.purge_due().await {
+        Ok(purged) if purged.is_empty() => {}
+        Ok(purged) => tracing::info!(tenants = purged.join(", "), "purged deleted tenants"),
+        Err(error) => tracing::warn!(%error, "deleted tenants are not purged yet"),
     }
 }
 

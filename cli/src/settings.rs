@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use firn_alerts::WebhookFormat;
+use firn_auth::{Issuer, IssuerConfig};
 use firn_catalog::{CatalogConfig, DelegationConfig, ProvisioningConfig};
 use firn_runtime::{
     config::{self, SecretRef},
@@ -79,6 +80,51 @@ impl Default for ServerSection {
 pub(crate) struct AuthSection {
     /// The built-in issuer's Ed25519 key, PKCS#8 PEM.
     pub(crate) signing_key: Option<SecretRef>,
+    /// Other issuers that are trusted.
+    pub(crate) issuers: Vec<IssuerSection>,
+}
+
+/// `[[auth.issuers]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IssuerSection {
+    /// Prefix of its principals' names.
+    name: String,
+    /// Its `iss`, below which its discovery document lies.
+    issuer: String,
+    /// The `aud` of its tokens.
+    #[serde(default = "audience")]
+    audience: String,
+    /// A JSON Web Key Set instead of discovery.
+    key_set: Option<SecretRef>,
+    /// The claim that holds roles by tenant.
+    #[serde(default = "tenants_claim")]
+    tenants_claim: String,
+    /// Subjects that are operators.
+    #[serde(default)]
+    operators: Vec<String>,
+    /// How old keys may get before they are fetched anew.
+    #[serde(default = "refresh", deserialize_with = "duration::deserialize")]
+    refresh: Duration,
+    /// At least this long between two fetches.
+    #[serde(default = "refetch", deserialize_with = "duration::deserialize")]
+    refetch: Duration,
+}
+
+fn audience() -> String {
+    "firn".to_owned()
+}
+
+fn tenants_claim() -> String {
+    "firn_tenants".to_owned()
+}
+
+fn refresh() -> Duration {
+    Duration::from_secs(300)
+}
+
+fn refetch() -> Duration {
+    Duration::from_secs(10)
 }
 
 /// `[catalog]`
@@ -286,6 +332,33 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The issuers that are trusted beside the built-in one.
+    pub(crate) fn issuers(&self) -> Result<Vec<Issuer>> {
+        let issuers = self.auth.issuers.iter().map(|section| {
+            let key_set = section.key_set.as_ref().map(SecretRef::resolve).transpose();
+            let key_set = key_set.map_err(|error| usage(format!("auth.issuers.key_set: {error}")))?;
+            let config = IssuerConfig {
+                name: section.name.clone(),
+                issuer: section.issuer.clone(),
+                audience: section.audience.clone(),
+                key_set,
+                tenants_claim: section.tenants_claim.clone(),
+                operators: section.operators.clone(),
+                refresh: section.refresh,
+                refetch: section.refetch,
+            };
+            Issuer::new(config).map_err(|error| usage(format!("auth.issuers: {error}")))
+        });
+        let issuers: Vec<Issuer> = issuers.collect::<Result<_>>()?;
+        let names = self.auth.issuers.iter().map(|section| &section.name);
+        if names.collect::<std::collections::BTreeSet<_>>().len() < issuers.len() {
+            return Err(usage(
+                "auth.issuers: each needs a name of its own, since it begins its principals' names",
+            ));
+        }
+        Ok(issuers)
+    }
+
     /// The webhook's URL, out of what refers to it.
     pub(crate) fn webhook_url(&self) -> Result<Option<Url>> {
         let Some(reference) = &self.alerts.webhook_url else { return Ok(None) };
@@ -455,6 +528,27 @@ mod tests {
         assert_eq!(settings.warehouse(&dir), "file:///d/warehouse");
         assert_eq!(settings.database_url(&dir), "sqlite:/d/catalog.sqlite");
         assert_eq!(settings.server.listen, "127.0.0.1:8181");
+    }
+
+    #[test]
+    fn issuers_are_read_and_those_that_can_not_be_trusted_are_refused() {
+        let one = "[[auth.issuers]]\nname = 'corp'\nissuer = 'https://id.example.org'\n";
+        let settings = load(&format!("{one}operators = ['root']\nrefresh = '1m'\n")).unwrap();
+        assert_eq!(settings.issuers().unwrap().len(), 1);
+        assert_eq!(
+            (settings.auth.issuers[0].audience.as_str(), settings.auth.issuers[0].refresh.as_secs()),
+            ("firn", 60)
+        );
+        for (text, want) in [
+            (one.replace("https", "http"), "must be https"),
+            (one.replace("corp", "service"), "isn't 'service'"),
+            (format!("{one}{one}"), "a name of its own"),
+            (format!("{one}key_set = 'env:FIRN_TEST_NOT_SET'\n"), "FIRN_TEST_NOT_SET is not set"),
+        ] {
+            let error = load(&text).unwrap().issuers().err().unwrap();
+            assert!(error.is::<crate::failure::UsageError>() && error.to_string().contains(want), "{error}");
+        }
+        assert!(load("[[auth.issuers]]\nname = 'corp'\n").unwrap_err().contains("issuer"));
     }
 
     #[test]

@@ -100,3 +100,84 @@ fn client_without_server_says_so() {
     let error = stderr_of(firn(Path::new("/nonexistent"), &["sql", "select 1"]), 1);
     assert!(error.contains("no firn server runs on /nonexistent"), "{error}");
 }
+
+#[tokio::test]
+async fn tenants_clients_tokens_and_the_audit_log_from_the_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = Server::start(&data).await;
+    let run = |args: &[&str]| stdout_of(firn(&data, args));
+    run(&[
+        "tenant",
+        "create",
+        "acme",
+        "--classification",
+        "GDPR",
+        "--tag",
+        "team=blue",
+        "--retain",
+        "gold=30",
+    ]);
+    let shown: Value = serde_json::from_str(&run(&["tenant", "show", "acme"])).unwrap();
+    assert_eq!((&shown["tags"]["team"], &shown["retention"]["gold_days"]), (&"blue".into(), &30.into()));
+    let refused = stderr_of(firn(&data, &["tenant", "update", "acme", "--limit", "speed=1"]), 2);
+    assert!(refused.contains("no limit"), "{refused}");
+
+    let acme = ["--tenant", "acme"];
+    let with = |args: &[&str]| run(&[args, &acme].concat());
+    let made: Value = serde_json::from_str(&with(&["client", "create", "etl", "--role", "reader"])).unwrap();
+    assert_eq!(made["client_id"], "acme/etl");
+    let rotated: Value = serde_json::from_str(&with(&["client", "rotate", "etl"])).unwrap();
+    assert!(rotated["client_secret"] != made["client_secret"] && rotated["former_until"].is_string());
+    assert!(with(&["client", "ls"]).contains("acme/etl"));
+    let token = with(&["token", "issue", "ann", "--role", "reader", "--ttl", "10m"]);
+    let trees = "/nessie/acme/api/v2/trees";
+    assert_eq!(server.get(trees, Some(token.trim())).await.status(), 200);
+    with(&["token", "revoke", "--principal", "acme/ann", "--reason", "left"]);
+    assert_eq!(server.get(trees, Some(token.trim())).await.status(), 401);
+    with(&["access", "grant", "acme/etl", "--action", "write", "--on", "etl/*"]);
+    with(&["access", "protect", "main"]);
+    let rules: Value = serde_json::from_str(&with(&["access", "show"])).unwrap();
+    assert_eq!(
+        (&rules["grants"][0]["reference"], &rules["protections"][0]["reference"]),
+        (&"etl/*".into(), &"main".into())
+    );
+    with(&["access", "ungrant", "acme/etl"]);
+    with(&["access", "unprotect", "main"]);
+    let entries: Vec<Value> =
+        with(&["audit", "--export"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let actions: Vec<&str> = entries.iter().filter_map(|entry| entry["action"].as_str()).collect();
+    for action in [
+        "tenant-created",
+        "client-created",
+        "client-rotated",
+        "token-issued",
+        "tokens-revoked",
+        "access-changed",
+    ] {
+        assert!(actions.contains(&action), "{action}: {actions:?}");
+    }
+    assert!(entries.iter().all(|entry| !entry.to_string().contains(made["client_secret"].as_str().unwrap())));
+
+    let token = with(&["token", "issue", "bob", "--role", "admin"]);
+    run(&["tenant", "suspend", "acme", "--reason", "unpaid"]);
+    for path in [
+        trees,
+        "/v1/tenants/acme/findings",
+        "/v1/tenants/acme/promotions",
+        "/v1/tenants/acme/ingest/positions",
+    ] {
+        let answer = server.get(path, Some(token.trim())).await;
+        assert_eq!(answer.status(), 403, "{path}");
+        assert!(answer.text().await.unwrap().contains("suspended (unpaid)"), "{path}");
+    }
+    run(&["tenant", "resume", "acme"]);
+    run(&["tenant", "delete", "acme", "--grace", "1h"]);
+    assert!(
+        !run(&["tenant", "ls"]).contains("acme") && run(&["tenant", "ls", "--deleted"]).contains("deleted")
+    );
+    let early = stderr_of(firn(&data, &["tenant", "purge", "acme"]), 1);
+    assert!(early.contains("restored until"), "{early}");
+    run(&["tenant", "restore", "acme"]);
+    assert_eq!(server.get(trees, Some(token.trim())).await.status(), 200);
+}

@@ -5,11 +5,11 @@ use std::{collections::HashSet, sync::Arc};
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };
-use firn_auth::{Role, TenantName, Verifier};
+use firn_auth::{Action, Denied, Guard, TenantName};
 use firn_catalog_client::{CatalogClient, nessie::LogEntry};
 use firn_runtime::http::json_error;
 use firn_table::FileIo;
@@ -29,7 +29,7 @@ const MOST_RUNS: usize = 100;
 #[derive(Clone)]
 struct ApiState {
     client: CatalogClient,
-    verifier: Verifier,
+    guard: Guard,
     graph: Arc<ModelGraph>,
     file_io: FileIo,
     history: History,
@@ -94,7 +94,7 @@ impl ModelView {
 
 pub(crate) fn router(
     client: CatalogClient,
-    verifier: Verifier,
+    guard: Guard,
     graph: Arc<ModelGraph>,
     file_io: FileIo,
     history: History,
@@ -102,20 +102,14 @@ pub(crate) fn router(
     Router::new()
         .route("/v1/tenants/{tenant}/promotions", get(promotions))
         .route("/v1/tenants/{tenant}/models", get(list_models))
-        .with_state(ApiState { client, verifier, graph, file_io, history })
+        .with_state(ApiState { client, guard, graph, file_io, history })
 }
 
-/// The tenant, if the caller may read it. What a token does not reach is refused alike, whether it exists or not.
-fn readable(state: &ApiState, headers: &HeaderMap, tenant: &str) -> Result<TenantName, Box<Response>> {
-    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let principal = state.verifier.verify_header(authorization).map_err(|error| {
-        Box::new(json_error(StatusCode::UNAUTHORIZED, "NotAuthorizedException", error.to_string()))
-    })?;
-    let name = tenant.parse::<TenantName>().ok().filter(|name| principal.may(name, Role::Reader));
-    name.ok_or_else(|| {
-        let message = format!("the token may not read tenant '{tenant}'");
-        Box::new(json_error(StatusCode::FORBIDDEN, "ForbiddenException", message))
-    })
+/// The tenant, if the caller may read all of it.
+async fn readable(state: &ApiState, headers: &HeaderMap, tenant: &str) -> Result<TenantName, Denied> {
+    let access = state.guard.authorize(headers, tenant, Action::Read).await?;
+    access.require_all(Action::Read, None)?;
+    Ok(access.tenant().clone())
 }
 
 async fn promotions(
@@ -124,9 +118,9 @@ async fn promotions(
     Query(paging): Query<Paging>,
     headers: HeaderMap,
 ) -> Response {
-    let tenant = match readable(&state, &headers, &tenant) {
+    let tenant = match readable(&state, &headers, &tenant).await {
         Ok(tenant) => tenant,
-        Err(refusal) => return *refusal,
+        Err(denied) => return denied.into_response(),
     };
     let log = state.client.tenant(tenant.as_str()).log(MAIN, SEARCHED_COMMITS, false).await;
     let log = match log {
@@ -165,9 +159,9 @@ async fn list_models(
     Path(tenant): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let tenant = match readable(&state, &headers, &tenant) {
+    let tenant = match readable(&state, &headers, &tenant).await {
         Ok(tenant) => tenant,
-        Err(refusal) => return *refusal,
+        Err(denied) => return denied.into_response(),
     };
     let client = state.client.tenant(tenant.as_str());
     match TenantModels::read(&client, &state.file_io, MAIN, &state.graph).await {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::Router;
-use firn_auth::Verifier;
+use firn_auth::Guard;
 use firn_catalog_client::{CatalogClient, Tenant};
 use firn_runtime::{StageState, StatusBoard};
 use firn_table::FileIo;
@@ -63,10 +63,10 @@ impl Compactor {
     }
 
     /// `/v1/tenants/{tenant}/promotions` and `/v1/tenants/{tenant}/models`.
-    pub fn router(&self, verifier: Verifier) -> Router {
+    pub fn router(&self, guard: impl Into<Guard>) -> Router {
         api::router(
             self.client.clone(),
-            verifier,
+            guard.into(),
             Arc::clone(&self.promotion.graph),
             self.promotion.file_io.clone(),
             self.promotion.history.clone(),

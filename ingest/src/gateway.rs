@@ -10,7 +10,6 @@ mod basic;
 mod batch;
 mod body;
 mod budget;
-mod rate;
 
 use std::{
     sync::Arc,
@@ -25,17 +24,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use firn_auth::{Principal, TenantName, Verifier};
+use firn_auth::{Action, Guard, Principal, TenantName};
 use firn_catalog_client::CatalogClient;
 use firn_inventory::{Format, tables::INVENTORY_TOPIC};
-use firn_runtime::{StageState, StatusBoard, http::authorization, trace};
+use firn_runtime::{StageState, StatusBoard, http::authorization, rate::RateLimit, trace};
 use firn_stream::{Log, StreamErrorKind};
 
 use answer::{Outcome, Refusal};
 use basic::BasicAuth;
 use batch::{Batch, Receipt, Routed};
 use budget::Budget;
-use rate::RateLimit;
 
 /// Settings of the gateway.
 #[derive(Clone, Debug)]
@@ -82,11 +80,11 @@ pub struct Gateway {
 struct Shared {
     config: GatewayConfig,
     log: Arc<dyn Log>,
-    verifier: Verifier,
+    guard: Guard,
     basic: BasicAuth,
     board: StatusBoard,
     budget: Budget,
-    rate: Option<RateLimit>,
+    rate: RateLimit,
 }
 
 impl Gateway {
@@ -95,15 +93,24 @@ impl Gateway {
     pub fn new(
         config: GatewayConfig,
         log: Arc<dyn Log>,
-        verifier: Verifier,
+        guard: impl Into<Guard>,
         catalog: CatalogClient,
         board: StatusBoard,
     ) -> Self {
         let budget = Budget::new(config.max_in_flight_bytes);
-        let rate = config.tenant_records_per_s.map(RateLimit::new);
         board.update("gateway", "*", |status| status.state = StageState::Running);
         let basic = BasicAuth::new(catalog);
-        Self { shared: Arc::new(Shared { config, log, verifier, basic, board, budget, rate }) }
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                log,
+                guard: guard.into(),
+                basic,
+                board,
+                budget,
+                rate: RateLimit::default(),
+            }),
+        }
     }
 
     /// `/v1/tenants/{tenant}/inventory` and `/v1/tenants/{tenant}/agents/ocs`.
@@ -149,21 +156,12 @@ impl Shared {
     }
 
     async fn authorize(&self, tenant: &str, headers: &HeaderMap) -> Result<(TenantName, Principal), Refusal> {
-        let header = authorization(headers);
-        let principal = match header.and_then(basic::credentials) {
-            Some(credentials) => self.basic.principal(&credentials, &self.verifier).await?,
-            None => self
-                .verifier
-                .verify_header(header)
-                .map_err(|error| Refusal::unauthenticated(error.to_string()))?,
+        let principal = match authorization(headers).and_then(basic::credentials) {
+            Some(credentials) => self.basic.principal(&credentials, &self.guard).await?,
+            None => self.guard.authenticate(headers).await?,
         };
-        // One answer for a tenant that is another's, that is not there and that can't be: existence is not told.
-        let forbidden = || Refusal::forbidden("the token may not upload inventories for this tenant");
-        let tenant: TenantName = tenant.parse().map_err(|_| forbidden())?;
-        if !principal.may_upload(&tenant) {
-            return Err(forbidden());
-        }
-        Ok((tenant, principal))
+        let access = self.guard.let_in(principal, headers, tenant, Action::Upload).await?;
+        Ok((access.tenant().clone(), access.principal().clone()))
     }
 
     async fn accept(
@@ -202,8 +200,8 @@ impl Shared {
 
     /// Puts a batch into the log, as far as the tenant's rate allows.
     async fn take(&self, tenant: &TenantName, batch: Batch) -> Result<Vec<Outcome>, Refusal> {
-        if let Some(rate) = &self.rate {
-            rate.take(tenant, batch.len()).map_err(Refusal::too_fast)?;
+        if let Some(per_s) = self.config.tenant_records_per_s {
+            self.rate.take(tenant.as_str(), per_s, batch.len()).map_err(Refusal::too_fast)?;
         }
         let outcomes = self.append(batch).await;
         self.count(tenant, &outcomes);

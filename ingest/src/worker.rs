@@ -53,7 +53,7 @@ mod traced;
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use firn_auth::Verifier;
+use firn_auth::Guard;
 use firn_catalog_client::CatalogClient;
 use firn_inventory::tables::INVENTORY_TOPIC;
 use firn_runtime::StatusBoard;
@@ -191,8 +191,8 @@ impl Worker {
     }
 
     /// `/v1/tenants/{tenant}/ingest/…`: positions and replays. Any worker answers for all partitions.
-    pub fn router(&self, verifier: Verifier) -> Router {
-        api::router(self.clone(), verifier)
+    pub fn router(&self, guard: impl Into<Guard>) -> Router {
+        api::router(self.clone(), guard.into())
     }
 
     /// Runs until `shutdown`, then finishes the commits that have begun and leaves what has not to the next start.

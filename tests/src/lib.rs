@@ -10,6 +10,7 @@ mod firn_process;
 mod kafka;
 mod minio;
 mod moto;
+mod oidc;
 mod opensearch;
 mod ports;
 mod postgres;
@@ -27,6 +28,7 @@ pub use firn_process::{FirnProcess, firn, firn_binary, firn_command, firn_stdout
 pub use kafka::Kafka;
 pub use minio::MinIo;
 pub use moto::Moto;
+pub use oidc::OidcProvider;
 pub use opensearch::OpenSearch;
 pub use postgres::Postgres;
 pub use process::Process;

@@ -3,6 +3,8 @@
 
 #[path = "servers/kafka.rs"]
 mod kafka;
+#[path = "servers/oidc.rs"]
+mod oidc;
 #[path = "servers/opensearch.rs"]
 mod opensearch;
 #[path = "servers/postgres.rs"]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
-use firn_auth::{Claims, SigningKey};
+use firn_auth::{Claims, Role, SigningKey};
 use firn_catalog_client::{CatalogClient, StaticToken};
 use firn_policy::shipped;
 use firn_stream::{EmbeddedConfig, EmbeddedLog, TopicPartition, TopicSpec};
@@ -56,7 +56,7 @@ impl Lab {
         let host_key = HostKey { tenant: "acme".to_owned(), host_id: "pc-1".to_owned() };
         index.update(3, std::iter::once((&host_key, &host)));
         let key = SigningKey::generate();
-        let state = ApiState { verifier: key.verifier(), log, index, book: Arc::new(book) };
+        let state = ApiState { guard: key.verifier().into(), log, index, book: Arc::new(book) };
         let id = firn_policy::finding_id("acme", "pc-1", "firewall");
         Self { state, key, id, _folder: folder }
     }

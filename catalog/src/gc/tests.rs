@@ -116,7 +116,8 @@ async fn open(folder: &tempfile::TempDir) -> AppState {
         signing_key: SigningKey::generate(),
         public_url: String::new(),
     };
-    AppState::open(config).await.unwrap()
+    let verifier = config.signing_key.verifier();
+    AppState::open(config, verifier).await.unwrap()
 }
 
 fn key(table: u8) -> Key {

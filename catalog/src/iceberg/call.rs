@@ -4,7 +4,7 @@ use axum::{
     extract::{FromRequestParts, OriginalUri},
     http::{HeaderMap, Method, request::Parts},
 };
-use firn_auth::{Principal, Role};
+use firn_auth::{Access, Action, Principal};
 use firn_catalog_client::iceberg::TableIdent;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,9 +14,10 @@ use super::{
     names::{Warehouse, decode_segment, split_namespace},
 };
 use crate::{
-    management::{AppState, authorize},
+    CatalogError,
+    management::{AppState, actor, check_tables},
     off_thread::off_thread,
-    version::{Repository, Resolved},
+    version::{CommitRequest, Committed, Key, Op, Repository, Resolved, named_reference},
 };
 
 /// A request without its body. Segments are taken from the raw path, since a router that decodes them can no longer tell
@@ -36,8 +37,12 @@ pub(super) struct Scope {
     pub(super) tenant: String,
     /// Nessie's syntax; empty for `main`.
     pub(super) spec: String,
+    /// The branch or tag that `spec` names; `None` for a bare commit.
+    pub(super) reference: Option<String>,
     pub(super) repository: Repository,
-    pub(super) principal: Principal,
+    pub(super) access: Access,
+    /// What the request does, which every key that it touches must allow.
+    pub(super) action: Action,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Call {
@@ -62,13 +67,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Call {
 }
 
 impl Call {
-    /// Authorizes the caller for the prefix's tenant.
-    pub(super) fn open(&self, state: &AppState, role: Role) -> Result<Scope, ApiError> {
+    /// Authorizes the caller for the prefix's tenant and reference.
+    pub(super) async fn open(&self, state: &AppState, action: Action) -> Result<Scope, ApiError> {
         let warehouse = Warehouse::parse_prefix(self.segment(0)?)?;
         let tenant = String::from(warehouse.tenant);
-        let principal = authorize(state, &self.headers, &tenant, role)?;
-        let repository = state.versions.repository(&tenant);
-        Ok(Scope { state: state.clone(), tenant, spec: warehouse.spec, repository, principal })
+        let access = state.guard.authorize(&self.headers, &tenant, action).await?;
+        let reference = named_reference(&warehouse.spec)?;
+        let repository = state.versions.repository(&tenant).by(actor(&access));
+        Ok(Scope {
+            state: state.clone(),
+            tenant,
+            spec: warehouse.spec,
+            reference,
+            repository,
+            access,
+            action,
+        })
     }
 
     /// `{namespace}` of the path.
@@ -98,14 +112,42 @@ impl Call {
 }
 
 impl Scope {
+    /// Who asks.
+    pub(super) fn principal(&self) -> &Principal {
+        self.access.principal()
+    }
+
+    /// The same request on another reference.
+    pub(super) fn elsewhere(&self, spec: &str) -> Result<Self, ApiError> {
+        Ok(Self { spec: spec.to_owned(), reference: named_reference(spec)?, ..self.clone() })
+    }
+
+    /// Refuses a key that the caller may not touch, before anybody looks whether it is there.
+    pub(super) fn permit(&self, key: &Key) -> Result<(), ApiError> {
+        Ok(self.access.require_key(self.action, self.reference.as_deref(), &key.0)?)
+    }
+
     /// The state that the prefix means.
     pub(super) async fn resolve(&self) -> Result<Resolved, ApiError> {
+        self.access.require(self.action, self.reference.as_deref())?;
         Ok(self.repository.resolve(&self.spec).await?)
     }
 
     /// The same, for a change: only a branch can be changed.
     pub(super) async fn resolve_branch(&self) -> Result<(String, Resolved), ApiError> {
         writable(&self.spec, self.resolve().await?)
+    }
+
+    /// Commits, if every key of it may be touched. Every change of the Iceberg API comes through here.
+    pub(super) async fn commit(&self, request: CommitRequest) -> Result<Committed, CatalogError> {
+        let branch = Some(request.branch.as_str());
+        for operation in &request.operations {
+            let (Op::Put { key, .. } | Op::Delete { key, .. } | Op::Unchanged { key }) = operation;
+            self.access.require_key(Action::Write, branch, &key.0)?;
+        }
+        let _place = self.access.begin_change()?;
+        check_tables(&self.repository, &self.access, &request).await?;
+        self.repository.commit(request).await
     }
 }
 

@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use firn_auth::{Role, Scope as TokenScope};
+use firn_auth::{Action, Scope as TokenScope};
 use firn_catalog_client::iceberg::{TableChange, TableIdent};
 use serde_json::json;
 use uuid::Uuid;
@@ -39,10 +39,10 @@ pub(super) async fn commit(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let (ident, body) = (call.ident()?, body?);
     let change: TableChange = parse_body(&body)?;
-    let record = call.idempotency(&scope.principal, "updateTable", &body)?;
+    let record = call.idempotency(scope.principal(), "updateTable", &body)?;
     let change = TableChange { identifier: Some(ident.clone()), ..change };
     let run = commit_tables(&scope, vec![change], record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
@@ -162,6 +162,7 @@ async fn plan_create(
     resolved: &Resolved,
     change: &TableChange,
 ) -> Result<Put, ApiError> {
+    scope.permit(&key)?;
     check_requirements(None, &change.requirements)?;
     let namespace = Key(ident.namespace.clone());
     let present = scope.repository.get(resolved.hash, &[namespace, key.clone()]).await?;
@@ -250,7 +251,7 @@ fn check_positions(
     base: Option<&Document>,
     document: &Document,
 ) -> Result<(), ApiError> {
-    if scope.principal.has_scope(TokenScope::ServiceIngest) {
+    if scope.principal().has_scope(TokenScope::ServiceIngest) {
         return Ok(());
     }
     let positions = |document: &Document| -> Vec<(String, serde_json::Value)> {

@@ -1,18 +1,18 @@
 //! `GET /v1/config`: the first request of every client.
 
 use axum::{Json, extract::State};
-use firn_auth::Role;
+use firn_auth::Action;
 use serde_json::{Value, json};
 
 use super::{call::Call, error::ApiError, names::Warehouse};
-use crate::management::{AppState, authenticate, authorize};
+use crate::{management::AppState, version::named_reference};
 
 /// How long a client may reuse an idempotency key (ISO 8601).
 const IDEMPOTENCY_KEY_LIFETIME: &str = "PT30M";
 
 /// Answers the prefix of a warehouse and what works.
 pub(super) async fn show(State(state): State<AppState>, call: Call) -> Result<Json<Value>, ApiError> {
-    let principal = authenticate(&state, &call.headers)?;
+    let principal = state.guard.authenticate(&call.headers).await?;
     let warehouse = match call.query("warehouse").filter(|text| !text.is_empty()) {
         Some(text) => Warehouse::parse(text)?,
         None => {
@@ -28,7 +28,8 @@ pub(super) async fn show(State(state): State<AppState>, call: Call) -> Result<Js
         }
     };
     let tenant = warehouse.tenant.as_str();
-    authorize(&state, &call.headers, tenant, Role::Reader)?;
+    let access = state.guard.let_in(principal, &call.headers, tenant, Action::Read).await?;
+    access.require(Action::Read, named_reference(&warehouse.spec)?.as_deref())?;
     state.versions.repository(tenant).resolve(&warehouse.spec).await?;
     Ok(Json(json!({
         "defaults": {},

@@ -105,8 +105,9 @@ impl Scope {
         kind: Kind,
         ident: &TableIdent,
     ) -> Result<Option<Found>, ApiError> {
-        let resolved = self.resolve().await?;
         let key = ident_key(ident)?;
+        self.permit(&key)?;
+        let resolved = self.resolve().await?;
         let content = self.repository.get(resolved.hash, std::slice::from_ref(&key)).await?.pop().flatten();
         let found = content.filter(|content| kind.is_kind_of(content));
         Ok(found.map(|content| Found {
@@ -128,8 +129,9 @@ impl Scope {
         else {
             return Ok(None);
         };
-        let elsewhere = Self { spec: spec.to_owned(), ..self.clone() };
+        let Ok(elsewhere) = self.elsewhere(spec) else { return Ok(None) };
         let plain = TableIdent { namespace: ident.namespace.clone(), name: name.to_owned() };
+        elsewhere.permit(&ident_key(&plain)?)?;
         match elsewhere.repository.resolve(spec).await {
             Ok(_) => elsewhere.find_literal(kind, &plain).await,
             Err(CatalogError::NotFound { .. } | CatalogError::Invalid(_)) => Ok(None),
@@ -150,6 +152,7 @@ impl Scope {
         ident: &TableIdent,
     ) -> Result<Key, ApiError> {
         let key = ident_key(ident)?;
+        self.permit(&key)?;
         match self.repository.get(resolved.hash, std::slice::from_ref(&key)).await?.pop().flatten() {
             None => Ok(key),
             Some(content) => Err(taken(ident, &content)),

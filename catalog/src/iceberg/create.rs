@@ -5,7 +5,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::{Action, Role};
 use firn_catalog_client::iceberg::{CreateTableRequest, TableIdent};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -37,18 +37,18 @@ pub(super) async fn create(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: CreateTableRequest = parse_body(&body)?;
     let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
     if request.stage_create {
-        let (_, _, document) = plan(&scope, &ident, request).await?;
+        let (_, key, document) = plan(&scope, &ident, request).await?;
         let files = async || Ok(TableFiles::in_document(&state.storage, &scope.tenant, &document)?);
         // Nobody finds the table by its name before it is committed.
-        let access = call.delegate(&scope, files, true, None).await?;
+        let access = call.delegate(&scope, &key, files, true, None).await?;
         return Ok(metadata_answer(None, &document.to_bytes(), Some(&access)));
     }
-    let record = call.idempotency(&scope.principal, "createTable", &body)?;
+    let record = call.idempotency(scope.principal(), "createTable", &body)?;
     let run = run_create(&scope, ident.clone(), request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
     created(&call, &scope, hash, &ident).await
@@ -58,7 +58,7 @@ pub(super) async fn create(
 async fn created(call: &Call, scope: &Scope, hash: Hash, ident: &TableIdent) -> Result<Response, ApiError> {
     let (location, metadata) = at_commit(scope, Kind::Table, hash, ident).await?;
     let files = async || Ok(TableFiles::in_metadata(&scope.state.storage, &scope.tenant, &metadata)?);
-    let access = call.delegate(scope, files, true, Some(&ident.name)).await?;
+    let access = call.delegate(scope, &ident_key(ident)?, files, true, Some(&ident.name)).await?;
     Ok(metadata_answer(Some(&location), &metadata, Some(&access)))
 }
 
@@ -114,10 +114,10 @@ pub(super) async fn register(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: RegisterRequest = parse_body(&body)?;
-    let record = call.idempotency(&scope.principal, "registerTable", &body)?;
+    let record = call.idempotency(scope.principal(), "registerTable", &body)?;
     let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
     let key = ident_key(&ident)?;
     let run = run_register(&scope, &ident, &key, request, record.clone());
@@ -132,6 +132,7 @@ async fn run_register(
     request: RegisterRequest,
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
+    scope.permit(key)?;
     let (branch, resolved) = scope.resolve_branch().await?;
     scope.need_namespace(&resolved, &ident.namespace).await?;
     let former = scope.repository.get(resolved.hash, std::slice::from_ref(key)).await?.pop().flatten();
@@ -155,7 +156,7 @@ async fn run_register(
         meta: meta(scope, format!("register table {ident}")),
         idempotency: record,
     };
-    Ok(scope.repository.commit(commit).await?.hash)
+    Ok(scope.commit(commit).await?.hash)
 }
 
 impl Scope {
@@ -166,6 +167,7 @@ impl Scope {
         levels: &[String],
     ) -> Result<crate::version::Content, ApiError> {
         let key = super::names::namespace_key(levels)?;
+        self.access.require_within(self.action, self.reference.as_deref(), &key.0)?;
         let content = self.repository.get(resolved.hash, &[key]).await?.pop().flatten();
         let content = content.filter(crate::version::Content::is_namespace);
         content.ok_or_else(|| ApiError::missing(Missing::Namespace, &levels.join(".")))
@@ -174,7 +176,7 @@ impl Scope {
     /// Dropping or replacing a table that says what was taken from the log needs a maintainer.
     pub(super) fn guard_positions(&self, document: &Document, ident: &TableIdent) -> Result<(), ApiError> {
         let tenant = self.tenant.parse().ok();
-        let is_maintainer = tenant.is_some_and(|tenant| self.principal.may(&tenant, Role::Maintainer));
+        let is_maintainer = tenant.is_some_and(|tenant| self.principal().may(&tenant, Role::Maintainer));
         if is_maintainer || !has_positions(document) {
             return Ok(());
         }

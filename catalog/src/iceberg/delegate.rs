@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::Action;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     delegation::{Access, Grant, SignRequest, TableFiles},
     management::AppState,
+    version::Key,
 };
 
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -46,9 +47,9 @@ pub(super) async fn load_credentials(
     State(state): State<AppState>,
     call: Call,
 ) -> Result<Json<Value>, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     let found = scope.need(Kind::Table, &call.ident()?).await?;
-    let grant = scope.grant(found.files(&scope).await?, found.resolved.writable);
+    let grant = scope.grant(&found.key, found.files(&scope).await?, found.resolved.writable);
     let credentials = match state.delegation.vend(&grant).await? {
         Some(keys) => vec![credential(&grant, &keys.config)],
         None => Vec::new(),
@@ -62,10 +63,10 @@ pub(super) async fn sign(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     let request: SignRequest = parse_body(&body?)?;
     let found = scope.need(Kind::Table, &call.ident()?).await?;
-    let grant = scope.grant(found.files(&scope).await?, found.resolved.writable);
+    let grant = scope.grant(&found.key, found.files(&scope).await?, found.resolved.writable);
     let signed = state.delegation.sign(&grant, request).await?;
     let keep = if signed.repeatable { "private" } else { "no-cache" };
     Ok(([(header::CACHE_CONTROL, HeaderValue::from_static(keep))], Json(signed)).into_response())
@@ -76,6 +77,7 @@ impl Call {
     pub(super) async fn delegate(
         &self,
         scope: &Scope,
+        key: &Key,
         files: impl AsyncFnOnce() -> Result<TableFiles, ApiError>,
         writable: bool,
         name: Option<&str>,
@@ -83,7 +85,7 @@ impl Call {
         let mut access = TableAccess::plain(&scope.state);
         let delegation = &scope.state.delegation;
         if self.asks_for("vended-credentials") {
-            let grant = scope.grant(files().await?, writable);
+            let grant = scope.grant(key, files().await?, writable);
             if let Some(keys) = delegation.vend(&grant).await? {
                 access.credentials = vec![credential(&grant, &keys.config)];
                 // Clients that don't know credentials read them among the settings.
@@ -136,16 +138,15 @@ impl Found {
 }
 
 impl Scope {
-    /// What the caller may do with files of a table here.
-    fn grant(&self, files: TableFiles, writable: bool) -> Grant {
-        let tenant = self.tenant.parse().ok();
-        let role = tenant.and_then(|tenant| self.principal.role(&tenant));
-        let access = match role {
-            Some(Role::Maintainer | Role::Admin) if writable => Access::Maintain,
-            Some(Role::Writer) if writable => Access::Write,
-            _ => Access::Read,
+    /// What the caller may do with the files of a table here.
+    fn grant(&self, key: &Key, files: TableFiles, writable: bool) -> Grant {
+        let may = |action| self.access.may(action, self.reference.as_deref(), &key.0);
+        let access = match (writable && may(Action::Write), may(Action::Maintain)) {
+            (true, true) => Access::Maintain,
+            (true, false) => Access::Write,
+            (false, _) => Access::Read,
         };
-        Grant { tenant: self.tenant.clone(), principal: self.principal.name().to_owned(), access, files }
+        Grant { tenant: self.tenant.clone(), principal: self.principal().name().to_owned(), access, files }
     }
 }
 

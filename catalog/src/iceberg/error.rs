@@ -5,6 +5,7 @@ use axum::{
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use firn_auth::Denied;
 use serde::{Deserialize, Serialize};
 
 use crate::{CatalogError, error::Missing, metadata::MetadataError};
@@ -16,11 +17,14 @@ pub(super) struct ApiError {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) message: String,
+    /// When to come back, if it is only too early.
+    #[serde(skip)]
+    pub(super) retry_after_s: Option<u64>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, kind: &str, message: impl Into<String>) -> Self {
-        Self { status: status.as_u16(), kind: kind.to_owned(), message: message.into() }
+        Self { status: status.as_u16(), kind: kind.to_owned(), message: message.into(), retry_after_s: None }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -41,7 +45,7 @@ impl ApiError {
 
     /// Whether a repeated request would surely be answered the same, so that the answer may be stored.
     pub(super) fn is_final(&self) -> bool {
-        (400..500).contains(&self.status) && !matches!(self.status, 401 | 403 | 419 | 422 | 429)
+        (400..500).contains(&self.status) && !matches!(self.status, 401 | 403 | 413 | 419 | 422 | 429)
     }
 }
 
@@ -65,7 +69,11 @@ impl From<CatalogError> for ApiError {
             CatalogError::Invalid(_) => (StatusCode::BAD_REQUEST, "BadRequestException"),
             CatalogError::KeyReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntityException"),
             CatalogError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "NotAuthorizedException"),
-            CatalogError::Forbidden(_) => (StatusCode::FORBIDDEN, "ForbiddenException"),
+            CatalogError::Forbidden(_) | CatalogError::Suspended(_) => {
+                (StatusCode::FORBIDDEN, "ForbiddenException")
+            }
+            CatalogError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException"),
+            CatalogError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException"),
             CatalogError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException"),
             CatalogError::Unknown(_) => (StatusCode::INTERNAL_SERVER_ERROR, "CommitStateUnknownException"),
             CatalogError::Internal(_) => {
@@ -73,7 +81,17 @@ impl From<CatalogError> for ApiError {
                 (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError")
             }
         };
-        Self::new(status, kind, message)
+        let retry_after_s = match &error {
+            CatalogError::TooMany { retry_after_s, .. } => Some(*retry_after_s),
+            _ => None,
+        };
+        Self { retry_after_s, ..Self::new(status, kind, message) }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        CatalogError::from(denied).into()
     }
 }
 
@@ -99,7 +117,8 @@ impl From<BytesRejection> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        firn_runtime::http::json_error(status, &self.kind, self.message)
+        let answer = firn_runtime::http::json_error(status, &self.kind, self.message);
+        firn_runtime::http::come_back(answer, self.retry_after_s)
     }
 }
 
@@ -116,7 +135,7 @@ fn no_such(what: Missing) -> &'static str {
         Missing::Namespace => "NoSuchNamespaceException",
         Missing::View => "NoSuchViewException",
         Missing::Function => "NoSuchFunctionException",
-        Missing::Table | Missing::Content | Missing::Collection => "NoSuchTableException",
+        Missing::Table | Missing::Content | Missing::Collection | Missing::Client => "NoSuchTableException",
         Missing::Reference | Missing::Commit => "NoSuchReferenceException",
     }
 }

@@ -1,7 +1,7 @@
 //! Functions: listed and loaded. They come in as Nessie's `UDF` contents whose metadata file has the Iceberg UDF format.
 
 use axum::{Json, extract::State, response::Response};
-use firn_auth::Role;
+use firn_auth::Action;
 use serde_json::{Value, json};
 
 use super::{
@@ -26,7 +26,7 @@ fn is_function(content: &Content) -> bool {
 
 /// `GET …/functions`.
 pub(super) async fn list(State(state): State<AppState>, call: Call) -> Result<Json<Value>, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     let namespace = call.namespace()?;
     let resolved = scope.resolve().await?;
     scope.need_namespace(&resolved, &namespace).await?;
@@ -37,11 +37,12 @@ pub(super) async fn list(State(state): State<AppState>, call: Call) -> Result<Js
 
 /// `GET …/functions/{function}`.
 pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     let ident = call.ident()?;
+    let key = ident_key(&ident)?;
+    scope.permit(&key)?;
     let resolved = scope.resolve().await?;
     scope.need_namespace(&resolved, &ident.namespace).await?;
-    let key = ident_key(&ident)?;
     let found = scope.repository.get(resolved.hash, std::slice::from_ref(&key)).await?.pop().flatten();
     let content = found.filter(is_function);
     let content = content.ok_or_else(|| ApiError::missing(Missing::Function, &ident.to_string()))?;

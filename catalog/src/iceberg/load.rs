@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::Action;
 
 use super::{
     answer::metadata_answer,
@@ -26,7 +26,7 @@ enum Snapshots {
 
 /// Loads a table; 304 if the client has this very answer.
 pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     let snapshots = match call.query("snapshots").unwrap_or("all") {
         "all" | "" => Snapshots::All,
         "refs" => Snapshots::Referenced,
@@ -36,9 +36,9 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
     let found = scope.need(Kind::Table, &ident).await?;
     let location = found.metadata_location()?;
     let files = async || found.files(&scope).await;
-    let access = call.delegate(&scope, files, found.resolved.writable, Some(&ident.name)).await?;
+    let access = call.delegate(&scope, &found.key, files, found.resolved.writable, Some(&ident.name)).await?;
     let delegation = call.header("x-iceberg-access-delegation").unwrap_or_default();
-    let tag = etag(location, snapshots, delegation, &access.tag, scope.principal.name());
+    let tag = etag(location, snapshots, delegation, &access.tag, scope.principal().name());
     if call.header("if-none-match").is_some_and(|known| known.split(',').any(|known| known.trim() == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }

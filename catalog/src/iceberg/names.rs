@@ -143,6 +143,28 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_prefix_its_tenant_is_a_tenants_name(text in "[a-z0-9.~@%/*-]{0,20}|\\PC{0,20}") {
+            if let Ok(warehouse) = Warehouse::parse_prefix(&text) {
+                let name = warehouse.tenant.as_str();
+                proptest::prop_assert!(name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'));
+                proptest::prop_assert_eq!(Warehouse::parse_prefix(&warehouse.prefix()).unwrap(), warehouse);
+            }
+        }
+
+        #[test]
+        fn a_key_never_holds_dots_or_control_characters(text in "[a.%/]{0,12}|\\PC{0,12}|[\\x00-\\x1f.]{0,6}") {
+            let Ok(decoded) = decode_segment(&text) else { return Ok(()) };
+            if let Ok(key) = namespace_key(&split_namespace(&decoded)) {
+                for element in &key.0 {
+                    proptest::prop_assert!(!matches!(element.as_str(), "" | "." | ".."));
+                    proptest::prop_assert!(!element.chars().any(char::is_control));
+                }
+            }
+        }
+    }
+
     #[test]
     fn segments_are_form_fields() {
         assert_eq!(decode_segment("a+b%2Bc%2Fd%20e").unwrap(), "a b+c/d e");

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::Action;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ type Properties = BTreeMap<String, String>;
 
 /// `GET …/namespaces?parent=`.
 pub(super) async fn list(State(state): State<AppState>, call: Call) -> Result<Json<Value>, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     let parent = match call.query("parent").filter(|text| !text.is_empty()) {
         Some(text) => find_parent(&scope, text).await?,
         None => Vec::new(),
@@ -69,11 +69,11 @@ pub(super) async fn create(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: CreateRequest = parse_body(&body)?;
     let key = namespace_key(&request.namespace)?;
-    let record = call.idempotency(&scope.principal, "createNamespace", &body)?;
+    let record = call.idempotency(scope.principal(), "createNamespace", &body)?;
     once(&scope, record.as_ref(), run_create(&scope, key, &request, record.clone())).await?;
     Ok(Json(json!({"namespace": request.namespace, "properties": request.properties})))
 }
@@ -84,6 +84,7 @@ async fn run_create(
     request: &CreateRequest,
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
+    scope.permit(&key)?;
     let (branch, resolved) = scope.resolve_branch().await?;
     let name = request.namespace.join(".");
     if let Some(parent) = key.parent() {
@@ -108,18 +109,18 @@ async fn run_create(
 
 /// `GET …/namespaces/{namespace}`.
 pub(super) async fn show(State(state): State<AppState>, call: Call) -> Result<Json<Value>, ApiError> {
-    let (levels, content) = find(&state, &call, Role::Reader).await?;
+    let (levels, content) = find(&state, &call).await?;
     Ok(Json(json!({"namespace": levels, "properties": properties(&content)})))
 }
 
 /// `HEAD …/namespaces/{namespace}`.
 pub(super) async fn exists(State(state): State<AppState>, call: Call) -> Result<StatusCode, ApiError> {
-    find(&state, &call, Role::Reader).await?;
+    find(&state, &call).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn find(state: &AppState, call: &Call, role: Role) -> Result<(Vec<String>, Content), ApiError> {
-    let scope = call.open(state, role)?;
+async fn find(state: &AppState, call: &Call) -> Result<(Vec<String>, Content), ApiError> {
+    let scope = call.open(state, Action::Read).await?;
     let levels = call.namespace()?;
     let resolved = scope.resolve().await?;
     let content = scope.need_namespace(&resolved, &levels).await?;
@@ -128,9 +129,9 @@ async fn find(state: &AppState, call: &Call, role: Role) -> Result<(Vec<String>,
 
 /// `DELETE …/namespaces/{namespace}`: an empty one.
 pub(super) async fn remove(State(state): State<AppState>, call: Call) -> Result<StatusCode, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let levels = call.namespace()?;
-    let record = call.idempotency(&scope.principal, "dropNamespace", &NO_BODY)?;
+    let record = call.idempotency(scope.principal(), "dropNamespace", &NO_BODY)?;
     let run = async {
         let (branch, resolved) = scope.resolve_branch().await?;
         let content = scope.need_namespace(&resolved, &levels).await?;
@@ -156,14 +157,14 @@ pub(super) async fn update_properties(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let (levels, body) = (call.namespace()?, body?);
     let request: PropertiesRequest = parse_body(&body)?;
     if let Some(key) = request.removals.iter().find(|key| request.updates.contains_key(*key)) {
         let text = format!("the property '{key}' is to be set and removed at once");
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntityException", text));
     }
-    let record = call.idempotency(&scope.principal, "updateProperties", &body)?;
+    let record = call.idempotency(scope.principal(), "updateProperties", &body)?;
     let run = run_update(&scope, &levels, &request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
     // What was missing is told by the state before the commit, also when the request is repeated.
@@ -205,7 +206,7 @@ async fn commit(
     let operations = vec![operation];
     let meta = meta(scope, message);
     let request = CommitRequest { branch, expected_head: None, operations, meta, idempotency };
-    match scope.repository.commit(request).await {
+    match scope.commit(request).await {
         Ok(committed) => Ok(committed.hash),
         Err(CatalogError::NotFound { what: Missing::Content, name, hint }) => {
             Err(CatalogError::NotFound { what: Missing::Namespace, name, hint })

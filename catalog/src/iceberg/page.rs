@@ -69,9 +69,16 @@ pub(super) async fn children(
     page: Page,
     wanted: impl Fn(&Content) -> bool,
 ) -> Result<Children, ApiError> {
-    let at = match page.at {
-        Some(at) => at,
-        None => scope.resolve().await?.hash,
+    let reference = scope.reference.as_deref();
+    let sees_all = scope.access.sees_all(reference);
+    let at = match (page.at, reference) {
+        // A token is what the caller says: it leads nowhere outside the reference's history.
+        (Some(at), Some(name)) if !sees_all => scope.repository.resolve(&format!("{name}@{at}")).await?.hash,
+        (Some(at), _) => at,
+        (None, _) => scope.resolve().await?.hash,
+    };
+    let seen = |key: &Key, content: &Content| {
+        sees_all || scope.access.sees_key(reference, &key.0, content.is_namespace())
     };
     let child = |name: &str| Key([parent, &[name.to_owned()]].concat());
     let depth = parent.len() + 1;
@@ -86,7 +93,7 @@ pub(super) async fn children(
         let (entries, more) = scope.repository.entries(at, &range).await?;
         let last = entries.last().map(|(key, _)| key.clone());
         for (key, content) in entries {
-            if key.0.len() != depth || !wanted(&content) {
+            if key.0.len() != depth || !wanted(&content) || !seen(&key, &content) {
                 continue;
             }
             if keys.len() == page.limit {

@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::iceberg::TableIdent;
 use serde::Deserialize;
 
@@ -54,9 +54,9 @@ async fn rename(
     operation: &str,
     body: &[u8],
 ) -> Result<StatusCode, ApiError> {
-    let scope = call.open(state, Role::Writer)?;
+    let scope = call.open(state, Action::Write).await?;
     let request: RenameRequest = parse_body(body)?;
-    let record = call.idempotency(&scope.principal, operation, body)?;
+    let record = call.idempotency(scope.principal(), operation, body)?;
     once(&scope, record.as_ref(), run(&scope, kind, request, record.clone())).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -85,7 +85,7 @@ async fn run(
         meta: meta(scope, format!("rename {} {source} to {destination}", kind.word())),
         idempotency: record,
     };
-    match scope.repository.commit(commit).await {
+    match scope.commit(commit).await {
         Ok(committed) => Ok(committed.hash),
         Err(CatalogError::Conflict { conflicts, .. })
             if conflicts

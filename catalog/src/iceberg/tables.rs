@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::iceberg::TableIdent;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use super::{
     content::{Kind, metadata_location},
     error::ApiError,
     idempotency::{NO_BODY, once},
-    names::key_ident,
+    names::{ident_key, key_ident},
     page::{Page, children},
     write::meta,
 };
@@ -36,7 +36,7 @@ pub(super) async fn list(State(state): State<AppState>, call: Call) -> Result<Js
 
 /// Tables or views of a namespace.
 pub(super) async fn list_kind(state: &AppState, call: &Call, kind: Kind) -> Result<Json<Value>, ApiError> {
-    let scope = call.open(state, Role::Reader)?;
+    let scope = call.open(state, Action::Read).await?;
     let namespace = call.namespace()?;
     let resolved = scope.resolve().await?;
     scope.need_namespace(&resolved, &namespace).await?;
@@ -47,7 +47,7 @@ pub(super) async fn list_kind(state: &AppState, call: &Call, kind: Kind) -> Resu
 
 /// `HEAD …/tables/{table}`.
 pub(super) async fn exists(State(state): State<AppState>, call: Call) -> Result<StatusCode, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     scope.need(Kind::Table, &call.ident()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -55,9 +55,9 @@ pub(super) async fn exists(State(state): State<AppState>, call: Call) -> Result<
 /// `DELETE …/tables/{table}`. The files stay, also if a purge was asked for: other references and older commits may need
 /// them, and reachability decides when they go.
 pub(super) async fn remove(State(state): State<AppState>, call: Call) -> Result<StatusCode, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let ident = call.ident()?;
-    let record = call.idempotency(&scope.principal, "dropTable", &NO_BODY)?;
+    let record = call.idempotency(scope.principal(), "dropTable", &NO_BODY)?;
     if call.query("purgeRequested").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
         tracing::info!(tenant = scope.tenant, table = %ident, "purge requested: files go once nothing reaches them");
     }
@@ -68,9 +68,9 @@ pub(super) async fn remove(State(state): State<AppState>, call: Call) -> Result<
 
 /// `POST …/tables/{table}/unregister`: a drop that answers the last metadata.
 pub(super) async fn unregister(State(state): State<AppState>, call: Call) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let ident = call.ident()?;
-    let record = call.idempotency(&scope.principal, "unregisterTable", &NO_BODY)?;
+    let record = call.idempotency(scope.principal(), "unregisterTable", &NO_BODY)?;
     let run = run_remove(&scope, Kind::Table, &ident, "unregister", record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
     let commit = scope.repository.commit_at(hash).await?;
@@ -109,7 +109,7 @@ pub(super) async fn run_remove(
         meta: meta(scope, format!("{verb} {} {ident}", kind.word())),
         idempotency: record,
     };
-    Ok(scope.repository.commit(commit).await?.hash)
+    Ok(scope.commit(commit).await?.hash)
 }
 
 /// `POST …/tables/{table}/metrics`: taken note of and counted.
@@ -118,7 +118,8 @@ pub(super) async fn report_metrics(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
+    scope.permit(&ident_key(&call.ident()?)?)?;
     body?;
     metrics::counter!("firn_catalog_metrics_reports_total", "tenant" => scope.tenant).increment(1);
     Ok(StatusCode::NO_CONTENT)

@@ -1,6 +1,6 @@
 //! `POST /v1/oauth/tokens`: a token for a client's id and secret, or for a token that is about to expire.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -10,7 +10,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use firn_auth::Claims;
+use firn_auth::{Claims, Denied};
 use serde_json::json;
 
 use super::error::ApiError;
@@ -18,6 +18,8 @@ use crate::management::{AppState, client_claims};
 
 /// Lifetime of tokens of this endpoint.
 const TTL: Duration = Duration::from_secs(3600);
+/// How long tokens can be exchanged for fresh ones after the caller proved itself.
+const SESSION_S: i64 = 7 * 86_400;
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
@@ -36,16 +38,15 @@ pub(super) async fn issue(
         fields.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     };
     match field("grant_type").as_deref() {
-        Some(TOKEN_EXCHANGE) => match state.verifier.verify(&field("subject_token").unwrap_or_default()) {
-            Ok(principal) => Json(granted(&state, Arc::unwrap_or_clone(principal.claims))).into_response(),
-            Err(error) => refused(StatusCode::BAD_REQUEST, "invalid_grant", &error.to_string()),
-        },
+        Some(TOKEN_EXCHANGE) => exchange(&state, &field("subject_token").unwrap_or_default())
+            .await
+            .unwrap_or_else(|refusal| refusal),
         Some("client_credentials") => {
             let (id, secret) = basic(&headers).unwrap_or_else(|| {
                 (field("client_id").unwrap_or_default(), field("client_secret").unwrap_or_default())
             });
             match client_claims(&state, &id, &secret, TTL).await {
-                Ok(Some(claims)) => Json(granted(&state, claims)).into_response(),
+                Ok(Some(claims)) => Json(granted(&state, &claims)).into_response(),
                 Ok(None) => refused(
                     StatusCode::UNAUTHORIZED,
                     "invalid_client",
@@ -68,11 +69,25 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     decoded.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
 }
 
-fn granted(state: &AppState, old: Claims) -> serde_json::Value {
-    let fresh = Claims::new(&old.sub, TTL);
-    let claims = Claims { iat: fresh.iat, nbf: fresh.nbf, exp: fresh.exp, jti: fresh.jti, ..old };
+/// A fresh token for one that is about to expire. That can't be done for ever: after a while the caller must prove itself by
+/// more than a token.
+async fn exchange(state: &AppState, token: &str) -> Result<Response, Response> {
+    let invalid = |text: &str| refused(StatusCode::BAD_REQUEST, "invalid_grant", text);
+    let principal = state.guard.verify(token).await.map_err(|denied| match denied {
+        Denied::Unavailable(_) => ApiError::from(denied).into_response(),
+        _ => invalid(&denied.to_string()),
+    })?;
+    let claims = Claims::renewed(&principal.claims, TTL);
+    if claims.auth_time.is_none_or(|since| claims.iat.saturating_sub(since) > SESSION_S) {
+        let text = "the session is over: ask for a token with the client's id and secret, or sign in again";
+        return Err(invalid(text));
+    }
+    Ok(Json(granted(state, &claims)).into_response())
+}
+
+fn granted(state: &AppState, claims: &Claims) -> serde_json::Value {
     json!({
-        "access_token": state.config.signing_key.sign(&claims),
+        "access_token": state.config.signing_key.sign(claims),
         "token_type": "bearer",
         "expires_in": TTL.as_secs(),
         "issued_token_type": ACCESS_TOKEN,

@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::iceberg::CommitTransactionRequest;
 
 use super::{
@@ -22,10 +22,10 @@ pub(super) async fn commit(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: CommitTransactionRequest = parse_body(&body)?;
-    let record = call.idempotency(&scope.principal, "commitTransaction", &body)?;
+    let record = call.idempotency(scope.principal(), "commitTransaction", &body)?;
     let run = commit_tables(&scope, request.table_changes, record.clone());
     once(&scope, record.as_ref(), run).await?;
     Ok(StatusCode::NO_CONTENT)

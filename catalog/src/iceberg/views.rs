@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use chrono::Utc;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::iceberg::TableIdent;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -39,14 +39,14 @@ pub(super) async fn list(State(state): State<AppState>, call: Call) -> Result<Js
 
 /// `HEAD …/views/{view}`.
 pub(super) async fn exists(State(state): State<AppState>, call: Call) -> Result<StatusCode, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     scope.need(Kind::View, &call.ident()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET …/views/{view}`.
 pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Reader)?;
+    let scope = call.open(&state, Action::Read).await?;
     let found = scope.need(Kind::View, &call.ident()?).await?;
     let location = found.metadata_location()?;
     let bytes = state.storage.read_metadata(&scope.tenant, location).await?;
@@ -70,10 +70,10 @@ pub(super) async fn create(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: CreateRequest = parse_body(&body)?;
-    let record = call.idempotency(&scope.principal, "createView", &body)?;
+    let record = call.idempotency(scope.principal(), "createView", &body)?;
     let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
     let run = run_create(&scope, ident.clone(), request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
@@ -118,10 +118,10 @@ pub(super) async fn replace(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: ReplaceRequest = parse_body(&body)?;
-    let record = call.idempotency(&scope.principal, "replaceView", &body)?;
+    let record = call.idempotency(scope.principal(), "replaceView", &body)?;
     let ident = scope.need(Kind::View, &call.ident()?).await?.ident;
     let run = run_replace(&scope, &call, request, record.clone());
     let hash = once(&scope, record.as_ref(), run).await?;
@@ -156,8 +156,8 @@ async fn run_replace(
 
 /// `DELETE …/views/{view}`.
 pub(super) async fn remove(State(state): State<AppState>, call: Call) -> Result<StatusCode, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
-    let record = call.idempotency(&scope.principal, "dropView", &NO_BODY)?;
+    let scope = call.open(&state, Action::Write).await?;
+    let record = call.idempotency(scope.principal(), "dropView", &NO_BODY)?;
     let ident = call.ident()?;
     let run = run_remove(&scope, Kind::View, &ident, "drop", record.clone());
     once(&scope, record.as_ref(), run).await?;
@@ -177,10 +177,10 @@ pub(super) async fn register(
     call: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let scope = call.open(&state, Role::Writer)?;
+    let scope = call.open(&state, Action::Write).await?;
     let body = body?;
     let request: RegisterRequest = parse_body(&body)?;
-    let record = call.idempotency(&scope.principal, "registerView", &body)?;
+    let record = call.idempotency(scope.principal(), "registerView", &body)?;
     let ident = TableIdent { namespace: call.namespace()?, name: request.name };
     let run = async {
         let (branch, resolved) = scope.resolve_branch().await?;
@@ -195,7 +195,7 @@ pub(super) async fn register(
             meta: meta(&scope, format!("register view {ident}")),
             idempotency: record.clone(),
         };
-        Ok(scope.repository.commit(commit).await?.hash)
+        Ok(scope.commit(commit).await?.hash)
     };
     let hash = once(&scope, record.as_ref(), run).await?;
     answer(&scope, hash, &ident).await

@@ -43,7 +43,7 @@ pub(super) async fn write_and_commit(
 
 /// Author and message of a change made through the Iceberg API.
 pub(super) fn meta(scope: &Scope, message: String) -> Meta {
-    Meta { committer: scope.principal.name().to_owned(), message, ..Meta::default() }
+    Meta { committer: scope.principal().name().to_owned(), message, ..Meta::default() }
 }
 
 /// A message such as `commit to table a.b: add-snapshot, set-snapshot-ref`.
@@ -69,7 +69,7 @@ async fn run(
         meta: meta(scope, message),
         idempotency: record,
     };
-    match scope.repository.commit(request).await {
+    match scope.commit(request).await {
         Ok(committed) => {
             // A request that had run before is answered with its earlier commit, which has files of its own.
             let used = |location: &String| {

@@ -5,6 +5,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use firn_runtime::http::come_back;
+
 use crate::CatalogError;
 
 /// An error on its way out.
@@ -21,6 +23,9 @@ impl IntoResponse for Refused {
         let (status, kind) = match &self.0 {
             CatalogError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "Unauthenticated"),
             CatalogError::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),
+            CatalogError::Suspended(_) => (StatusCode::FORBIDDEN, "TenantSuspended"),
+            CatalogError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            CatalogError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge"),
             CatalogError::NotFound { .. } => (StatusCode::NOT_FOUND, "NotFound"),
             CatalogError::AlreadyExists(_) => (StatusCode::CONFLICT, "AlreadyExists"),
             CatalogError::Conflict { .. }
@@ -35,6 +40,10 @@ impl IntoResponse for Refused {
                 (StatusCode::INTERNAL_SERVER_ERROR, "Internal")
             }
         };
-        firn_runtime::http::json_error(status, kind, self.0.to_string())
+        let answer = firn_runtime::http::json_error(status, kind, self.0.to_string());
+        match self.0 {
+            CatalogError::TooMany { retry_after_s, .. } => come_back(answer, Some(retry_after_s)),
+            _ => answer,
+        }
     }
 }

@@ -8,12 +8,12 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::{GcRequest, GcRun, GcState};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{AppState, answer::Refused, authorize};
+use super::{AppState, access::read_all, answer::Refused};
 use crate::{
     CatalogError,
     error::Missing,
@@ -34,11 +34,10 @@ pub(super) async fn start(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<GcRun>), Refused> {
-    authorize(&state, &headers, &tenant, Role::Maintainer)?;
+    state.guard.authorize(&headers, &tenant, Action::Maintain).await?;
     let request: GcRequest = match body.is_empty() {
         true => GcRequest::default(),
-        false => serde_json::from_slice(&body)
-            .map_err(|error| CatalogError::Invalid(format!("the request is not as documented: {error}")))?,
+        false => super::parse(&body)?,
     };
     let settings = Settings::of(&request)?;
     state.versions.repository(&tenant).resolve("main").await?;
@@ -60,7 +59,7 @@ pub(super) async fn show(
     Path(tenant): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<GcRun>, Refused> {
-    authorize(&state, &headers, &tenant, Role::Reader)?;
+    read_all(&state, &headers, &tenant).await?;
     let none = || CatalogError::NotFound {
         what: Missing::Collection,
         name: tenant.clone(),

@@ -7,12 +7,12 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use bytes::Bytes;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::{Lease, LeaseRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{AppState, answer::Refused, authorize};
+use super::{AppState, answer::Refused};
 use crate::{
     CatalogError,
     store::{DocumentPut, DocumentRow, DocumentSelection, Write, Written},
@@ -34,6 +34,8 @@ struct Stored {
 
 #[derive(Deserialize)]
 pub(super) struct Holder {
+    /// Who has it. What lacks is said only to those who may know.
+    #[serde(default)]
     holder: String,
 }
 
@@ -44,9 +46,8 @@ pub(super) async fn acquire(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Lease>, Refused> {
-    authorize(&state, &headers, &tenant, Role::Maintainer)?;
-    let request: LeaseRequest = serde_json::from_slice(&body)
-        .map_err(|error| CatalogError::Invalid(format!("the request is not as documented: {error}")))?;
+    state.guard.authorize(&headers, &tenant, Action::Maintain).await?;
+    let request: LeaseRequest = super::parse(&body)?;
     if request.holder.is_empty() || request.ttl_ms == 0 || request.ttl_ms > MAX_TTL_MS {
         let text = format!("a lease needs a holder and a ttl_ms of 1 to {MAX_TTL_MS}");
         return Err(CatalogError::Invalid(text).into());
@@ -78,7 +79,10 @@ pub(super) async fn release(
     Query(Holder { holder }): Query<Holder>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Refused> {
-    authorize(&state, &headers, &tenant, Role::Maintainer)?;
+    state.guard.authorize(&headers, &tenant, Action::Maintain).await?;
+    if holder.is_empty() {
+        return Err(CatalogError::Invalid("say whose lease it is: '?holder='".to_owned()).into());
+    }
     let row = load(&state, &tenant, &name).await?;
     if let (Some((stored, _)), version) = present(&name, row.as_ref())?
         && stored.holder == holder

@@ -8,8 +8,8 @@ use axum::{
 use firn_catalog_client::Provisioning;
 use serde::Deserialize;
 
-use super::{AppState, answer::Refused, authenticate, tenants::require};
-use crate::{CatalogError, provision};
+use super::{AppState, answer::Refused, tenants::require};
+use crate::provision;
 
 /// Query of the request.
 #[derive(Deserialize)]
@@ -27,10 +27,7 @@ pub(super) async fn run(
     Query(options): Query<Options>,
     headers: HeaderMap,
 ) -> Result<Json<Provisioning>, Refused> {
-    let principal = authenticate(&state, &headers)?;
-    if !principal.claims.operator {
-        return Err(CatalogError::Forbidden("only an operator may provision tenants".to_owned()).into());
-    }
+    state.guard.operator(&headers).await?;
     let tenant = require(&state, &tenant).await?;
     Ok(Json(provision::provision(&state.config, &state.storage, &tenant, options.plan).await?))
 }

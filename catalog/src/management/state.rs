@@ -2,8 +2,9 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use firn_auth::Verifier;
+use firn_auth::{Guard, Verifier};
 
+use super::policies::Policies;
 use crate::{
     CatalogConfig, CatalogError,
     delegation::Delegation,
@@ -25,26 +26,26 @@ pub(crate) struct Parts {
     pub(crate) storage: Storage,
     /// What clients are given to reach files.
     pub(crate) delegation: Delegation,
-    pub(crate) verifier: Verifier,
+    pub(crate) guard: Guard,
     /// Commits to one table take turns here.
     pub(crate) turns: Turns,
 }
 
 impl AppState {
     /// Opens the database (running migrations) and the warehouse.
-    pub(crate) async fn open(config: CatalogConfig) -> Result<Self, CatalogError> {
+    pub(crate) async fn open(config: CatalogConfig, verifier: Verifier) -> Result<Self, CatalogError> {
         let storage = Storage::open(&config)?;
         let delegation = Delegation::new(&storage, &config.s3)?;
         let store = store::open(&config.database_url).await?;
         let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
-        let verifier = config.signing_key.verifier();
+        let guard = Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone()));
         Ok(Self(Arc::new(Parts {
             config,
             store,
             versions,
             storage,
             delegation,
-            verifier,
+            guard,
             turns: Turns::default(),
         })))
     }

@@ -8,11 +8,11 @@ use axum::{
 };
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
-use firn_auth::{Role, TenantName};
+use firn_auth::{Action, TenantName};
 use firn_catalog_client::{Suspension, SuspensionRequest};
 use serde_json::{Value, json};
 
-use super::{AppState, answer::Refused, authenticate, authorize, tenants};
+use super::{AppState, answer::Refused, tenants};
 use crate::{
     CatalogError,
     store::{DocumentPut, DocumentSelection, Write},
@@ -23,16 +23,30 @@ const KIND: &str = "suspension";
 /// The stages that look at their suspensions.
 const STAGES: [&str; 1] = ["ingest"];
 
-/// `GET /v1/suspensions`: those of the tenants that the token reaches.
+/// `GET /v1/suspensions`: those of the tenants that the token reaches. All stages of a suspended tenant stand still.
 pub(super) async fn list(State(state): State<AppState>, headers: HeaderMap) -> Result<Json<Value>, Refused> {
-    let principal = authenticate(&state, &headers)?;
+    let principal = state.guard.authenticate(&headers).await?;
     let rows = state.store.documents(KIND, DocumentSelection::All).await?;
-    let seen = |tenant: &str| tenant.parse().is_ok_and(|name: TenantName| principal.role(&name).is_some());
-    let suspensions: Vec<Suspension> = rows
-        .iter()
-        .filter(|row| seen(&row.tenant))
-        .map(|row| decode(&row.tenant, &row.body))
-        .collect::<Result<_, _>>()?;
+    let mut suspensions: Vec<Suspension> = Vec::new();
+    for row in &rows {
+        let Ok(name) = row.tenant.parse::<TenantName>() else { continue };
+        if principal.claims.operator || state.guard.reaches(&principal, &name).await {
+            suspensions.push(decode(&row.tenant, &row.body)?);
+        }
+    }
+    if principal.claims.operator {
+        let tenants = tenants::all(&state).await?;
+        for tenant in tenants.into_iter().filter(|tenant| tenant.state == "suspended") {
+            suspensions.retain(|suspension| suspension.tenant != tenant.name);
+            suspensions.extend(STAGES.map(|stage| Suspension {
+                tenant: tenant.name.clone(),
+                stage: stage.to_owned(),
+                reason: format!("the tenant is suspended: {}", tenant.reason),
+                by: "an operator".to_owned(),
+                since: String::new(),
+            }));
+        }
+    }
     Ok(Json(json!({ "suspensions": suspensions })))
 }
 
@@ -43,16 +57,15 @@ pub(super) async fn suspend(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Suspension>, Refused> {
-    let principal = authorize(&state, &headers, &tenant, Role::Maintainer)?;
+    let access = state.guard.authorize(&headers, &tenant, Action::Maintain).await?;
     check(&stage)?;
-    let request: SuspensionRequest = serde_json::from_slice(&body)
-        .map_err(|error| CatalogError::Invalid(format!("the request is not as documented: {error}")))?;
+    let request: SuspensionRequest = super::parse(&body)?;
     tenants::require(&state, &tenant).await?;
     let suspension = Suspension {
         tenant: tenant.clone(),
         stage: stage.clone(),
         reason: request.reason,
-        by: principal.name().to_owned(),
+        by: access.principal().name().to_owned(),
         since: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
     };
     // Refused if there is one already, which is as good.
@@ -68,7 +81,7 @@ pub(super) async fn resume(
     Path((tenant, stage)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Refused> {
-    authorize(&state, &headers, &tenant, Role::Maintainer)?;
+    state.guard.authorize(&headers, &tenant, Action::Maintain).await?;
     check(&stage)?;
     tenants::require(&state, &tenant).await?;
     put(&state, &tenant, &stage, None, None).await?;

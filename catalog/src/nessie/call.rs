@@ -6,14 +6,14 @@ use axum::{
     extract::{FromRequestParts, Path, RawQuery},
     http::{HeaderMap, request::Parts},
 };
-use firn_auth::{Principal, Role};
+use firn_auth::{Access, Action};
 use serde::de::DeserializeOwned;
 
 use super::{error::NessieError, text};
 use crate::{
     CatalogError,
-    management::{self, AppState},
-    version::{Hash, Key, Repository},
+    management::{AppState, actor},
+    version::{Hash, Key, Repository, Resolved, named_reference},
 };
 
 const DEFAULT_PAGE: usize = 250;
@@ -42,11 +42,12 @@ impl FromRequestParts<AppState> for Call {
 }
 
 impl Call {
-    /// The tenant's repository, if the caller has at least this role there.
-    pub(super) fn repository(&self, role: Role) -> Result<(Repository, Principal), CatalogError> {
+    /// The tenant's repository, if the caller may do this somewhere in it.
+    pub(super) async fn reach(&self, action: Action) -> Result<Reached, CatalogError> {
         let tenant = self.path("tenant");
-        let principal = management::authorize(&self.state, &self.headers, tenant, role)?;
-        Ok((self.state.versions.repository(tenant), principal))
+        let access = self.state.guard.authorize(&self.headers, tenant, action).await?;
+        let repository = self.state.versions.repository(tenant).by(actor(&access));
+        Ok(Reached { repository, access })
     }
 
     /// What all handlers share.
@@ -109,6 +110,28 @@ impl Call {
         }
         let size = self.number("max-records")?.filter(|size| *size > 0);
         Ok(size.map_or(DEFAULT_PAGE, |size| size.min(LARGEST_PAGE)))
+    }
+}
+
+/// A tenant's repository, and what the caller may do there.
+pub(super) struct Reached {
+    pub(super) repository: Repository,
+    pub(super) access: Access,
+}
+
+impl Reached {
+    /// The commit that an expression means, and the reference it names, if the caller may read anything there.
+    pub(super) async fn read(&self, expression: &str) -> Result<(Resolved, Option<String>), CatalogError> {
+        let name = named_reference(expression)?;
+        self.access.require(Action::Read, name.as_deref())?;
+        Ok((self.repository.resolve(expression).await?, name))
+    }
+
+    /// The same, if the caller may read all of it: for what tells of keys that nobody can leave out.
+    pub(super) async fn read_all(&self, expression: &str) -> Result<Resolved, CatalogError> {
+        let name = named_reference(expression)?;
+        self.access.require_all(Action::Read, name.as_deref())?;
+        self.repository.resolve(expression).await
     }
 }
 

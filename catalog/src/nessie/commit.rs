@@ -1,18 +1,19 @@
 //! Commits.
 
 use axum::{Json, body::Bytes};
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::nessie::{CommitMeta, ContentKey, Reference};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    call::{self, Call},
+    call::{self, Call, Reached},
     error::NessieError,
     text,
 };
 use crate::{
     CatalogError,
+    management::check_tables,
     version::{CommitRequest, Content, Op},
 };
 
@@ -44,13 +45,20 @@ impl From<Operation> for Op {
 }
 
 pub(super) async fn commit(call: Call, bytes: Bytes) -> Result<Json<Value>, NessieError> {
-    let (repository, principal) = call.repository(Role::Writer)?;
+    let Reached { repository, access } = call.reach(Action::Write).await?;
     let (branch, expected_head) = call.target()?;
     let body: Operations = call::body(&bytes)?;
     if body.operations.is_empty() {
         return Err(CatalogError::Invalid("a commit has at least one operation".to_owned()).into());
     }
     let given: Vec<Op> = body.operations.into_iter().map(Op::from).collect();
+    for operation in &given {
+        let (action, key) = match operation {
+            Op::Put { key, .. } | Op::Delete { key, .. } => (Action::Write, key),
+            Op::Unchanged { key } => (Action::Read, key),
+        };
+        access.require_key(action, Some(&branch), &key.0)?;
+    }
     let new = |key| {
         given
             .iter()
@@ -60,9 +68,11 @@ pub(super) async fn commit(call: Call, bytes: Bytes) -> Result<Json<Value>, Ness
         branch: branch.clone(),
         expected_head,
         operations: given.clone(),
-        meta: text::own_meta(body.commit_meta, principal.name())?,
+        meta: text::own_meta(body.commit_meta, access.principal().name())?,
         idempotency: None,
     };
+    let _place = access.begin_change()?;
+    check_tables(&repository, &access, &request).await?;
     let committed = repository.commit(request).await?;
     let added: Vec<Value> = committed
         .contents

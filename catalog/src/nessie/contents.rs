@@ -1,7 +1,7 @@
 //! Contents by key.
 
 use axum::{Json, body::Bytes};
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::nessie::ContentKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,11 +24,13 @@ struct Requested {
 }
 
 pub(super) async fn one(call: Call) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Reader)?;
-    let resolved = repository.resolve(call.path("ref")).await?;
+    let reached = call.reach(Action::Read).await?;
     let key = text::key(call.path("key"));
-    let found = repository.get(resolved.hash, std::slice::from_ref(&key)).await?;
-    let Some(content) = found.into_iter().next().flatten() else {
+    let (resolved, name) = reached.read(call.path("ref")).await?;
+    // A key that may not be read is not there.
+    let seen = reached.access.sees_key(name.as_deref(), &key.0, false);
+    let found = reached.repository.get(resolved.hash, std::slice::from_ref(&key)).await?;
+    let Some(content) = found.into_iter().next().flatten().filter(|_| seen) else {
         let hint = format!(" at {}", resolved.hash);
         return Err(CatalogError::NotFound { what: Missing::Content, name: key.to_string(), hint }.into());
     };
@@ -47,7 +49,7 @@ pub(super) async fn several_by_body(call: Call, bytes: Bytes) -> Result<Json<Val
 
 /// Keys without content are left out, as in Nessie.
 async fn several(call: &Call, keys: Vec<Key>) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Reader)?;
+    let reached = call.reach(Action::Read).await?;
     if keys.len() > MAX_KEYS {
         return Err(CatalogError::Invalid(format!(
             "ask for at most {MAX_KEYS} keys at once, not {}",
@@ -55,11 +57,12 @@ async fn several(call: &Call, keys: Vec<Key>) -> Result<Json<Value>, NessieError
         ))
         .into());
     }
-    let resolved = repository.resolve(call.path("ref")).await?;
-    let found = repository.get(resolved.hash, &keys).await?;
+    let (resolved, name) = reached.read(call.path("ref")).await?;
+    let found = reached.repository.get(resolved.hash, &keys).await?;
     let contents: Vec<Value> = keys
         .iter()
         .zip(found)
+        .filter(|(key, _)| reached.access.sees_key(name.as_deref(), &key.0, false))
         .filter_map(|(key, content)| Some(json!({"key": text::wire_key(key), "content": *content?.0})))
         .collect();
     Ok(Json(json!({"contents": contents, "effectiveReference": effective(&resolved)})))

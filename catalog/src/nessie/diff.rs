@@ -1,25 +1,33 @@
 //! What differs between two references.
 
 use axum::Json;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::nessie::DiffEntry;
 use serde_json::{Value, json};
 
 use super::{call::Call, effective, error::NessieError, text};
-use crate::version::{Content, Key};
+use crate::{
+    CatalogError,
+    version::{Content, Key, named_reference},
+};
 
 pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Reader)?;
+    let reached = call.reach(Action::Read).await?;
+    let repository = &reached.repository;
     let limit = call.page_size()?;
-    let mut from = repository.resolve(call.path("ref")).await?;
-    let mut to = repository.resolve(call.path("to")).await?;
+    let mut from = reached.read_all(call.path("ref")).await?;
+    let mut to = reached.read_all(call.path("to")).await?;
     let mut after = None;
     // A token holds both commits, so that all pages compare the same states.
     let token: Vec<&str> =
         call.parameter("page-token").map(|token| token.splitn(3, '/').collect()).unwrap_or_default();
     if let [left, right, key] = token.as_slice() {
-        from.hash = repository.resolve(&format!("@{left}")).await?.hash;
-        to.hash = repository.resolve(&format!("@{right}")).await?.hash;
+        let within = |path: &str| {
+            let name = named_reference(call.path(path))?.filter(|_| !reached.access.sees_all(None));
+            Ok::<_, CatalogError>(name.unwrap_or_default())
+        };
+        from.hash = repository.resolve(&format!("{}@{left}", within("ref")?)).await?.hash;
+        to.hash = repository.resolve(&format!("{}@{right}", within("to")?)).await?.hash;
         after = Some(text::key(key));
     }
     let (prefix, min, max) = (call.key("prefix-key"), call.key("min-key"), call.key("max-key"));

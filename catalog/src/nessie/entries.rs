@@ -1,7 +1,7 @@
 //! Listing the keys of a state.
 
 use axum::Json;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::nessie::Entry;
 use serde_json::{Value, json};
 
@@ -9,13 +9,17 @@ use super::{call::Call, effective, error::NessieError, text};
 use crate::version::{Content, EntryRange, Key};
 
 pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Reader)?;
+    let reached = call.reach(Action::Read).await?;
+    let repository = &reached.repository;
     let limit = call.page_size()?;
-    let mut resolved = repository.resolve(call.path("ref")).await?;
+    let (mut resolved, name) = reached.read(call.path("ref")).await?;
+    let sees_all = reached.access.sees_all(name.as_deref());
     // A token holds the commit: all pages are of one state, wherever the branch has gone meanwhile.
     let mut after = None;
     if let Some((hash, key)) = call.parameter("page-token").and_then(|token| token.split_once('/')) {
-        resolved.hash = repository.resolve(&format!("@{hash}")).await?.hash;
+        // It leads nowhere outside the reference, unless the caller may read everything anyway.
+        let within = name.as_deref().filter(|_| !sees_all).unwrap_or_default();
+        resolved.hash = repository.resolve(&format!("{within}@{hash}")).await?.hash;
         after = Some(text::key(key));
     }
     let wanted: Vec<Key> = call.parameters("key").map(text::key).collect();
@@ -30,8 +34,15 @@ pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
         .last()
         .filter(|_| has_more)
         .map(|(key, _)| format!("{}/{}", resolved.hash, text::key_text(key)));
+    let seen = |key: &Key, content: &Content| {
+        sees_all || reached.access.sees_key(name.as_deref(), &key.0, content.is_namespace())
+    };
     let with_content = call.flag("content");
-    let entries: Vec<Entry> = found.iter().map(|(key, content)| entry(key, content, with_content)).collect();
+    let entries: Vec<Entry> = found
+        .iter()
+        .filter(|(key, content)| seen(key, content))
+        .map(|(key, content)| entry(key, content, with_content))
+        .collect();
     Ok(Json(json!({
         "hasMore": has_more,
         "token": token,

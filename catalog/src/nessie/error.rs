@@ -5,6 +5,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use firn_auth::Denied;
+use firn_runtime::http::come_back;
 use serde_json::{Value, json};
 
 use super::text;
@@ -17,6 +19,12 @@ pub(super) struct NessieError(CatalogError);
 impl From<CatalogError> for NessieError {
     fn from(error: CatalogError) -> Self {
         Self(error)
+    }
+}
+
+impl From<Denied> for NessieError {
+    fn from(denied: Denied) -> Self {
+        Self(denied.into())
     }
 }
 
@@ -33,7 +41,11 @@ impl IntoResponse for NessieError {
             "errorCode": code,
             "errorDetails": details(&self.0),
         });
-        (status, Json(body)).into_response()
+        let answer = (status, Json(body)).into_response();
+        match self.0 {
+            CatalogError::TooMany { retry_after_s, .. } => come_back(answer, Some(retry_after_s)),
+            _ => answer,
+        }
     }
 }
 
@@ -54,7 +66,9 @@ fn status_and_code(error: &CatalogError) -> (StatusCode, &'static str) {
         CatalogError::Invalid(_) => (StatusCode::BAD_REQUEST, "BAD_REQUEST"),
         CatalogError::KeyReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "BAD_REQUEST"),
         CatalogError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "UNKNOWN"),
-        CatalogError::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN"),
+        CatalogError::Forbidden(_) | CatalogError::Suspended(_) => (StatusCode::FORBIDDEN, "FORBIDDEN"),
+        CatalogError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS"),
+        CatalogError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BAD_REQUEST"),
         CatalogError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "UNKNOWN"),
         CatalogError::Unknown(_) => (StatusCode::GATEWAY_TIMEOUT, "UNKNOWN"),
         CatalogError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),

@@ -1,26 +1,26 @@
 //! The commit log.
 
 use axum::Json;
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::nessie::LogEntry;
 use serde_json::{Value, json};
 
 use super::{
-    call::{self, Call},
+    call::{self, Call, Reached},
     error::NessieError,
     text,
 };
-use crate::version::{Commit, Hash};
+use crate::version::{Commit, Hash, named_reference};
 
 pub(super) async fn log(call: Call) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Reader)?;
+    let reached = call.reach(Action::Read).await?;
+    let repository = &reached.repository;
     let limit = call.page_size()?;
+    let mut from = reached.read_all(call.path("ref")).await?.hash;
     // A token is the commit that the next page starts with.
-    let from = match call.parameter("page-token") {
-        Some(token) => format!("@{token}"),
-        None => call.path("ref").to_owned(),
-    };
-    let from = repository.resolve(&from).await?.hash;
+    if let Some(token) = call.parameter("page-token") {
+        from = repository.resolve(&format!("{}@{token}", of_tenant(&reached, &call)?)).await?.hash;
+    }
     let oldest =
         call.parameter("limit-hash").map(str::parse::<Hash>).transpose().map_err(call::wrong_hash)?;
     let (mut commits, mut has_more) = repository.log(from, limit).await?;
@@ -31,6 +31,14 @@ pub(super) async fn log(call: Call) -> Result<Json<Value>, NessieError> {
     let next = commits.last().and_then(|commit| commit.parents.first()).filter(|_| has_more);
     let entries: Vec<LogEntry> = commits.iter().map(|commit| entry(commit, call.fetches_all())).collect();
     Ok(Json(json!({"hasMore": has_more, "token": next.map(Hash::to_string), "logEntries": entries})))
+}
+
+/// The name that a page token's commit must be in the history of; empty if the caller may read everything.
+fn of_tenant(reached: &Reached, call: &Call) -> Result<String, NessieError> {
+    if reached.access.sees_all(None) {
+        return Ok(String::new());
+    }
+    Ok(named_reference(call.path("ref"))?.unwrap_or_default())
 }
 
 fn entry(commit: &Commit, with_operations: bool) -> LogEntry {

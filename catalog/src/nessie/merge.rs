@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, body::Bytes};
-use firn_auth::Role;
+use firn_auth::Action;
 use firn_catalog_client::nessie::{self as wire, ContentKey, MergeResponse, TableMerge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    call::{self, Call},
+    call::{self, Call, Reached},
     error::{NessieError, conflict_json},
     text,
 };
 use crate::{
     CatalogError, replay,
-    version::{Hash, Key, MergeDetail, MergeMode, MergeRequest, MergeSource, Merged, Meta, Repository},
+    version::{Hash, Key, MergeDetail, MergeMode, MergeRequest, MergeSource, Merged, Meta},
 };
 
 /// What merge and transplant have in common.
@@ -76,11 +76,12 @@ struct TransplantBody {
 }
 
 pub(super) async fn merge(call: Call, bytes: Bytes) -> Result<Json<MergeResponse>, NessieError> {
-    let (repository, principal) = call.repository(Role::Writer)?;
+    let reached = call.reach(Action::Merge).await?;
+    let principal = reached.access.principal();
     let MergeBody { merge: body, behavior } = call::body(&bytes)?;
     // Both structs know this field, and the first one takes it.
     let behavior = Behavior { table_merge: body.table_merge, ..behavior };
-    let from = on_reference(&repository, &body.from_ref_name, &body.from_hash).await?;
+    let from = on_reference(&reached, &body.from_ref_name, &body.from_hash).await?;
     let mut meta = match body.commit_meta {
         Some(meta) => text::own_meta(meta, principal.name())?,
         None => Meta { committer: principal.name().to_owned(), ..Meta::default() },
@@ -89,39 +90,43 @@ pub(super) async fn merge(call: Call, bytes: Bytes) -> Result<Json<MergeResponse
         let (name, target) = (&body.from_ref_name, call.target()?.0);
         meta.message = body.message.unwrap_or_else(|| format!("Merge {name} at {from} into {target}"));
     }
-    run(&call, &repository, MergeSource::Merge(from), meta, body.dry_run, behavior).await
+    run(&call, &reached, MergeSource::Merge(from), meta, body.dry_run, behavior).await
 }
 
 pub(super) async fn transplant(call: Call, bytes: Bytes) -> Result<Json<MergeResponse>, NessieError> {
-    let (repository, principal) = call.repository(Role::Writer)?;
+    let reached = call.reach(Action::Merge).await?;
+    let principal = reached.access.principal();
     let body: TransplantBody = call::body(&bytes)?;
     let mut commits = Vec::with_capacity(body.hashes_to_transplant.len());
     for hash in &body.hashes_to_transplant {
-        commits.push(on_reference(&repository, &body.from_ref_name, hash).await?);
+        commits.push(on_reference(&reached, &body.from_ref_name, hash).await?);
     }
     if commits.is_empty() {
         return Err(CatalogError::Invalid("'hashesToTransplant' names at least one commit".to_owned()).into());
     }
     let message = body.message.unwrap_or_default();
     let meta = Meta { committer: principal.name().to_owned(), message, ..Meta::default() };
-    run(&call, &repository, MergeSource::Transplant(commits), meta, body.dry_run, body.behavior).await
+    run(&call, &reached, MergeSource::Transplant(commits), meta, body.dry_run, body.behavior).await
 }
 
 /// A commit that must be in a reference's history.
-async fn on_reference(repository: &Repository, name: &str, hash: &str) -> Result<Hash, CatalogError> {
+async fn on_reference(reached: &Reached, name: &str, hash: &str) -> Result<Hash, CatalogError> {
     let name = if name == "DETACHED" { "" } else { name };
-    Ok(repository.resolve(&format!("{name}@{hash}")).await?.hash)
+    // What is merged can be read where it comes to.
+    Ok(reached.read_all(&format!("{name}@{hash}")).await?.hash)
 }
 
 async fn run(
     call: &Call,
-    repository: &Repository,
+    reached: &Reached,
     source: MergeSource,
     meta: Meta,
     dry_run: bool,
     behavior: Behavior,
 ) -> Result<Json<MergeResponse>, NessieError> {
     let (branch, expected_head) = call.target()?;
+    reached.access.require_all(Action::Merge, Some(&branch))?;
+    let _place = reached.access.begin_change()?;
     let modes: BTreeMap<Key, MergeMode> = behavior
         .key_merge_modes
         .into_iter()
@@ -140,7 +145,7 @@ async fn run(
         idempotency: None,
     };
     let (state, tenant) = (call.state(), call.path("tenant"));
-    let merged = replay::merge(state, tenant, repository, request, behavior.table_merge).await?;
+    let merged = replay::merge(state, tenant, &reached.repository, request, behavior.table_merge).await?;
     if !merged.successful() && !behavior.return_conflict_as_result {
         return Err(merged.into_error(&branch).into());
     }

@@ -1,7 +1,7 @@
 //! Where a reference pointed lately, and whether what it pointed to is whole.
 
 use axum::Json;
-use firn_auth::Role;
+use firn_auth::Action;
 use serde_json::{Value, json};
 
 use super::{call::Call, error::NessieError, reference_json, text};
@@ -17,9 +17,10 @@ const MAX_PREVIOUS: usize = 50;
 const MAX_LOG: usize = 10_000;
 
 pub(super) async fn changes(call: Call) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Reader)?;
+    let reached = call.reach(Action::Read).await?;
+    let repository = &reached.repository;
     let name = call.path("ref");
-    let resolved = repository.resolve(name).await?;
+    let resolved = reached.read_all(name).await?;
     let none =
         || CatalogError::NotFound { what: Missing::Reference, name: name.to_owned(), hint: String::new() };
     let reference = resolved.reference.ok_or_else(none)?;
@@ -27,7 +28,7 @@ pub(super) async fn changes(call: Call) -> Result<Json<Value>, NessieError> {
     let heads: Vec<Hash> = std::iter::once(reference.hash).chain(previous).collect();
     let mut states = Vec::with_capacity(heads.len());
     for (hash, whole) in heads.iter().zip(repository.readable(&heads).await?) {
-        states.push(state(&repository, *hash, whole).await?);
+        states.push(state(repository, *hash, whole).await?);
     }
     let log = match call.number("commit-log")? {
         None => "NOT_CHECKED",

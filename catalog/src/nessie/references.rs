@@ -1,18 +1,19 @@
 //! Branches and tags.
 
 use axum::{Json, body::Bytes};
-use firn_auth::Role;
+use firn_auth::Action;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    call::{self, Call},
+    call::{self, Call, Reached},
     effective,
     error::NessieError,
     reference_json, text,
 };
 use crate::{
     CatalogError,
+    management::check_references,
     version::{Hash, MAIN, NO_ANCESTOR, NamedRef, Repository},
 };
 
@@ -26,18 +27,20 @@ struct Source {
 }
 
 impl Source {
-    async fn resolve(self, repository: &Repository) -> Result<Hash, CatalogError> {
+    /// Whoever makes or moves a reference can read there what it points to.
+    async fn resolve(self, reached: &Reached) -> Result<Hash, CatalogError> {
         let name = self.name.filter(|name| name != "DETACHED").unwrap_or_default();
         let expression = match self.hash.filter(|hash| !hash.is_empty()) {
             Some(hash) => format!("{name}@{hash}"),
             None => name,
         };
-        Ok(repository.resolve(&expression).await?.hash)
+        Ok(reached.read_all(&expression).await?.hash)
     }
 }
 
 pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Reader)?;
+    let reached = call.reach(Action::Read).await?;
+    let repository = &reached.repository;
     let limit = call.page_size()?;
     let after = call.parameter("page-token").unwrap_or_default();
     let all = repository.references().await?;
@@ -47,14 +50,17 @@ pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
     }
     let main = all.iter().find(|reference| reference.name == MAIN).map(|main| main.hash);
     let (mut page, mut token) = (Vec::new(), None);
-    for reference in all.iter().filter(|reference| reference.name.as_str() > after) {
+    let seen =
+        |reference: &&NamedRef| reference.name.as_str() > after && reached.access.sees(Some(&reference.name));
+    for reference in all.iter().filter(seen) {
         if page.len() == limit {
             token = page.last().map(|last: &Value| last["name"].clone());
             break;
         }
         let mut json = json!(reference_json(reference));
         if call.fetches_all() {
-            json["metadata"] = metadata(&repository, reference, main).await?;
+            reached.access.require_all(Action::Read, Some(&reference.name))?;
+            json["metadata"] = metadata(repository, reference, main).await?;
         }
         page.push(json);
     }
@@ -81,42 +87,51 @@ async fn metadata(
 }
 
 pub(super) async fn show(call: Call) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Reader)?;
-    let resolved = repository.resolve(call.path("ref")).await?;
+    let reached = call.reach(Action::Read).await?;
+    let repository = &reached.repository;
+    let (resolved, _) = reached.read(call.path("ref")).await?;
     let mut json = json!(effective(&resolved));
     if let (true, Some(reference)) = (call.fetches_all(), &resolved.reference) {
+        reached.access.require_all(Action::Read, Some(&reference.name))?;
         let main = repository.resolve(MAIN).await?.hash;
         let meant = NamedRef { hash: resolved.hash, ..reference.clone() };
-        json["metadata"] = metadata(&repository, &meant, Some(main)).await?;
+        json["metadata"] = metadata(repository, &meant, Some(main)).await?;
     }
     Ok(Json(json!({"reference": json})))
 }
 
 pub(super) async fn create(call: Call, bytes: Bytes) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Writer)?;
+    let reached = call.reach(Action::CreateReference).await?;
+    let repository = &reached.repository;
     let name = call.parameter("name").ok_or_else(|| missing("name"))?;
+    reached.access.require(Action::CreateReference, Some(name))?;
     let tag = is_tag(call.parameter("type").ok_or_else(|| missing("type"))?)?;
     let at = match bytes.is_empty() {
-        true => repository.resolve("main").await?.hash,
-        false => call::body::<Source>(&bytes)?.resolve(&repository).await?,
+        true => reached.read_all(MAIN).await?.hash,
+        false => call::body::<Source>(&bytes)?.resolve(&reached).await?,
     };
+    check_references(repository, &reached.access).await?;
     let created = repository.create_reference(name, tag, at).await?;
     Ok(Json(json!({"reference": reference_json(&created)})))
 }
 
 pub(super) async fn assign(call: Call, bytes: Bytes) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Maintainer)?;
+    let reached = call.reach(Action::AssignReference).await?;
+    let repository = &reached.repository;
     let (name, expected) = call.target()?;
-    check_type(&repository, &call, &name).await?;
-    let to = call::body::<Source>(&bytes)?.resolve(&repository).await?;
+    reached.access.require_all(Action::AssignReference, Some(&name))?;
+    check_type(repository, &call, &name).await?;
+    let to = call::body::<Source>(&bytes)?.resolve(&reached).await?;
     let assigned = repository.assign_reference(&name, Some(expected.ok_or_else(unexpected)?), to).await?;
     Ok(Json(json!({"reference": reference_json(&assigned)})))
 }
 
 pub(super) async fn delete(call: Call) -> Result<Json<Value>, NessieError> {
-    let (repository, _) = call.repository(Role::Writer)?;
+    let reached = call.reach(Action::DeleteReference).await?;
+    let repository = &reached.repository;
     let (name, expected) = call.target()?;
-    check_type(&repository, &call, &name).await?;
+    reached.access.require_all(Action::DeleteReference, Some(&name))?;
+    check_type(repository, &call, &name).await?;
     let deleted = repository.delete_reference(&name, Some(expected.ok_or_else(unexpected)?)).await?;
     Ok(Json(json!({"reference": reference_json(&deleted)})))
 }

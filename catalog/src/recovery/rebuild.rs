@@ -10,7 +10,7 @@ use crate::{
     CatalogError,
     management::{self, AppState},
     store::{Hash, ReferenceMove, Refusal, Write, Written},
-    version::{MAIN, NO_ANCESTOR},
+    version::{Actor, MAIN, NO_ANCESTOR},
 };
 
 /// Bytes of objects in one transaction.
@@ -95,7 +95,7 @@ async fn is_empty(state: &AppState, tenant: &str) -> Result<bool, CatalogError> 
 
 async fn fresh(state: &AppState, tenant: &str) -> Result<Rebuilt, CatalogError> {
     let request = TenantCreate { name: tenant.to_owned(), ..TenantCreate::default() };
-    management::create_tenant(state, &request).await?;
+    management::create_tenant(state, &request, &Actor::default()).await?;
     Ok(Rebuilt {
         tenant: tenant.to_owned(),
         exported_at_ms: None,

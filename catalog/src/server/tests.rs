@@ -7,5 +7,8 @@ mod commits;
 mod harness;
 mod lists;
 mod locations;
+mod outside;
 mod references;
+mod rights;
+mod tenants;
 mod views;

@@ -138,6 +138,8 @@ fn is_dots(segment: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -187,6 +189,64 @@ mod tests {
         assert!("s3://acme-lake/t".parse::<Location>().unwrap().is_within(&bucket));
         assert!(!"s3://acme-lake".parse::<Location>().unwrap().is_within(&bucket));
         assert!(!"s3://acme-lake2/t".parse::<Location>().unwrap().is_within(&bucket));
+    }
+
+    /// Where a server that decodes a path some times, and follows its dots, ends up.
+    fn followed(path: &str, decodings: usize) -> String {
+        let mut text = path.to_owned();
+        for _ in 0..decodings {
+            text = percent_decode_str(&text).decode_utf8_lossy().into_owned();
+        }
+        let mut segments: Vec<&str> = Vec::new();
+        for segment in text.split('/') {
+            match segment {
+                "" | "." => {}
+                ".." => drop(segments.pop()),
+                name => segments.push(name),
+            }
+        }
+        segments.join("/")
+    }
+
+    /// Text as somebody writes it who wants to get out, or at least to break something.
+    fn tricky() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            "\\.{1,3}|%2e|%2E%2e|%252e%252E|\\.%2e|%2f|%252f|/|//|\\\\|%5c|;|%00|\\x00|%",
+            "acme|other|acme2|w|a|é|%c3%28",
+            "\\PC{0,3}",
+        ];
+        proptest::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_within_a_root_is_there_for_whoever_decodes_it(rest in tricky(), glue in "/|") {
+            let root: Location = "s3://b/w/acme".parse().unwrap();
+            if let Ok(location) = format!("s3://b/w/acme{glue}{rest}").parse::<Location>()
+                && location.is_within(&root)
+            {
+                for decodings in 0..=2 {
+                    let place = followed(location.path(), decodings);
+                    // An encoded slash may lead to the root itself, which is the tenant's, too.
+                    prop_assert!(format!("{place}/").starts_with("w/acme/"), "{location} leads to {place}");
+                }
+            }
+        }
+
+        #[test]
+        fn a_location_is_its_own_text(text in tricky()) {
+            if let Ok(location) = format!("file:///{text}").parse::<Location>() {
+                let again = location.to_string().parse::<Location>();
+                prop_assert_eq!(again, Ok(location));
+            }
+        }
+
+        #[test]
+        fn plain_segments_are_one_segment(name in tricky()) {
+            let segment = plain_segment(&name);
+            prop_assert!(!segment.contains('/') && !is_dots(&segment));
+            prop_assert_eq!(followed(&format!("w/{segment}"), 2).matches('/').count(), usize::from(!segment.is_empty()));
+        }
     }
 
     #[test]

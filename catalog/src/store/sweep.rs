@@ -33,9 +33,25 @@ pub trait Sweep {
         limit: u32,
     ) -> Result<Vec<ObjectAge>, StoreError>;
 
+    /// Deletes everything of a repository but its documents of the kind `tenant` and its access epoch, which goes on. What
+    /// fails half-way can be done again.
+    async fn purge(&self, repository: &str) -> Result<(), StoreError>;
+
     /// Deletes those that no write needed since they were listed; answers how many that were.
     async fn delete_objects(&self, repository: &str, objects: &[ObjectAge]) -> Result<u64, StoreError>;
 }
+
+/// What a purge deletes, in chunks, each until nothing is left of it. The last two take the whole at once: they are small.
+const PURGE: [&str; 5] = [
+    "DELETE FROM objects WHERE repository = $1 AND hash IN
+        (SELECT hash FROM objects WHERE repository = $1 LIMIT 1000)",
+    "DELETE FROM events WHERE repository = $1 AND number IN
+        (SELECT number FROM events WHERE repository = $1 LIMIT 1000)",
+    "DELETE FROM idempotency WHERE repository = $1 AND key IN
+        (SELECT key FROM idempotency WHERE repository = $1 LIMIT 1000)",
+    "DELETE FROM branches_and_tags WHERE repository = $1",
+    "DELETE FROM documents WHERE tenant = $1 AND kind <> 'tenant'",
+];
 
 type AgeTuple = (Vec<u8>, i64, i64, i64, Vec<u8>);
 
@@ -67,6 +83,20 @@ impl Sweep for SqliteStore {
         let query = sqlx::query_as(SQLITE_AGES).bind(repository).bind(start(after)).bind(limit);
         let rows: Vec<AgeTuple> = query.fetch_all(&self.readers).await?;
         rows.into_iter().map(age).collect()
+    }
+
+    async fn purge(&self, repository: &str) -> Result<(), StoreError> {
+        for statement in PURGE {
+            let run = async || {
+                transact(&self.writer, async |connection| {
+                    let done = sqlx::query(statement).bind(repository).execute(&mut *connection).await?;
+                    Ok(ControlFlow::Continue(done.rows_affected()))
+                })
+                .await
+            };
+            while run().await? > 0 {}
+        }
+        Ok(())
     }
 
     async fn delete_objects(&self, repository: &str, objects: &[ObjectAge]) -> Result<u64, StoreError> {
@@ -111,6 +141,13 @@ impl Sweep for PostgresStore {
         })
         .await?;
         rows.into_iter().map(age).collect()
+    }
+
+    async fn purge(&self, repository: &str) -> Result<(), StoreError> {
+        for statement in PURGE {
+            while sqlx::query(statement).bind(repository).execute(&self.pool).await?.rows_affected() > 0 {}
+        }
+        Ok(())
     }
 
     async fn delete_objects(&self, repository: &str, objects: &[ObjectAge]) -> Result<u64, StoreError> {

@@ -15,12 +15,30 @@ use crate::{
 pub struct Event {
     /// From 1, without gaps, in commit order within the repository.
     pub number: i64,
-    /// `commit`, `merge`, `transplant`, `reference-created`, `reference-assigned` or `reference-deleted`.
+    /// `commit`, `merge`, `transplant`, `reference-created`, `reference-assigned` or `reference-deleted`; others are for the
+    /// audit log alone.
     pub kind: String,
     /// When, by the database's clock.
     pub time: DateTime<Utc>,
     /// What: the reference, where it is and where it was; for commits also who, why and which keys.
     pub body: Value,
+}
+
+impl Event {
+    /// Whether it tells what happened to the repository, not who may do what there.
+    #[must_use]
+    pub fn is_of_data(&self) -> bool {
+        matches!(self.kind.as_str(), "commit" | "merge" | "transplant") || self.kind.starts_with("reference-")
+    }
+}
+
+/// Who makes a change, and in which request; for the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The principal's name; empty if the server itself does it.
+    pub principal: String,
+    /// The request's id, if there is a request.
+    pub request_id: Option<String>,
 }
 
 impl TryFrom<EventRow> for Event {
@@ -39,7 +57,7 @@ impl TryFrom<EventRow> for Event {
 /// More keys than this are counted, not listed.
 const MAX_KEYS: usize = 100;
 
-pub(super) fn commit_event(kind: &'static str, reference: &str, commit: &Commit) -> NewEvent {
+pub(super) fn commit_event(kind: &'static str, reference: &str, commit: &Commit, actor: &Actor) -> NewEvent {
     let keys: Vec<&Vec<String>> = commit.operations.iter().take(MAX_KEYS).map(|(Key(key), _)| key).collect();
     new(
         kind,
@@ -51,6 +69,7 @@ pub(super) fn commit_event(kind: &'static str, reference: &str, commit: &Commit)
             "message": commit.meta.message,
             "keys": keys,
             "keyCount": commit.operations.len(),
+            "requestId": actor.request_id,
         }),
     )
 }
@@ -61,9 +80,27 @@ pub(super) fn reference_event(
     tag: bool,
     from: Option<Hash>,
     to: Option<Hash>,
+    actor: &Actor,
 ) -> NewEvent {
     let (hash, previous) = (to.map(|hash| hash.to_string()), from.map(|hash| hash.to_string()));
-    new(kind, &json!({"reference": name, "tag": tag, "hash": hash, "previousHash": previous}))
+    let Actor { principal, request_id } = actor;
+    new(
+        kind,
+        &json!({
+            "reference": name,
+            "tag": tag,
+            "hash": hash,
+            "previousHash": previous,
+            "principal": principal,
+            "requestId": request_id,
+        }),
+    )
+}
+
+/// What somebody did beside the repository, for the audit log.
+pub(crate) fn audit_event(kind: &'static str, actor: &Actor, details: &Value) -> NewEvent {
+    let Actor { principal, request_id } = actor;
+    new(kind, &json!({"principal": principal, "requestId": request_id, "details": details}))
 }
 
 fn new(kind: &'static str, body: &Value) -> NewEvent {

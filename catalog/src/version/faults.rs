@@ -46,6 +46,10 @@ impl Sweep for Losing {
         self.inner.object_ages(repository, after, limit).await
     }
 
+    async fn purge(&self, repository: &str) -> Result<(), StoreError> {
+        self.inner.purge(repository).await
+    }
+
     async fn delete_objects(&self, repository: &str, objects: &[ObjectAge]) -> Result<u64, StoreError> {
         self.inner.delete_objects(repository, objects).await
     }

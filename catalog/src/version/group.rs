@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{CommitRequest, Committed, IdempotencyRecord, MergeRequest, Merged, repository::Shared};
+use super::{Actor, CommitRequest, Committed, IdempotencyRecord, MergeRequest, Merged, repository::Shared};
 use crate::{CatalogError, store::Hash};
 
 /// More than this many waiting for one branch are turned away.
@@ -57,6 +57,7 @@ type Answer = Result<Outcome, CatalogError>;
 /// Work that waits for its answer.
 struct Queued {
     work: Work,
+    actor: Arc<Actor>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -83,8 +84,13 @@ type BranchName = (Arc<str>, String);
 pub(super) struct Queues(Mutex<HashMap<BranchName, VecDeque<Queued>>>);
 
 /// Queues work and waits for its answer. The work goes on if the caller stops waiting.
-pub(super) async fn submit(shared: &Arc<Shared>, repository: &Arc<str>, work: Work) -> Answer {
-    let answered = enqueue(shared, repository, work)?;
+pub(super) async fn submit(
+    shared: &Arc<Shared>,
+    repository: &Arc<str>,
+    actor: &Arc<Actor>,
+    work: Work,
+) -> Answer {
+    let answered = enqueue(shared, repository, actor, work)?;
     answered.await.unwrap_or_else(|_| {
         Err(CatalogError::Unknown(
             "the commit was abandoned half-way; look whether it is in the log".to_owned(),
@@ -95,11 +101,12 @@ pub(super) async fn submit(shared: &Arc<Shared>, repository: &Arc<str>, work: Wo
 fn enqueue(
     shared: &Arc<Shared>,
     repository: &Arc<str>,
+    actor: &Arc<Actor>,
     work: Work,
 ) -> Result<oneshot::Receiver<Answer>, CatalogError> {
     let branch = (Arc::clone(repository), work.branch().to_owned());
     let (answer, answered) = oneshot::channel();
-    let queued = Queued { work, answer };
+    let queued = Queued { work, actor: Arc::clone(actor), answer };
     let mut queues = shared.queues.0.lock().unwrap_or_else(PoisonError::into_inner);
     match queues.get_mut(&branch) {
         Some(queue) if queue.len() >= MAX_QUEUED => {

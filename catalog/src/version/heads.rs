@@ -4,7 +4,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Instant,
 };
 
 use tokio::sync::oneshot;
@@ -30,6 +31,8 @@ pub(super) struct HeadReads {
     waiting: Mutex<HashMap<Arc<str>, Vec<Waiting>>>,
     /// Where references were when this process last read or moved them. Only for those who find out if that is no longer so.
     recent: moka::sync::Cache<(Arc<str>, String), NamedRef>,
+    /// The newest access epochs, and when the SELECTs that told them began.
+    epochs: RwLock<HashMap<Arc<str>, (i64, Instant)>>,
 }
 
 struct Waiting {
@@ -40,7 +43,7 @@ struct Waiting {
 impl HeadReads {
     pub(super) fn new(store: Arc<dyn Store>) -> Arc<Self> {
         let recent = moka::sync::Cache::new(RECENT_HEADS);
-        Arc::new(Self { store, waiting: Mutex::default(), recent })
+        Arc::new(Self { store, waiting: Mutex::default(), recent, epochs: RwLock::default() })
     }
 
     /// A reference as it is now.
@@ -55,6 +58,29 @@ impl HeadReads {
             heads.map_err(|error| CatalogError::from(&*error))?.ok_or_else(|| no_tenant(repository))?;
         let found = heads.references.iter().find(|row| row.name == name);
         found.cloned().map(NamedRef::from).ok_or_else(|| no_reference(name))
+    }
+
+    /// The access epoch as it is now; `None` if there is no such repository.
+    pub(super) async fn epoch(self: &Arc<Self>, repository: &Arc<str>) -> Result<Option<i64>, CatalogError> {
+        // No reference has an empty name: this asks for nothing but the epoch.
+        let answered = self.ask(repository, "")?.await;
+        let heads = answered.map_err(|_| CatalogError::Internal("a head read was abandoned".to_owned()))?;
+        Ok(heads.map_err(|error| CatalogError::from(&*error))?.map(|heads| heads.access_epoch))
+    }
+
+    /// The newest access epoch that any head read told, and when that read began.
+    pub(super) fn seen_epoch(&self, repository: &str) -> Option<(i64, Instant)> {
+        self.epochs.read().unwrap_or_else(PoisonError::into_inner).get(repository).copied()
+    }
+
+    /// Forgets the epoch after this process raised it.
+    pub(super) fn forget_epoch(&self, repository: &str) {
+        self.epochs.write().unwrap_or_else(PoisonError::into_inner).remove(repository);
+    }
+
+    fn note_epoch(&self, repository: &Arc<str>, epoch: i64, began: Instant) {
+        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        epochs.insert(Arc::clone(repository), (epoch, began));
     }
 
     /// Where a reference was a moment ago: good enough for a commit, which compares and swaps.
@@ -105,9 +131,11 @@ impl Reading {
         while let Some(waiting) = self.take() {
             let names: BTreeSet<&str> = waiting.iter().map(|waiting| waiting.name.as_str()).collect();
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+            let began = Instant::now();
             let answer = self.reads.store.heads(&self.repository, &names).await;
             let answer: Answer = answer.map(|heads| heads.map(Arc::new)).map_err(Arc::new);
             if let Ok(Some(heads)) = &answer {
+                self.reads.note_epoch(&self.repository, heads.access_epoch, began);
                 for row in &heads.references {
                     self.reads.note(&self.repository, NamedRef::from(row.clone()));
                 }

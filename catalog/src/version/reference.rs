@@ -25,7 +25,7 @@ impl Repository {
     pub async fn create_reference(&self, name: &str, tag: bool, at: Hash) -> Result<NamedRef, CatalogError> {
         let name = checked_name(name)?;
         self.check_kept(at).await?;
-        let event = reference_event("reference-created", name, tag, None, Some(at));
+        let event = reference_event("reference-created", name, tag, None, Some(at), &self.actor);
         let moved = ReferenceMove { name: name.to_owned(), tag, from: None, to: Some(at) };
         match self.move_reference(moved, event).await? {
             Moved::Done => Ok(NamedRef { name: name.to_owned(), tag, hash: at }),
@@ -74,7 +74,7 @@ impl Repository {
             if from != found.hash {
                 return Err(elsewhere(name, from, found.hash));
             }
-            let event = reference_event(kind, name, found.tag, Some(from), to);
+            let event = reference_event(kind, name, found.tag, Some(from), to, &self.actor);
             let moved = ReferenceMove { name: name.to_owned(), tag: found.tag, from: Some(from), to };
             match (self.move_reference(moved, event).await?, expected) {
                 (Moved::Done, _) => return Ok(found),

@@ -1,10 +1,10 @@
 //! Repositories: reading states and committing to branches.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
-    Commit, CommitRequest, Committed, Content, EntryRange, Event, IdempotencyRecord, Key, MergeRequest,
-    Merged, Resolved,
+    Actor, Commit, CommitRequest, Committed, Content, EntryRange, Event, IdempotencyRecord, Key,
+    MergeRequest, Merged, Resolved,
     apply::{self, Head},
     archive::Archive,
     group::{self, Outcome, Queues, Work},
@@ -64,7 +64,23 @@ impl VersionStore {
     /// The repository of a tenant; asks the database nothing.
     #[must_use]
     pub fn repository(&self, tenant: &str) -> Repository {
-        Repository { shared: Arc::clone(&self.shared), name: Arc::from(tenant) }
+        Repository { shared: Arc::clone(&self.shared), name: Arc::from(tenant), actor: Arc::default() }
+    }
+
+    /// The newest access epoch of a tenant that any read told, and when that read began.
+    #[must_use]
+    pub fn seen_epoch(&self, tenant: &str) -> Option<(i64, Instant)> {
+        self.shared.heads.seen_epoch(tenant)
+    }
+
+    /// A tenant's access epoch as it is now; `None` if it has no repository.
+    pub async fn epoch(&self, tenant: &str) -> Result<Option<i64>, CatalogError> {
+        self.shared.heads.epoch(&Arc::from(tenant)).await
+    }
+
+    /// To be called after a write that raised a tenant's access epoch.
+    pub fn forget_epoch(&self, tenant: &str) {
+        self.shared.heads.forget_epoch(tenant);
     }
 }
 
@@ -73,9 +89,18 @@ impl VersionStore {
 pub struct Repository {
     pub(super) shared: Arc<Shared>,
     pub(super) name: Arc<str>,
+    /// For whom changes are made.
+    pub(super) actor: Arc<Actor>,
 }
 
 impl Repository {
+    /// The same repository, whose changes are made for somebody.
+    #[must_use]
+    pub fn by(mut self, actor: Actor) -> Self {
+        self.actor = Arc::new(actor);
+        self
+    }
+
     /// Looks a reference expression up, linearizably: `name`, `name@hash`, `name~2`, `name^2`, `name*instant`, a bare hash, `@hash`, or empty for `main`.
     pub async fn resolve(&self, expression: &str) -> Result<Resolved, CatalogError> {
         let parsed = syntax::parse(expression)?;
@@ -125,7 +150,7 @@ impl Repository {
     /// Commits to a branch (group commit). Fails with `Conflict`, or `Unknown` if nobody can tell whether it landed. A request whose
     /// idempotency record is there already is answered with the earlier commit, or with `KeyReused` if it was another request.
     pub async fn commit(&self, request: CommitRequest) -> Result<Committed, CatalogError> {
-        match group::submit(&self.shared, &self.name, Work::Commit(request)).await? {
+        match group::submit(&self.shared, &self.name, &self.actor, Work::Commit(request)).await? {
             Outcome::Committed(committed) => Ok(committed),
             Outcome::Merged(merged) => Ok(Committed { hash: merged.hash, contents: Vec::new() }),
         }
@@ -139,7 +164,7 @@ impl Repository {
             let head = Head { hash: target.hash, root: workspace.root(target.hash).await? };
             return Ok(merge::merge(&mut workspace, head, &request).await?.1);
         }
-        match group::submit(&self.shared, &self.name, Work::Merge(request)).await? {
+        match group::submit(&self.shared, &self.name, &self.actor, Work::Merge(request)).await? {
             Outcome::Merged(merged) => Ok(merged),
             Outcome::Committed(committed) => {
                 Ok(Merged { hash: committed.hash, base: None, applied: true, details: Vec::new() })

@@ -54,6 +54,11 @@ pub(crate) fn parse(text: &str) -> Result<Expression, CatalogError> {
     Ok(Expression { name, hash, steps })
 }
 
+/// The branch or tag that an expression names; `None` for a bare commit.
+pub(crate) fn named_reference(expression: &str) -> Result<Option<String>, CatalogError> {
+    Ok(parse(expression)?.name)
+}
+
 fn parse_steps(text: &str, steps: &str) -> Result<Vec<Step>, CatalogError> {
     let mut parsed = Vec::new();
     let mut rest = steps;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::http::{HeaderMap, header};
-use firn_auth::{Claims, Role, SigningKey, Verifier};
+use firn_auth::{Claims, Guard, Role, SigningKey};
 use firn_catalog::Catalog;
 
 const COOKIE: &str = "firn_console";
@@ -21,17 +21,17 @@ pub(super) struct Session {
 
 impl Session {
     /// The session of a request's cookie, while its token is valid.
-    pub(super) fn of_cookie(verifier: &Verifier, headers: &HeaderMap) -> Option<Self> {
+    pub(super) async fn of_cookie(guard: &Guard, headers: &HeaderMap) -> Option<Self> {
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut pairs =
             cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let (_, token) = pairs.find(|(name, _)| *name == COOKIE)?;
-        Self::of_token(verifier, token).ok()
+        Self::of_token(guard, token).await.ok()
     }
 
     /// A session for as long as the token lasts.
-    pub(super) fn of_token(verifier: &Verifier, token: &str) -> Result<Self, String> {
-        let principal = verifier.verify(token).map_err(|error| error.to_string())?;
+    pub(super) async fn of_token(guard: &Guard, token: &str) -> Result<Self, String> {
+        let principal = guard.verify(token).await.map_err(|error| error.to_string())?;
         Ok(Self { token: token.to_owned(), expires_at: principal.claims.exp })
     }
 
@@ -40,7 +40,7 @@ impl Session {
         let tenants = catalog.tenant_names().await.map_err(|error| error.to_string())?;
         let tenants: BTreeMap<_, _> = tenants.into_iter().map(|tenant| (tenant, Role::Reader)).collect();
         let token = key.sign(&Claims { tenants, ..Claims::new("console", TTL) });
-        Self::of_token(&key.verifier(), &token)
+        Self::of_token(&catalog.guard(), &token).await
     }
 
     /// `Set-Cookie`. Not `Secure`: on loopback there is no TLS; a TLS proxy may add it.
@@ -55,26 +55,26 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn session(key: &SigningKey, cookies: &str) -> Option<Session> {
+    async fn session(key: &SigningKey, cookies: &str) -> Option<Session> {
         let mut headers = HeaderMap::new();
         headers.insert(header::COOKIE, cookies.parse().unwrap());
-        Session::of_cookie(&key.verifier(), &headers)
+        Session::of_cookie(&key.verifier().into(), &headers).await
     }
 
-    #[test]
-    fn cookie_is_checked_like_any_token() {
+    #[tokio::test]
+    async fn cookie_is_checked_like_any_token() {
         let key = SigningKey::generate();
         let token = key.sign(&Claims::new("me", Duration::from_secs(60)));
-        assert_eq!(session(&key, &format!("a=b; firn_console={token}")).unwrap().token, token);
-        assert!(session(&SigningKey::generate(), &format!("firn_console={token}")).is_none());
-        assert!(session(&key, "firn_console=; x=y").is_none());
+        assert_eq!(session(&key, &format!("a=b; firn_console={token}")).await.unwrap().token, token);
+        assert!(session(&SigningKey::generate(), &format!("firn_console={token}")).await.is_none());
+        assert!(session(&key, "firn_console=; x=y").await.is_none());
     }
 
-    #[test]
-    fn cookie_is_for_the_console_alone_and_out_of_reach_of_scripts() {
+    #[tokio::test]
+    async fn cookie_is_for_the_console_alone_and_out_of_reach_of_scripts() {
         let key = SigningKey::generate();
         let token = key.sign(&Claims::new("me", Duration::from_secs(60)));
-        let cookie = Session::of_token(&key.verifier(), &token).unwrap().cookie();
+        let cookie = Session::of_token(&key.verifier().into(), &token).await.unwrap().cookie();
         assert!(
             cookie.contains("; Path=/console;") && cookie.contains("; HttpOnly; SameSite=Strict"),
             "{cookie}"

@@ -3,15 +3,17 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use firn_auth::Guard;
 use firn_catalog::Catalog;
-use firn_catalog_client::TenantCreate;
+use firn_catalog_client::{CatalogClient, TenantCreate};
 use firn_runtime::{StatusBoard, health::Readiness, metrics::Metrics, retry::Backoff};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, Log};
 use firn_table::FileIo;
 use tokio_util::sync::CancellationToken;
 
-use super::{Plan, Server, Service, listen};
+use super::{Plan, Server, Service, listen, policies::RemotePolicies};
 use crate::{
+    connection::MintedTokens,
     console::OneTimeCodes,
     settings::{Backend, Settings},
 };
@@ -35,13 +37,17 @@ pub(super) async fn server(
     let Plan { services, settings, dir, key, patient } = plan;
     let own_url = listen::url_of(address);
     let public_url = settings.server.public_url.clone().unwrap_or_else(|| own_url.clone());
+    let verifier = key.verifier_with(settings.issuers()?);
     let wait = Waiting { readiness: &readiness, signal, patient };
     let needed = |need: fn(Service) -> bool| services.iter().copied().any(need);
 
     let catalog = if services.contains(&Service::Catalog) {
         let config = settings.catalog_config(&dir, key.clone(), &public_url)?;
         let place = settings.database_place(&dir);
-        let open = async || Catalog::open(config.clone()).await.context("can't open the catalog");
+        let open = async || {
+            let opened = Catalog::open_for(config.clone(), verifier.clone()).await;
+            opened.context("can't open the catalog")
+        };
         let catalog = wait.until(&format!("the catalog's database at {place}"), open).await?;
         create_tenant(&catalog, BUILT_IN_TENANT).await?;
         Some(catalog)
@@ -70,6 +76,13 @@ pub(super) async fn server(
         (None, Some(url)) => url.trim_end_matches('/').to_owned(),
         _ => own_url.clone(),
     };
+    let guard = match &catalog {
+        Some(catalog) => catalog.guard(),
+        None => {
+            let tokens = Arc::new(MintedTokens::service(key.clone(), "access"));
+            Guard::new(verifier, Arc::new(RemotePolicies::of(CatalogClient::new(&catalog_url, tokens)?)))
+        }
+    };
     if catalog.is_none() && needed(Service::needs_catalog) {
         let ask = async || catalog_ready(&catalog_url).await;
         wait.until(&format!("the catalog at {catalog_url}"), ask).await?;
@@ -81,6 +94,7 @@ pub(super) async fn server(
         log,
         file_io,
         key,
+        guard,
         board: StatusBoard::default(),
         readiness,
         metrics,

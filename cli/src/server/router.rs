@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use firn_auth::{Principal, TenantName, Verifier};
+use firn_auth::{Guard, Principal, TenantName};
 use firn_runtime::{
     StatusBoard,
     health::{self, Readiness},
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// From `leaving` on the process is about to end: each answer closes its connection.
 pub(super) fn of(server: &Server, services: &Services, leaving: &CancellationToken) -> Result<Router> {
-    let verifier = server.key.verifier();
+    let guard = &server.guard;
     let mut routes = Router::new()
         .merge(health::router(server.readiness.clone()))
         .merge(server.metrics.router())
@@ -39,13 +39,13 @@ pub(super) fn of(server: &Server, services: &Services, leaving: &CancellationTok
         routes = routes.merge(catalog.router());
     }
     if let Some(worker) = &services.worker {
-        routes = routes.merge(worker.router(verifier.clone()));
+        routes = routes.merge(worker.router(guard.clone()));
     }
     if let Some(compactor) = &services.compactor {
-        routes = routes.merge(compactor.router(verifier.clone()));
+        routes = routes.merge(compactor.router(guard.clone()));
     }
     if let Some(alerts) = &services.alerts {
-        routes = routes.merge(alerts.router(verifier.clone()));
+        routes = routes.merge(alerts.router(guard.clone()));
     }
     if let Some(gateway) = &services.gateway {
         let uploads = gateway.router();
@@ -65,7 +65,7 @@ pub(super) fn of(server: &Server, services: &Services, leaving: &CancellationTok
     let status = StatusState {
         board: server.board.clone(),
         readiness: server.readiness.clone(),
-        verifier,
+        guard: guard.clone(),
         started: Instant::now(),
         front: None,
     };
@@ -91,23 +91,28 @@ fn status_router(state: StatusState) -> Router {
 struct StatusState {
     board: StatusBoard,
     readiness: Readiness,
-    verifier: Verifier,
+    guard: Guard,
     started: Instant,
     /// Asks the other services, where they run elsewhere.
     front: Option<Front>,
 }
 
 async fn status_of(State(state): State<Arc<StatusState>>, headers: HeaderMap) -> Response {
-    let principal = match state.verifier.verify_header(authorization(&headers)) {
+    let principal = match state.guard.authenticate(&headers).await {
         Ok(principal) => principal,
-        Err(error) => return json_error(StatusCode::UNAUTHORIZED, "NotAuthorized", error.to_string()),
+        Err(denied) => return denied.into_response(),
     };
-    let lines = state.board.all().into_iter().filter(|((_, tenant), _)| may_see(&principal, tenant));
+    let mut stages = Vec::new();
+    for ((stage, tenant), status) in state.board.all() {
+        if may_see(&state.guard, &principal, &tenant).await {
+            stages.push(StageLine { stage, tenant, status });
+        }
+    }
     let mut status = ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: state.started.elapsed().as_secs(),
         waiting_for: state.readiness.reason(),
-        stages: lines.map(|((stage, tenant), status)| StageLine { stage, tenant, status }).collect(),
+        stages,
     };
     if let Some(front) = &state.front {
         status.stages.extend(front.stages(authorization(&headers).unwrap_or_default()).await);
@@ -116,8 +121,11 @@ async fn status_of(State(state): State<Arc<StatusState>>, headers: HeaderMap) ->
 }
 
 /// A stage's own line says nothing of any tenant.
-fn may_see(principal: &Principal, tenant: &str) -> bool {
-    tenant == "*" || tenant.parse::<TenantName>().is_ok_and(|tenant| principal.role(&tenant).is_some())
+async fn may_see(guard: &Guard, principal: &Principal, tenant: &str) -> bool {
+    match tenant.parse::<TenantName>() {
+        Ok(tenant) => principal.claims.operator || guard.reaches(principal, &tenant).await,
+        Err(_) => tenant == "*",
+    }
 }
 
 async fn refuse_while_draining(
@@ -144,15 +152,17 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn tenant_s_token_sees_its_own_stages_alone() {
+    #[tokio::test]
+    async fn tenant_s_token_sees_its_own_stages_alone() {
         let key = SigningKey::generate();
         let acme: TenantName = "acme".parse().unwrap();
         let minute = Duration::from_secs(60);
         let claims = Claims { tenants: BTreeMap::from([(acme, Role::Reader)]), ..Claims::new("u", minute) };
         let principal = key.verifier().verify(&key.sign(&claims)).unwrap();
-        let seen = ["*", "acme", "other", "no tenant"].map(|tenant| may_see(&principal, tenant));
-        assert_eq!(seen, [true, true, false, false]);
+        let guard = Guard::from(key.verifier());
+        for (tenant, seen) in [("*", true), ("acme", true), ("other", false), ("no tenant", false)] {
+            assert_eq!(may_see(&guard, &principal, tenant).await, seen, "{tenant}");
+        }
     }
 
     #[tokio::test]

@@ -42,7 +42,7 @@ fn gateway(server: &Server) -> Result<Gateway> {
     Ok(Gateway::new(
         GatewayConfig::default(),
         log(server)?,
-        server.key.verifier(),
+        server.guard.clone(),
         client(server, "gateway")?,
         server.board.clone(),
     ))

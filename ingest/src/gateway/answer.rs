@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use firn_auth::Denied;
 use firn_runtime::http::json_error;
 use serde_json::{Value, json};
 
@@ -79,6 +80,23 @@ impl Refusal {
         Self {
             retry_after_s: Some(RETRY_AFTER_S),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "LogUnavailable", message)
+        }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let message = denied.to_string();
+        match denied {
+            Denied::Unauthenticated(_) => Self::unauthenticated(message),
+            Denied::Forbidden(_) => Self::forbidden(&message),
+            Denied::Suspended(_) => Self::new(StatusCode::FORBIDDEN, "TenantSuspended", message),
+            Denied::TooMany { retry_after_s, .. } => Self {
+                retry_after_s: Some(retry_after_s),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+            },
+            Denied::TooLarge(_) => Self::too_large(message),
+            Denied::Unavailable(_) => Self::unavailable(&message),
         }
     }
 }

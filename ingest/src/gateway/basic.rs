@@ -8,14 +8,15 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use firn_auth::{Principal, Role, Scope, Verifier};
+use firn_auth::{Guard, Principal, Role, Scope};
 use firn_catalog_client::{CatalogClient, ClientErrorKind};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use super::answer::Refusal;
 
-/// How long a secret that was right is not asked for again: a removed client is out after this.
+/// How long a secret that was right is not asked for again: what the client may do is looked
+/// at anew each time, so that a removed one is out at once.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Most secrets remembered.
@@ -64,7 +65,7 @@ impl BasicAuth {
     pub(super) async fn principal(
         &self,
         credentials: &Credentials,
-        verifier: &Verifier,
+        guard: &Guard,
     ) -> Result<Principal, Refusal> {
         let hash: [u8; 32] = Sha256::digest(format!("{}\0{}", credentials.id, credentials.secret)).into();
         if let Some(principal) = self.remembered(&hash) {
@@ -83,8 +84,7 @@ impl BasicAuth {
                 return Err(Refusal::unavailable("the catalog can't be asked for this client now"));
             }
         };
-        let principal =
-            verifier.verify(&token).map_err(|error| Refusal::unauthenticated(error.to_string()))?;
+        let principal = guard.verify(&token).await?;
         if !is_agent(&principal) {
             let message = "HTTP Basic is for clients of the role agent with the scope inventory:write alone";
             return Err(Refusal::forbidden(message));

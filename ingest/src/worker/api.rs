@@ -8,9 +8,9 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use firn_auth::{Role, TenantName, Verifier};
+use firn_auth::{Action, Guard, TenantName};
 use firn_catalog_client::ClientErrorKind;
-use firn_runtime::http::{authorization, json_error};
+use firn_runtime::http::json_error;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -23,15 +23,15 @@ use super::{
 #[derive(Clone)]
 struct ApiState {
     worker: Worker,
-    verifier: Verifier,
+    guard: Guard,
 }
 
-pub(super) fn router(worker: Worker, verifier: Verifier) -> Router {
+pub(super) fn router(worker: Worker, guard: Guard) -> Router {
     Router::new()
         .route("/v1/tenants/{tenant}/ingest/positions", get(positions))
         .route("/v1/tenants/{tenant}/ingest/positions/forget", post(forget_positions))
         .route("/v1/tenants/{tenant}/ingest/replay", post(replay_step))
-        .with_state(ApiState { worker, verifier })
+        .with_state(ApiState { worker, guard })
 }
 
 async fn positions(
@@ -39,7 +39,7 @@ async fn positions(
     Path(tenant): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let tenant = authorize(&state, &headers, &tenant, Role::Reader).map_err(|refusal| *refusal)?;
+    let tenant = authorize(&state, &headers, &tenant, Action::Read).await?;
     match standing::standing(&state.worker, tenant.as_str()).await {
         Ok(standing) => Ok(Json(standing).into_response()),
         Err(StandingError::Catalog(error)) if error.kind == ClientErrorKind::NotFound => {
@@ -59,7 +59,7 @@ async fn replay_step(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let tenant = authorize(&state, &headers, &tenant, Role::Maintainer).map_err(|refusal| *refusal)?;
+    let tenant = authorize(&state, &headers, &tenant, Action::Maintain).await?;
     let request: ReplayRequest = parse(&body)?;
     let step = replay::step(&state.worker, tenant.as_str(), request).await;
     step.map(|step| Json(step).into_response()).map_err(|error| refused(&tenant, &error))
@@ -71,7 +71,7 @@ async fn forget_positions(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let tenant = authorize(&state, &headers, &tenant, Role::Maintainer).map_err(|refusal| *refusal)?;
+    let tenant = authorize(&state, &headers, &tenant, Action::Maintain).await?;
     let request: ForgetRequest = parse(&body)?;
     let forgotten = forget::forget(&state.worker, tenant.as_str(), &request).await;
     forgotten.map(|forgotten| Json(forgotten).into_response()).map_err(|error| refused(&tenant, &error))
@@ -95,20 +95,14 @@ fn refused(tenant: &TenantName, error: &ReplayError) -> Response {
     json_error(status, kind, error.to_string())
 }
 
-/// The tenant, if the caller has the role there. What a token does not reach is refused alike, whether it exists or not.
-fn authorize(
+/// The tenant, if the caller may do this in all of it.
+async fn authorize(
     state: &ApiState,
     headers: &HeaderMap,
     tenant: &str,
-    role: Role,
-) -> Result<TenantName, Box<Response>> {
-    let principal = state.verifier.verify_header(authorization(headers)).map_err(|error| {
-        Box::new(json_error(StatusCode::UNAUTHORIZED, "NotAuthorized", error.to_string()))
-    })?;
-    let name = tenant.parse::<TenantName>().ok().filter(|name| principal.may(name, role));
-    name.ok_or_else(|| {
-        let role = if role == Role::Reader { "reader" } else { "maintainer" };
-        let message = format!("this needs the role {role} in tenant '{tenant}'");
-        Box::new(json_error(StatusCode::FORBIDDEN, "Forbidden", message))
-    })
+    action: Action,
+) -> Result<TenantName, Response> {
+    let access = state.guard.authorize(headers, tenant, action).await.map_err(IntoResponse::into_response)?;
+    access.require_all(action, None).map_err(IntoResponse::into_response)?;
+    Ok(access.tenant().clone())
 }

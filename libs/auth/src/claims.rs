@@ -68,6 +68,28 @@ pub enum Role {
     Admin,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Agent => "agent",
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+            Self::Maintainer => "maintainer",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Agent, Self::Reader, Self::Writer, Self::Maintainer, Self::Admin];
+        let found = all.into_iter().find(|role| role.to_string() == text);
+        found.ok_or_else(|| format!("'{text}' is no role: agent, reader, writer, maintainer or admin"))
+    }
+}
+
 /// A narrow right that is not part of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scope {
@@ -99,6 +121,12 @@ pub struct Claims {
     pub exp: i64,
     /// A unique id of this token.
     pub jti: String,
+    /// The id of the token that this one was first exchanged for; revoking that one ends this one, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// When the caller last proved itself by more than a token, seconds since the epoch; the time of issue if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<i64>,
     /// Role by tenant. A token reaches exactly these tenants.
     #[serde(default)]
     pub tenants: BTreeMap<TenantName, Role>,

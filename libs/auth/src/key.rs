@@ -6,7 +6,7 @@ use chrono::Utc;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, spki::der::pem::LineEnding};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
-use crate::{AUDIENCE, Claims, ISSUER, Scope, Verifier};
+use crate::{AUDIENCE, Claims, ISSUER, Issuer, Scope, Verifier};
 
 /// An Ed25519 key that signs tokens. `Debug` never prints it.
 #[derive(Clone)]
@@ -73,10 +73,16 @@ impl SigningKey {
         self.sign(&claims)
     }
 
-    /// A verifier that trusts this key.
+    /// A verifier that trusts this key and no other issuer.
     #[must_use]
     pub fn verifier(&self) -> Verifier {
-        Verifier::new(&self.inner.key.verifying_key())
+        self.verifier_with(Vec::new())
+    }
+
+    /// A verifier that trusts this key and other issuers.
+    #[must_use]
+    pub fn verifier_with(&self, issuers: Vec<Issuer>) -> Verifier {
+        Verifier::new(&self.inner.key.verifying_key(), issuers)
     }
 
     #[cfg(test)]
@@ -106,6 +112,23 @@ fn thumbprint(key: &ed25519_dalek::VerifyingKey) -> String {
 }
 
 impl Claims {
+    /// Claims with all rights of `old`, valid from now for `ttl`, that a revocation of `old` ends, too.
+    #[must_use]
+    pub fn renewed(old: &Self, ttl: Duration) -> Self {
+        let fresh = Self::new(&old.sub, ttl);
+        Self {
+            origin: Some(old.origin.clone().unwrap_or_else(|| old.jti.clone())),
+            auth_time: Some(old.auth_time.unwrap_or(old.iat)),
+            iat: fresh.iat,
+            nbf: fresh.nbf,
+            exp: fresh.exp,
+            jti: fresh.jti,
+            iss: fresh.iss,
+            aud: fresh.aud,
+            ..old.clone()
+        }
+    }
+
     /// Claims of the built-in issuer for `subject`, valid from now for `ttl`, reaching nothing yet.
     #[must_use]
     pub fn new(subject: &str, ttl: Duration) -> Self {
@@ -119,6 +142,8 @@ impl Claims {
             nbf: now,
             exp: now.saturating_add(seconds),
             jti: uuid::Uuid::new_v4().to_string(),
+            origin: None,
+            auth_time: None,
             tenants: std::collections::BTreeMap::new(),
             operator: false,
             scopes: Vec::new(),

@@ -1,14 +1,23 @@
-//! Tokens: what a Firn access token says, how it is minted by the built-in issuer, and how every service checks it.
+//! Tokens and rights: what an access token says, how it is minted and checked, and what its holder may do.
 //!
 //! One crate for it because the catalog, the gateway and the alerts API must give the same answer for the same token,
-//! and services never import each other.
+//! and services never import each other. A service asks [`Guard`] and nothing else: it checks the token ([`Verifier`]), knows
+//! how each tenant stands ([`Policy`], from a [`PolicySource`]), and decides.
 
 mod claims;
+mod glob;
+mod guard;
+mod issuer;
+mod jwks;
 mod key;
+mod policy;
 mod verify;
 
 pub use claims::{Claims, Role, Scope, TenantName, TenantNameError};
+pub use guard::{Access, Denied, Guard, Place, PolicySource};
+pub use issuer::{Issuer, IssuerConfig, IssuerError};
 pub use key::{SigningKey, SigningKeyError};
+pub use policy::{Action, Grant, Limits, Policy, Protection, Revocation, RevokedWhat, Standing};
 pub use verify::{AuthError, Principal, Verifier};
 
 /// `iss` of the built-in issuer.

@@ -2,6 +2,7 @@
 //!
 //! Iceberg REST is reached under `/iceberg`, Nessie REST v2 under `/nessie/{tenant}/api/v2`, Firn's own endpoints under `/v1`.
 
+mod access;
 mod client;
 mod error;
 mod gc;
@@ -10,8 +11,15 @@ pub mod nessie;
 mod provisioning;
 mod tenants;
 
+pub use access::{
+    AccessRules, AuditEntry, Client, ClientCreate, ClientRotate, ClientSecret, IssuedToken,
+    RevocationRequest, TokenRequest,
+};
 pub use client::{CatalogClient, StaticToken, TenantClient, TokenSource};
 pub use error::{ClientError, ClientErrorKind};
 pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcUnreadable};
 pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};
-pub use tenants::{Event, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate};
+pub use tenants::{
+    Event, LayerRetention, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate,
+    TenantSuspend, TenantUpdate,
+};

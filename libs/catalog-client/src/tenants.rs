@@ -1,19 +1,66 @@
 //! Firn's own endpoints: tenants, leases and suspensions.
 
+use std::collections::BTreeMap;
+
+use firn_auth::Limits;
 use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/tenants`; creating a tenant that exists answers it unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct TenantCreate {
     /// `[a-z0-9][a-z0-9-]{0,62}`.
     pub name: String,
     /// Region the tenant's data stays in; the deployment's own if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Data classifications, such as `GDPR`.
-    #[serde(default)]
     pub classifications: Vec<String>,
+    /// Free words for those who run it, such as a cost centre.
+    pub tags: BTreeMap<String, String>,
+    /// Name of the storage profile; the deployment's own if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_profile: Option<String>,
+    /// How long each layer keeps its rows.
+    pub retention: LayerRetention,
+    /// How much of the server it may take.
+    pub limits: Limits,
+}
+
+/// Body of `PATCH /v1/tenants/{tenant}`: what is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantUpdate {
+    /// Replaces all classifications.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifications: Option<Vec<String>>,
+    /// Replaces all tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
+    /// Another storage profile, for tables that are created from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_profile: Option<String>,
+    /// Replaces the retention of all layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<LayerRetention>,
+    /// Replaces all limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// Days for which rows are kept; for ever if absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LayerRetention {
+    /// Of tables in `bronze`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bronze_days: Option<u32>,
+    /// Of tables in `silver`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silver_days: Option<u32>,
+    /// Of tables in `gold`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gold_days: Option<u32>,
 }
 
 /// A tenant as the catalog answers it.
@@ -25,12 +72,41 @@ pub struct Tenant {
     pub region: String,
     /// Data classifications.
     pub classifications: Vec<String>,
-    /// `active` or `suspended`.
+    /// `active`, `suspended`, `deleted` (it can be restored) or `purged` (only its name is left).
     pub state: String,
     /// Root of the tenant's tables: `<warehouse>/<tenant>`.
     pub location: String,
     /// RFC 3339.
     pub created_at: String,
+    /// Tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Name of the storage profile, if it isn't the deployment's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_profile: Option<String>,
+    /// How long each layer keeps its rows.
+    #[serde(default)]
+    pub retention: LayerRetention,
+    /// How much of the server it may take.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Why it is not active.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When it was deleted, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
+    /// When its data goes for good, RFC 3339; until then it can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge_after: Option<String>,
+}
+
+/// Body of `POST /v1/tenants/{tenant}/suspend`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantSuspend {
+    /// Why; those who are refused read it.
+    pub reason: String,
 }
 
 /// Body of `POST /v1/tenants/{tenant}/leases/{name}`: acquire, or renew with the same holder.

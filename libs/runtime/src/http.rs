@@ -51,6 +51,15 @@ pub fn json_error(status: StatusCode, kind: &str, message: impl Into<String>) ->
     (status, Json(ErrorBody { error })).into_response()
 }
 
+/// An answer that says when to come back, if it does.
+#[must_use]
+pub fn come_back(mut answer: Response, retry_after_s: Option<u64>) -> Response {
+    if let Some(seconds) = retry_after_s {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {

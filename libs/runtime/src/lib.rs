@@ -5,6 +5,7 @@ pub mod config;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod rate;
 pub mod retry;
 pub mod shutdown;
 mod status;

@@ -121,7 +121,7 @@ async fn plan(
     let mut head = from.hash;
     for (queued, outcome) in batch.iter().zip(&outcomes) {
         if let Ok(outcome) = outcome {
-            record(&workspace, name, head, &queued.work, outcome, &mut write).await?;
+            record(&workspace, name, head, queued, outcome, &mut write).await?;
             head = outcome.hash();
         }
     }
@@ -151,10 +151,11 @@ async fn record(
     workspace: &Workspace,
     branch: &str,
     before: Hash,
-    work: &Work,
+    queued: &Queued,
     outcome: &Outcome,
     write: &mut Write,
 ) -> Result<(), CatalogError> {
+    let work = &queued.work;
     let kind = match work {
         Work::Commit(_) => "commit",
         Work::Merge(request) if matches!(request.source, merge::MergeSource::Merge(_)) => "merge",
@@ -164,7 +165,7 @@ async fn record(
     let mut hash = outcome.hash();
     while hash != before {
         let commit = workspace.commit(hash).await?;
-        made.push(commit_event(kind, branch, &commit.commit));
+        made.push(commit_event(kind, branch, &commit.commit, &queued.actor));
         hash = commit.parent();
     }
     write.events.extend(made.into_iter().rev());

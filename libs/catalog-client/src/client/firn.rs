@@ -4,13 +4,28 @@ use serde::Deserialize;
 
 use super::{CatalogClient, Path, TenantClient};
 use crate::{
-    ClientError, Event, GcRequest, GcRun, Lease, LeaseRequest, Provisioning, Suspension, SuspensionRequest,
-    Tenant, TenantCreate,
+    AccessRules, AuditEntry, Client, ClientCreate, ClientError, ClientRotate, ClientSecret, Event, GcRequest,
+    GcRun, IssuedToken, Lease, LeaseRequest, Provisioning, RevocationRequest, Suspension, SuspensionRequest,
+    Tenant, TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
 };
+use firn_auth::{Policy, Revocation};
+use serde_json::json;
 
 #[derive(Deserialize)]
 struct Tenants {
     tenants: Vec<Tenant>,
+}
+
+#[derive(Deserialize)]
+struct Clients {
+    clients: Vec<Client>,
+}
+
+/// A page of the audit log.
+#[derive(Deserialize)]
+struct Audit {
+    entries: Vec<AuditEntry>,
+    next: i64,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +55,18 @@ impl CatalogClient {
         self.transport.post(&Path::new("/v1/tenants"), request, None).await
     }
 
+    /// The same, with those that were deleted; for operators.
+    pub async fn all_tenants(&self) -> Result<Vec<Tenant>, ClientError> {
+        let path = Path::new("/v1/tenants").query("deleted", "true");
+        let answer: Tenants = self.transport.get(&path).await?;
+        Ok(answer.tenants)
+    }
+
+    /// Revokes tokens in all tenants; for operators.
+    pub async fn revoke(&self, request: &RevocationRequest) -> Result<Revocation, ClientError> {
+        self.transport.post(&Path::new("/v1/revocations"), request, None).await
+    }
+
     /// A token for a client's id and secret. A wrong one is `Denied`.
     pub async fn client_token(&self, id: &str, secret: &str) -> Result<String, ClientError> {
         let fields = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret)];
@@ -64,7 +91,109 @@ impl TenantClient {
     /// Changes the tenant's bucket to what it should be, or only says what would change.
     pub async fn provision(&self, plan_only: bool) -> Result<Provisioning, ClientError> {
         let path = self.firn_path().fixed("/provision").query("plan", &plan_only.to_string());
-        self.transport.post(&path, &serde_json::json!({}), None).await
+        self.transport.post(&path, &json!({}), None).await
+    }
+
+    /// How the tenant stands and who may do what, for services that decide; for operators.
+    pub async fn policy(&self) -> Result<Policy, ClientError> {
+        self.transport.get(&self.firn_path().fixed("/policy")).await
+    }
+
+    /// Changes what is given.
+    pub async fn update(&self, request: &TenantUpdate) -> Result<Tenant, ClientError> {
+        self.transport.patch(&self.firn_path(), request).await
+    }
+
+    /// Refuses everybody until it is resumed.
+    pub async fn suspend_tenant(&self, reason: &str) -> Result<Tenant, ClientError> {
+        let body = TenantSuspend { reason: reason.to_owned() };
+        self.transport.post(&self.firn_path().fixed("/suspend"), &body, None).await
+    }
+
+    /// Ends a suspension.
+    pub async fn resume_tenant(&self) -> Result<Tenant, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/resume"), &json!({}), None).await
+    }
+
+    /// Deletes the tenant; it can be restored for `grace_s` seconds (30 days if `None`).
+    pub async fn delete_tenant(&self, grace_s: Option<u64>) -> Result<(), ClientError> {
+        let mut path = self.firn_path();
+        if let Some(grace_s) = grace_s {
+            path = path.query("grace_s", &grace_s.to_string());
+        }
+        self.transport.delete(&path).await
+    }
+
+    /// Takes a deletion back.
+    pub async fn restore_tenant(&self) -> Result<Tenant, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/restore"), &json!({}), None).await
+    }
+
+    /// Removes the data of a deleted tenant whose grace period is over.
+    pub async fn purge_tenant(&self) -> Result<Tenant, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/purge"), &json!({}), None).await
+    }
+
+    /// The tenant's clients.
+    pub async fn clients(&self) -> Result<Vec<Client>, ClientError> {
+        let answer: Clients = self.transport.get(&self.firn_path().fixed("/clients")).await?;
+        Ok(answer.clients)
+    }
+
+    /// Creates a client and answers its secret.
+    pub async fn create_client(&self, request: &ClientCreate) -> Result<ClientSecret, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/clients"), request, None).await
+    }
+
+    /// Gives a client a new secret; the former one stays good for a while.
+    pub async fn rotate_client(
+        &self,
+        name: &str,
+        request: &ClientRotate,
+    ) -> Result<ClientSecret, ClientError> {
+        let path = self.firn_path().fixed("/clients").segment(name).fixed("/rotate");
+        self.transport.post(&path, request, None).await
+    }
+
+    /// Removes a client; its tokens end, too.
+    pub async fn remove_client(&self, name: &str) -> Result<(), ClientError> {
+        self.transport.delete(&self.firn_path().fixed("/clients").segment(name)).await
+    }
+
+    /// Issues a token of the tenant.
+    pub async fn issue_token(&self, request: &TokenRequest) -> Result<IssuedToken, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/tokens"), request, None).await
+    }
+
+    /// Revokes tokens in this tenant.
+    pub async fn revoke(&self, request: &RevocationRequest) -> Result<Revocation, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/revocations"), request, None).await
+    }
+
+    /// Grants, protected branches and revocations.
+    pub async fn access_rules(&self) -> Result<AccessRules, ClientError> {
+        self.transport.get(&self.firn_path().fixed("/access")).await
+    }
+
+    /// Replaces grants and protected branches, if `rules` has the newest version.
+    pub async fn set_access_rules(&self, rules: &AccessRules) -> Result<AccessRules, ClientError> {
+        self.transport.put(&self.firn_path().fixed("/access"), rules).await
+    }
+
+    /// A page of the audit log: entries after a cursor that fit `filters`, and the cursor to go on with.
+    pub async fn audit(
+        &self,
+        after: i64,
+        limit: usize,
+        filters: &[(&str, &str)],
+    ) -> Result<(Vec<AuditEntry>, i64), ClientError> {
+        let path = self.firn_path().fixed("/audit").query("after", &after.to_string());
+        let mut path = path.query("limit", &limit.to_string());
+        for (name, value) in filters {
+            path = path.query(name, value);
+        }
+        let answer: Audit = self.transport.get(&path).await?;
+        Ok((answer.entries, answer.next))
     }
 
     /// Acquires or renews a lease; one held by another is a conflict.

@@ -112,6 +112,26 @@ impl Transport {
         decode(&Method::POST, path, &answer)
     }
 
+    /// PUT of a JSON body, sent once.
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &Path,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, ClientError> {
+        let answer = self.send(Method::PUT, path, WRITE_TIMEOUT, |request| request.json(body)).await?;
+        decode(&Method::PUT, path, &answer)
+    }
+
+    /// PATCH with a JSON body, sent once.
+    pub(super) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &Path,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, ClientError> {
+        let answer = self.send(Method::PATCH, path, WRITE_TIMEOUT, |request| request.json(body)).await?;
+        decode(&Method::PATCH, path, &answer)
+    }
+
     /// DELETE, sent once.
     pub(super) async fn delete(&self, path: &Path) -> Result<(), ClientError> {
         self.send(Method::DELETE, path, WRITE_TIMEOUT, |request| request).await.map(|_| ())

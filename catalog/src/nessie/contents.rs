@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    call::{self, Call},
+    call::{self, Call, Reached},
     effective,
     error::NessieError,
     text,
@@ -38,18 +38,18 @@ pub(super) async fn one(call: Call) -> Result<Json<Value>, NessieError> {
 }
 
 pub(super) async fn several_by_query(call: Call) -> Result<Json<Value>, NessieError> {
-    let keys = call.parameters("key").map(text::key).collect();
-    several(&call, keys).await
+    let reached = call.reach(Action::Read).await?;
+    several(&call, &reached, call.parameters("key").map(text::key).collect()).await
 }
 
 pub(super) async fn several_by_body(call: Call, bytes: Bytes) -> Result<Json<Value>, NessieError> {
+    let reached = call.reach(Action::Read).await?;
     let requested: Requested = call::body(&bytes)?;
-    several(&call, requested.requested_keys.into_iter().map(text::own_key).collect()).await
+    several(&call, &reached, requested.requested_keys.into_iter().map(text::own_key).collect()).await
 }
 
 /// Keys without content are left out, as in Nessie.
-async fn several(call: &Call, keys: Vec<Key>) -> Result<Json<Value>, NessieError> {
-    let reached = call.reach(Action::Read).await?;
+async fn several(call: &Call, reached: &Reached, keys: Vec<Key>) -> Result<Json<Value>, NessieError> {
     if keys.len() > MAX_KEYS {
         return Err(CatalogError::Invalid(format!(
             "ask for at most {MAX_KEYS} keys at once, not {}",

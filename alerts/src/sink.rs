@@ -169,6 +169,9 @@ impl Sink {
         let Some(last) = done.checked_sub(1).and_then(|last| records.get(last)) else { return Ok(()) };
         totals.delivered += (done - rejected.len()) as u64;
         totals.dead += rejected.len() as u64;
+        let (sink, dead) = (self.to.stage(), rejected.len() as u64);
+        metrics::counter!("firn_alerts_sink_delivered_total", "sink" => sink).increment(done as u64 - dead);
+        metrics::counter!("firn_alerts_sink_dead_letters_total", "sink" => sink).increment(dead);
         self.bury(&partition, &records, rejected).await?;
         consumer.commit(&[(partition.clone(), last.offset + 1)]).await?;
         self.tell(totals, Some(last));

@@ -16,6 +16,7 @@ mod metadata;
 mod nessie;
 mod off_thread;
 mod provision;
+mod recovery;
 mod replay;
 mod server;
 mod storage;
@@ -24,4 +25,5 @@ pub mod version;
 
 pub use config::{CatalogConfig, DelegationConfig, ProvisioningConfig, S3Config};
 pub use error::CatalogError;
+pub use recovery::{Exported, Rebuilt, Skipped};
 pub use server::Catalog;

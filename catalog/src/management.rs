@@ -19,7 +19,7 @@ use axum::{
 pub(crate) use access::{authenticate, authorize};
 pub(crate) use clients::client_claims;
 pub(crate) use state::AppState;
-pub(crate) use tenants::{create_tenant, tenant_names};
+pub(crate) use tenants::{create_tenant, put_tenant, require as tenant, tenant_names};
 
 /// `/v1/tenants…` and `/v1/suspensions`.
 pub(crate) fn router(state: AppState) -> Router {

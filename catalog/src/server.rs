@@ -10,7 +10,9 @@ use firn_catalog_client::{Tenant, TenantCreate};
 use crate::{
     CatalogConfig, CatalogError, iceberg,
     management::{self, AppState},
-    nessie, store,
+    nessie,
+    recovery::{self, Exported, Rebuilt},
+    store,
 };
 
 /// An open catalog. Cheap to clone.
@@ -45,6 +47,27 @@ impl Catalog {
     /// Creates a tenant with its `main`, or answers it if it exists.
     pub async fn ensure_tenant(&self, request: &TenantCreate) -> Result<Tenant, CatalogError> {
         management::create_tenant(&self.state, request).await
+    }
+
+    /// Copies a tenant's references and commits into the object store, from where [`Catalog::rebuild`] can take them.
+    ///
+    /// # Errors
+    /// `NotFound` for a tenant that there isn't; `Unavailable` for database or storage.
+    pub async fn export(&self, tenant: &str) -> Result<Exported, CatalogError> {
+        recovery::export(&self.state, tenant).await
+    }
+
+    /// Puts back what the warehouse holds of all tenants, or of `only` one, into a database that has nothing of them: the
+    /// newest export, and `from_metadata` tables by their newest metadata files.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the database has commits of one, `Invalid` for a damaged export or where there is none.
+    pub async fn rebuild(
+        &self,
+        only: Option<&str>,
+        from_metadata: bool,
+    ) -> Result<Vec<Rebuilt>, CatalogError> {
+        recovery::rebuild(&self.state, only, from_metadata).await
     }
 
     /// Whether the database answers; the text says what is wrong.

@@ -32,7 +32,7 @@ const MAX_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 /// Where files lie. Both kinds answer alike: a write is durable when it returns, deleting what is absent is no error.
 enum Files {
     Local(LocalFiles),
-    S3(S3Files),
+    S3(Box<S3Files>),
 }
 
 /// A file that can't be read or written.
@@ -83,7 +83,7 @@ impl Storage {
             None => (Files::Local(LocalFiles), BTreeMap::new()),
             Some(_) => {
                 let files = S3Files::open(&config.s3).map_err(refused)?;
-                (Files::S3(files), s3::table_config(&config.s3))
+                (Files::S3(Box::new(files)), s3::table_config(&config.s3))
             }
         };
         // Metadata takes half of the memory, the version store's objects the other half.
@@ -101,6 +101,11 @@ impl Storage {
         &self.inner.table_config
     }
 
+    /// Root of all tenants' files; none if each has a bucket of its own.
+    pub(crate) fn shared_root(&self) -> Option<&Location> {
+        self.inner.warehouse.shared_root()
+    }
+
     /// Root of a tenant's files, without trailing slash.
     pub(crate) fn tenant_root(&self, tenant: &str) -> Location {
         self.inner.warehouse.root(tenant)
@@ -108,7 +113,7 @@ impl Storage {
 
     /// Whether each tenant has a bucket of its own.
     pub(crate) fn has_own_buckets(&self) -> bool {
-        self.inner.warehouse.has_own_buckets()
+        self.shared_root().is_none()
     }
 
     /// The catalog's own keys for S3; none for local files.

@@ -1,5 +1,7 @@
 //! `firn catalog`: upkeep of the catalog.
 
+mod recovery;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -30,6 +32,10 @@ pub(crate) enum CatalogCommand {
     Serve(ServeArgs),
     /// Bring the database's schema up to date, and end
     Migrate(MigrateArgs),
+    /// Copy references and commits of tenants into the object store, for a rebuild
+    Export(recovery::ExportArgs),
+    /// Put tenants back from the object store into an empty database
+    Rebuild(recovery::RebuildArgs),
     /// Remove what no branch or tag reaches: commits, metadata, and files of tables
     Gc(GcArgs),
 }
@@ -79,6 +85,8 @@ pub(crate) async fn run(command: &CatalogCommand) -> Result<()> {
     match command {
         CatalogCommand::Gc(args) => gc(args).await,
         CatalogCommand::Migrate(args) => migrate(args).await,
+        CatalogCommand::Export(args) => recovery::export(args).await,
+        CatalogCommand::Rebuild(args) => recovery::rebuild(args).await,
         // No client: it runs on threads of its own.
         CatalogCommand::Serve(_) => Ok(()),
     }

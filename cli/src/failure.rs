@@ -2,7 +2,11 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use firn_runtime::{config::ConfigError, telemetry::LogLevelError, with_causes};
+use firn_runtime::{
+    config::ConfigError,
+    telemetry::{LogLevelError, TelemetryError, TraceError},
+    with_causes,
+};
 
 /// Wrong usage: exit status 2.
 #[derive(Debug)]
@@ -31,9 +35,13 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.is::<UsageError>() || cause.is::<ConfigError>() || cause.is::<LogLevelError>())
+    error.chain().any(|cause| {
+        cause.is::<UsageError>()
+            || cause.is::<ConfigError>()
+            || cause.is::<LogLevelError>()
+            || cause.is::<TelemetryError>()
+            || cause.is::<TraceError>()
+    })
 }
 
 /// `firn log | head` ends when `head` has seen enough; that is no failure.

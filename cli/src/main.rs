@@ -14,6 +14,7 @@ mod duration;
 mod env;
 mod failure;
 mod findings;
+mod health;
 mod host;
 mod ingest;
 mod lineage;
@@ -74,11 +75,13 @@ enum Command {
     Collect(collect::CollectArgs),
     /// Send inventories of a simulated fleet
     Simulate(simulate::SimulateArgs),
+    /// Ask one process whether it is ready, for health checks without a shell
+    Health(health::HealthArgs),
     /// Tell how the stages are doing
     Status(status::StatusArgs),
     /// Check configuration, ports, storage, broker and database, and say what to fix
     Doctor(doctor::DoctorArgs),
-    /// Serve the catalog in a process of its own, migrate its database, remove what no branch or tag needs any more
+    /// Serve the catalog in a process of its own, migrate, export and rebuild it, remove what nothing needs any more
     #[command(subcommand)]
     Catalog(CatalogCommand),
     /// Create and list tenants
@@ -170,6 +173,7 @@ fn run_client(command: Command) -> Result<()> {
             Command::Sql(args) => sql::run(&args).await,
             Command::Collect(args) => collect::run(&args).await,
             Command::Simulate(args) => simulate::run(args).await,
+            Command::Health(args) => health::run(&args).await,
             Command::Status(args) => status::run(&args).await,
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Catalog(command) => catalog::run(&command).await,

@@ -9,6 +9,7 @@
 
 mod front;
 mod listen;
+mod measures;
 mod open;
 mod router;
 mod stages;
@@ -61,6 +62,17 @@ impl Service {
     /// All of them.
     pub(crate) const ALL: &[Self] =
         &[Self::Catalog, Self::Gateway, Self::Ingest, Self::Compactor, Self::Alerts];
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Catalog => "catalog",
+            Self::Gateway => "gateway",
+            Self::Ingest => "ingest",
+            Self::Compactor => "compactor",
+            Self::Alerts => "alerts",
+        }
+    }
 
     /// Whether it reads or writes the log.
     pub(crate) fn needs_log(self) -> bool {
@@ -155,6 +167,7 @@ impl Running {
     pub(crate) async fn start(plan: Plan, signal: &CancellationToken) -> Result<Self> {
         let readiness = Readiness::waiting_for("the start");
         let metrics = metrics::install()?;
+        measures::describe();
         let (listener, address) = listen::bind(&plan.settings.server.listen).await?;
         let (listener, early) = listen::share(listener)?;
         let opened = CancellationToken::new();
@@ -210,6 +223,7 @@ async fn look(server: &Server) {
         Some(catalog) => report_catalog(server, catalog).await.err(),
         None => None,
     };
+    measures::report_stages(&server.board);
     // With all services in one process, one that fails is no reason to turn the others' requests away.
     let failing = || if server.services.len() == 1 { stages::failing(&server.board) } else { None };
     match trouble.or_else(failing) {

@@ -46,9 +46,11 @@ pub(crate) fn serve(service: Service, args: &ServeArgs) -> Result<()> {
     }
     settings.check_service(service)?;
     let key = signing_key(&settings)?;
-    telemetry::init(&settings.log, std::env::var("FIRN_LOG").ok().as_deref())?;
+    let (log, trace, level) = (settings.log.clone(), settings.trace.clone(), std::env::var("FIRN_LOG").ok());
     let plan = Plan { services: alone(service), settings, dir: nowhere(), key, patient: true };
     server::block_on(async {
+        let name = format!("firn-{}", service.name());
+        let _exporter = telemetry::init(&log, level.as_deref(), &trace, &name)?;
         let signal = shutdown::on_signals()?;
         match Running::start(plan, &signal).await {
             Ok(running) => running.until(&signal).await,

@@ -11,7 +11,7 @@ use firn_alerts::WebhookFormat;
 use firn_catalog::{CatalogConfig, DelegationConfig, ProvisioningConfig};
 use firn_runtime::{
     config::{self, SecretRef},
-    telemetry::LogConfig,
+    telemetry::{LogConfig, TraceConfig},
 };
 use firn_table::StorageConfig;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -37,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) promotion: PromotionSection,
     pub(crate) alerts: AlertsSection,
     pub(crate) log: LogConfig,
+    pub(crate) trace: TraceConfig,
 }
 
 /// `[server]`
@@ -313,6 +314,9 @@ impl Settings {
             return Err(usage(
                 "storage: set role_arn or static_keys; with a role, clients get temporary keys",
             ));
+        }
+        if !(0.0..=1.0).contains(&self.trace.sample) {
+            return Err(usage("trace.sample: a share from 0 to 1"));
         }
         if let Some(url) = &self.catalog.database_url
             && !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme))

@@ -43,8 +43,12 @@ pub(crate) fn run(args: &UpArgs) -> Result<()> {
     if let Some(listen) = &args.listen {
         settings.server.listen.clone_from(listen);
     }
-    telemetry::init(&settings.log, std::env::var("FIRN_LOG").ok().as_deref())?;
-    server::block_on(serve(dir, settings, args.demo))
+    let demo = args.demo;
+    server::block_on(async move {
+        let level = std::env::var("FIRN_LOG").ok();
+        let _exporter = telemetry::init(&settings.log, level.as_deref(), &settings.trace, "firn")?;
+        serve(dir, settings, demo).await
+    })
 }
 
 async fn serve(dir: DataDir, settings: Settings, demo: bool) -> Result<()> {

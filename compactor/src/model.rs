@@ -10,6 +10,7 @@
 //! | `order` | columns by which a later row of one key replaces an earlier one |
 //! | `dedup` | `KEYS within DURATION of TIME by ORDER`: drop repeats, the first in ORDER is kept |
 //! | `current` | for `rules`: the table of latest records, judged again when the rules change |
+//! | `judged` | `RULE, STATE`: each input row is read once per rule of the tenant, with its id and what it says in these columns |
 //! | `partition` | partition fields, such as `day(received_at)` |
 //! | `interval` | least time between two computations, such as `30s` |
 //! | `check` | `NAME warn\|drop\|fail SQL`: the SQL boolean must not be false |
@@ -125,6 +126,8 @@ pub struct Model {
     pub dedup: Option<Dedup>,
     /// For `rules`: latest records.
     pub current: Option<TableIdent>,
+    /// Names of the columns in which the input's rows bring a rule and what it says of them.
+    pub judged: Option<(String, String)>,
     /// Partition fields of the output.
     pub partitioning: Vec<Partitioning>,
     /// Least time between two computations.
@@ -145,7 +148,10 @@ impl Model {
     #[must_use]
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
-        let shape = format!("{:?}\n{:?}\n{:?}\n{:?}\n", self.kind, self.key, self.order, self.dedup);
+        let mut shape = format!("{:?}\n{:?}\n{:?}\n{:?}\n", self.kind, self.key, self.order, self.dedup);
+        if let Some(judged) = &self.judged {
+            shape.push_str(&format!("{judged:?}\n"));
+        }
         hasher.update(shape);
         for line in self.sql.lines().filter(|line| !line.trim_start().starts_with("--")) {
             hasher.update(line.trim());

@@ -28,7 +28,7 @@ use axum::{
 use firn_auth::{Principal, TenantName, Verifier};
 use firn_catalog_client::CatalogClient;
 use firn_inventory::{Format, tables::INVENTORY_TOPIC};
-use firn_runtime::{StageState, StatusBoard, http::authorization};
+use firn_runtime::{StageState, StatusBoard, http::authorization, trace};
 use firn_stream::{Log, StreamErrorKind};
 
 use answer::{Outcome, Refusal};
@@ -192,6 +192,7 @@ impl Shared {
 
     fn receipt(&self, tenant: TenantName, principal: &Principal) -> Receipt {
         Receipt {
+            traceparent: trace::traceparent(),
             tenant,
             bound_to: principal.claims.host.clone(),
             received_at_us: chrono::Utc::now().timestamp_micros(),

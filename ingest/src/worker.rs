@@ -48,6 +48,7 @@ mod session;
 mod standing;
 mod suspensions;
 mod tables;
+mod traced;
 
 use std::{sync::Arc, time::Duration};
 

@@ -23,13 +23,7 @@ impl MinIo {
     /// Any role will do: sessions have the caller's own rights, cut by their policy.
     pub const ROLE_ARN: &str = "arn:aws:iam::123456789012:role/tenant";
 
-    /// Whether it is installed. It takes long to build, so it isn't among what `scripts/test-servers install` installs.
-    #[must_use]
-    pub fn is_installed() -> bool {
-        crate::cache_dir().join("minio").exists()
-    }
-
-    /// Starts a server.
+    /// Starts a server. It takes long to build, so it isn't among what `scripts/test-servers install` installs.
     ///
     /// # Errors
     /// If MinIO isn't installed (`scripts/test-servers install-minio` does it) or doesn't start.

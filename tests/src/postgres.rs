@@ -78,6 +78,35 @@ impl Postgres {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    /// All of the database as SQL, as pg_dump writes it.
+    ///
+    /// # Errors
+    /// If pg_dump fails.
+    pub fn dump(&self) -> Result<String> {
+        let output = Command::new(self.binaries.join("pg_dump")).arg("--dbname").arg(self.url()).output()?;
+        ensure!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Puts a dump back into a database that was wiped.
+    ///
+    /// # Errors
+    /// If psql fails.
+    pub fn restore(&self, dump: &str) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), dump)?;
+        let mut psql = Command::new(self.binaries.join("psql"));
+        run(psql.arg(self.url()).args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(file.path()))
+    }
+
+    /// Throws everything in the database away.
+    ///
+    /// # Errors
+    /// If psql fails.
+    pub fn wipe(&self) -> Result<()> {
+        self.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public").map(drop)
+    }
+
     /// `kill -9` of the server; its children end by themselves when they notice.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub struct Services {
     pub s3: SeaweedFs,
     /// What `firn env` printed, with what reading the bucket takes.
     pub env: BTreeMap<String, String>,
+    /// Variables of every service that is launched.
+    pub variables: Vec<(&'static str, String)>,
     dir: TempDir,
 }
 
@@ -42,7 +44,7 @@ impl Services {
         let (postgres, kafka, s3) = tokio::try_join!(Postgres::start(), Kafka::start(), SeaweedFs::start())?;
         s3.create_bucket(BUCKET).await?;
         let dir = tempfile::tempdir()?;
-        let services = Self { postgres, kafka, s3, env: BTreeMap::new(), dir };
+        let services = Self { postgres, kafka, s3, env: BTreeMap::new(), variables: Vec::new(), dir };
         services.configure(urls)?;
         Ok(services)
     }
@@ -111,7 +113,9 @@ impl Services {
     ) -> Result<ServiceProcess> {
         let mut command = self.command(&[name, "serve", "--config"])?;
         command.arg(self.config()).args(["--listen", &format!("127.0.0.1:{port}")]);
-        command.env("FIRN_SERVER__INSTANCE", instance).envs(variables.iter().copied());
+        command.env("FIRN_SERVER__INSTANCE", instance);
+        command.envs(self.variables.iter().map(|(name, value)| (*name, value)));
+        command.envs(variables.iter().copied());
         let log = self.dir.path().join(format!("{name}-{instance}.log"));
         let process = Process::start(&format!("firn {name} serve ({instance})"), &mut command, &log)?;
         Ok(ServiceProcess { name, port, instance: instance.to_owned(), process })
@@ -133,7 +137,7 @@ impl Services {
     /// If it ends badly or doesn't get ready again.
     pub async fn restart(&self, service: &mut ServiceProcess) -> Result<()> {
         service.stop().await?;
-        *service = self.launch(service.name, service.port, &service.instance.clone(), &[])?;
+        *service = self.launch(service.name, service.port, &service.instance, &[])?;
         service.ready().await
     }
 

@@ -20,6 +20,8 @@ mod ledger;
 mod main_job;
 #[path = "e2e/mistakes.rs"]
 mod mistakes;
+#[path = "e2e/models.rs"]
+mod models;
 #[path = "e2e/policies.rs"]
 mod policies;
 #[path = "e2e/readme.rs"]

@@ -55,7 +55,7 @@ pub(super) async fn show(
 }
 
 /// The tenant, or the error that there is none.
-pub(super) async fn require(state: &AppState, name: &str) -> Result<Tenant, CatalogError> {
+pub(crate) async fn require(state: &AppState, name: &str) -> Result<Tenant, CatalogError> {
     let missing =
         || CatalogError::NotFound { what: Missing::Tenant, name: name.to_owned(), hint: String::new() };
     load(state, name).await?.ok_or_else(missing)
@@ -89,6 +89,20 @@ pub(crate) async fn create_tenant(state: &AppState, request: &TenantCreate) -> R
     state.store.write(&write).await?;
     let missing = || CatalogError::Internal(format!("tenant '{name}' vanished while it was created"));
     load(state, name.as_str()).await?.ok_or_else(missing)
+}
+
+/// Puts back a tenant's record, whatever is there.
+pub(crate) async fn put_tenant(state: &AppState, name: &str, record: &Value) -> Result<(), CatalogError> {
+    let put = DocumentPut {
+        kind: KIND.to_owned(),
+        tenant: name.to_owned(),
+        key: String::new(),
+        expected_version: None,
+        body: Some(Bytes::from(record.to_string())),
+    };
+    let write = Write { repository: name.to_owned(), documents: vec![put], ..Write::default() };
+    state.store.write(&write).await?;
+    Ok(())
 }
 
 /// Names of all tenants.

@@ -1,4 +1,4 @@
-//! Listing all files of a tenant, for garbage collection.
+//! Listing files: all of a tenant for garbage collection, all of the warehouse for a rebuild.
 
 use std::{fs, io, path::Path, time::UNIX_EPOCH};
 
@@ -52,7 +52,11 @@ impl Storage {
         Ok(None)
     }
 
-    fn list_below(&self, folder: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
+    /// All files below a folder, in no order.
+    pub(crate) fn list_below(
+        &self,
+        folder: Location,
+    ) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
         match &self.inner.files {
             Files::Local(_) => local(folder),
             Files::S3(files) => files.list(folder),

@@ -40,9 +40,12 @@ impl Warehouse {
         }
     }
 
-    /// Whether each tenant has a bucket of its own.
-    pub(super) fn has_own_buckets(&self) -> bool {
-        matches!(self, Self::Buckets(_))
+    /// The folder that holds all tenants'; none if each has a bucket.
+    pub(super) fn shared_root(&self) -> Option<&Location> {
+        match self {
+            Self::Shared(root) => Some(root),
+            Self::Buckets(_) => None,
+        }
     }
 }
 

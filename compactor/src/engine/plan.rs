@@ -8,7 +8,7 @@ use datafusion::{
 };
 use firn_catalog_client::iceberg::TableIdent;
 
-use super::{columns::documented_schema, register, verdicts::verdict_schema};
+use super::{columns::documented_schema, judged::judged_schema, register, verdicts::verdict_schema};
 use crate::{Model, ModelError, ModelGraph, ModelKind};
 
 /// Plans every model over its inputs' schemas and answers the schema of each output. `sources` are the schemas of the
@@ -33,7 +33,11 @@ async fn check_model(
     config.options_mut().sql_parser.collect_spans = true;
     let session = SessionContext::new_with_config(config);
     for (table, schema) in known {
-        let empty = Arc::new(EmptyTable::new(Arc::clone(schema)));
+        let schema = match &model.judged {
+            Some(columns) if table == model.driving_input() => judged_schema(schema, columns),
+            _ => Arc::clone(schema),
+        };
+        let empty = Arc::new(EmptyTable::new(schema));
         register(&session, table, empty).map_err(|error| fault(model, &error, 1))?;
     }
     let planned = session.sql(&model.sql).await.map_err(|error| fault(model, &error, 1))?;

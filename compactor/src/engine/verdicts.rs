@@ -24,6 +24,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::columns::{integers, micros};
 use prior::PriorRows;
+pub(super) use rows::state_name;
 pub(crate) use rows::verdict_schema;
 use rows::{HostFacts, VerdictRows, text};
 
@@ -59,6 +60,19 @@ impl RuleSet {
             hasher.update(format!("{id}={}\n", rule.revision));
         }
         hex::encode(&hasher.finalize()[..8])
+    }
+
+    /// What each rule says of each row, by the rule's id.
+    pub(super) fn verdicts(&self, batch: &RecordBatch) -> BTreeMap<String, Vec<Verdict>> {
+        let mut verdicts = BTreeMap::new();
+        for (id, rule) in &self.rules {
+            let (evaluation, error) = rule.evaluate(batch);
+            if let Some(error) = error {
+                tracing::warn!(rule = %id, %error, "a rule could not be evaluated: its records have no result");
+            }
+            verdicts.insert(id.clone(), evaluation.verdicts);
+        }
+        verdicts
     }
 
     /// The columns to read of the records, in the order of `schema`.
@@ -183,14 +197,7 @@ struct JudgedBatch {
 
 impl JudgedBatch {
     fn new(rules: &RuleSet, batch: RecordBatch) -> Result<Self> {
-        let mut verdicts = BTreeMap::new();
-        for (id, rule) in &rules.rules {
-            let (evaluation, error) = rule.evaluate(&batch);
-            if let Some(error) = error {
-                tracing::warn!(rule = %id, %error, "a rule could not be evaluated: its records have no result");
-            }
-            verdicts.insert(id.clone(), evaluation.verdicts);
-        }
+        let verdicts = rules.verdicts(&batch);
         let column = |name: &str| {
             Ok::<_, datafusion::error::DataFusionError>(Arc::clone(
                 batch.column(batch.schema().index_of(name)?),

@@ -8,8 +8,19 @@ use firn_table::Partitioning;
 
 use super::{Check, CheckSeverity, Dedup, Model, ModelError, ModelKind};
 
-const DIRECTIVES: [&str; 10] =
-    ["model", "kind", "key", "order", "dedup", "current", "partition", "interval", "check", "column"];
+const DIRECTIVES: [&str; 11] = [
+    "model",
+    "kind",
+    "key",
+    "order",
+    "dedup",
+    "current",
+    "judged",
+    "partition",
+    "interval",
+    "check",
+    "column",
+];
 
 /// A directive's value and where it stands.
 #[derive(Clone, Copy)]
@@ -80,6 +91,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Model, ModelError> {
         order: one("order")?.map(columns).transpose()?.unwrap_or_default(),
         dedup: one("dedup")?.map(dedup).transpose()?,
         current: one("current")?.map(table_name).transpose()?,
+        judged: one("judged")?.map(judged).transpose()?,
         partitioning: one("partition")?.map(partitioning).transpose()?.unwrap_or_default(),
         interval: one("interval")?.map(duration).transpose()?,
         checks: Vec::new(),
@@ -232,6 +244,13 @@ fn columns(value: Value<'_>) -> Result<Vec<String>, ModelError> {
     }
 }
 
+fn judged(value: Value<'_>) -> Result<(String, String), ModelError> {
+    match &columns(value)?[..] {
+        [rule, state] if rule != state => Ok((rule.clone(), state.clone())),
+        _ => Err(value.error("write the names of two columns, such as 'rule_id, state'")),
+    }
+}
+
 fn duration(value: Value<'_>) -> Result<Duration, ModelError> {
     let digits = value.text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = value.text.split_at(digits);
@@ -320,6 +339,9 @@ fn validate(model: &mut Model, kind: Value<'_>) -> Result<(), ModelError> {
     }
     if model.dedup.is_some() && (model.kind != ModelKind::Append || !model.key.is_empty()) {
         return Err(kind.error("'dedup' belongs to kind append without a key"));
+    }
+    if model.judged.is_some() && model.kind != ModelKind::Aggregate {
+        return Err(kind.error("'judged' belongs to kind aggregate"));
     }
     match (&model.current, model.kind) {
         (Some(current), ModelKind::Rules) => model.inputs.push(current.clone()),

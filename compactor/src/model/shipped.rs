@@ -2,11 +2,13 @@
 
 use super::{Model, ModelError, ModelGraph};
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("silver_inventory.sql", include_str!("../../models/silver_inventory.sql")),
     ("silver_device.sql", include_str!("../../models/silver_device.sql")),
+    ("silver_device_daily.sql", include_str!("../../models/silver_device_daily.sql")),
     ("silver_software.sql", include_str!("../../models/silver_software.sql")),
     ("gold_compliance.sql", include_str!("../../models/gold_compliance.sql")),
+    ("gold_compliance_daily.sql", include_str!("../../models/gold_compliance_daily.sql")),
     ("gold_device_health.sql", include_str!("../../models/gold_device_health.sql")),
     ("gold_org_metrics.sql", include_str!("../../models/gold_org_metrics.sql")),
 ];
@@ -33,6 +35,8 @@ mod tests {
                 "silver.device",
                 "gold.compliance",
                 "gold.device_health",
+                "silver.device_daily",
+                "gold.compliance_daily",
                 "silver.software",
             ]
         "#]]

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     CheckResult, CompactorError, FailingCheck, Model, ModelKind,
-    engine::{documented_schema, register},
+    engine::{documented_schema, judged, register},
 };
 
 /// Changed rows of which keys are held in memory at the most. Beyond that all rows are computed anew, which spills.
@@ -179,6 +179,9 @@ impl ModelRun<'_> {
         if let Some(reason) = full {
             return Ok(Driving::All(reason));
         }
+        if self.model.judged.is_some() && self.rules_changed() {
+            return Ok(Driving::All("the rules changed".to_owned()));
+        }
         let held = self.loaded.held.as_ref().and_then(|held| held.inputs.get(&name.to_string()));
         let Some(from) = held.and_then(|position| position.parse().ok()) else {
             let reason = format!("the output does not say which snapshot of {name} it holds");
@@ -239,7 +242,15 @@ impl ModelRun<'_> {
 
     /// The model's query with the given rows as its driving input.
     async fn query(&self, driving: Arc<dyn TableProvider>) -> Result<DataFrame, CompactorError> {
-        self.query_with(driving, &self.session()).await.map_err(|error| self.failed(&error))
+        let session = self.session();
+        let driving = match (&self.model.judged, &self.loaded.rules) {
+            (Some(columns), Some(rules)) => {
+                let rows = session.read_table(driving).map_err(|error| self.failed(&error))?;
+                judged(rows, rules, columns).await.map_err(|error| self.failed(&error))?
+            }
+            _ => driving,
+        };
+        self.query_with(driving, &session).await.map_err(|error| self.failed(&error))
     }
 
     async fn query_with(
@@ -252,6 +263,10 @@ impl ModelRun<'_> {
     }
 
     async fn full(&self) -> Result<Step, CompactorError> {
+        if self.model.inputs.len() == 1 {
+            let rows = self.query(self.all().await?).await?;
+            return self.all_of(rows).await;
+        }
         let (session, driving) = (self.session(), self.model.driving_input());
         for (name, input) in self.loaded.inputs.iter().filter(|(name, _)| *name != driving) {
             let Some(input) = input else { continue };
@@ -259,6 +274,11 @@ impl ModelRun<'_> {
             register(&session, name, scan).map_err(|error| self.failed(&error))?;
         }
         let rows = self.query_with(self.all().await?, &session).await.map_err(|error| self.failed(&error))?;
+        self.all_of(rows).await
+    }
+
+    /// The rows as all of the output.
+    async fn all_of(&self, rows: DataFrame) -> Result<Step, CompactorError> {
         let table = self.output_of(&rows).await?;
         let rows = rows.execute_stream().await.map_err(|error| self.failed(&error))?;
         Ok(Step::Output(Output::new(table, rows, Keeps::Nothing)))

@@ -91,7 +91,8 @@ pub(super) async fn load(
         inputs.insert(input.clone(), table);
     }
     let mut rules = None;
-    if let (ModelKind::Rules, Some(Some(records))) = (model.kind, inputs.get(model.driving_input())) {
+    let judges = model.kind == ModelKind::Rules || model.judged.is_some();
+    if let (true, Some(Some(records))) = (judges, inputs.get(model.driving_input())) {
         let (policies, broken) = read_rules(client, file_io, engine, reference).await?;
         let set = RuleSet::compile(&policies, broken, &crate::engine::lake_schema(&*records.arrow_schema()?));
         positions.insert(RULES.to_owned(), set.hash());

@@ -26,7 +26,7 @@ fn receipt(promotion: &Promotion) -> Vec<String> {
     let newest = promotion.history.of("acme").into_iter().next().unwrap();
     assert_eq!(newest.state, RunState::Succeeded, "{newest:?}");
     let line = |model: &ModelReceipt| {
-        let rules = if model.model == "gold.compliance" { per_record() } else { 1 };
+        let rules = if model.model.starts_with("gold.compliance") { per_record() } else { 1 };
         format!("{} {} {} ({})", model.model, model.action, model.rows / rules, model.dropped)
     };
     newest.receipt.unwrap().models.iter().map(line).collect()
@@ -63,6 +63,8 @@ async fn a_run_fills_every_layer_and_publishes_once() {
             "silver.device full 2 (0)",
             "gold.compliance full 2 (0)",
             "gold.device_health full 2 (0)",
+            "silver.device_daily full 2 (0)",
+            "gold.compliance_daily full 1 (0)",
             "silver.software full 2 (0)",
         ]
     "#]]
@@ -83,6 +85,14 @@ async fn a_run_fills_every_layer_and_publishes_once() {
         | org-1           | 2026-11-22T10:00:00Z | 2     | 2       | 30.0          | 0.75            |
         +-----------------+----------------------+-------+---------+---------------+-----------------+"#]]
     .assert_eq(&lake.rows("main", "gold.org_metrics", metrics).await);
+    let daily = "SELECT day, hosts, passing, failing, no_result, compliant_share FROM t WHERE rule_id = 'disk-encryption'";
+    expect![[r#"
+        +------------+-------+---------+---------+-----------+-----------------+
+        | day        | hosts | passing | failing | no_result | compliant_share |
+        +------------+-------+---------+---------+-----------+-----------------+
+        | 2026-11-22 | 2     | 1       | 1       | 0         | 0.5             |
+        +------------+-------+---------+---------+-----------+-----------------+"#]]
+    .assert_eq(&lake.rows("main", "gold.compliance_daily", daily).await);
     let software = "SELECT host_id, name, version FROM t ORDER BY name";
     expect![[r#"
         +---------+------+---------+
@@ -125,6 +135,8 @@ async fn increments_take_what_is_new_and_a_second_look_does_nothing() {
             "silver.device increment 2 (0)",
             "gold.compliance increment 2 (0)",
             "gold.device_health increment 3 (0)",
+            "silver.device_daily increment 2 (0)",
+            "gold.compliance_daily skip 0 (0)",
             "silver.software increment 2 (0)",
         ]
     "#]]

@@ -7,6 +7,7 @@ use firn_inventory::{
     Format, host_id, record_key,
     tables::{INVENTORY_TOPIC, RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER},
 };
+use firn_runtime::trace::TRACEPARENT;
 use firn_stream::{Header, ProduceRecord};
 
 use super::answer::Refusal;
@@ -25,6 +26,8 @@ pub(super) struct Receipt {
     pub(super) bound_to: Option<String>,
     pub(super) received_at_us: i64,
     pub(super) max_record_bytes: usize,
+    /// The request's trace.
+    pub(super) traceparent: Option<String>,
 }
 
 /// One record.
@@ -78,11 +81,13 @@ impl Batch {
 impl Receipt {
     fn headers(&self, source: &str) -> Vec<Header> {
         let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        vec![
+        let mut headers = vec![
             (TENANT_HEADER.to_owned(), text(self.tenant.as_str())),
             (RECEIVED_AT_HEADER.to_owned(), text(&self.received_at_us.to_string())),
             (SOURCE_HEADER.to_owned(), text(source)),
-        ]
+        ];
+        headers.extend(self.traceparent.as_deref().map(|trace| (TRACEPARENT.to_owned(), text(trace))));
+        headers
     }
 
     fn route(&self, text: Bytes, format: Format, headers: &[Header]) -> Routed {

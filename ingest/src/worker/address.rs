@@ -7,6 +7,7 @@ use firn_inventory::{
     Rejection, RejectionKind, parse_record_key,
     tables::{RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER},
 };
+use firn_runtime::trace::TRACEPARENT;
 use firn_stream::Record;
 
 /// A record on its way into a tenant's tables: what of the log's record is still needed.
@@ -18,6 +19,8 @@ pub(super) struct Taken {
     pub(super) source: Arc<str>,
     pub(super) key: Option<Bytes>,
     pub(super) value: Option<Bytes>,
+    /// Of which trace it is, where its producer said so.
+    pub(super) traceparent: Option<Bytes>,
     /// Set where it is already clear that the record can't be taken.
     pub(super) rejection: Option<Box<Rejection>>,
 }
@@ -52,6 +55,11 @@ pub(super) fn address(record: Record) -> (Option<String>, Taken) {
         source: Arc::from(source),
         key: record.key.clone(),
         value: record.value.clone(),
+        traceparent: record
+            .headers
+            .iter()
+            .find(|(name, _)| name == TRACEPARENT)
+            .map(|(_, value)| value.clone()),
         rejection: None,
     };
     match tenant {

@@ -114,6 +114,7 @@ mod tests {
     #[test]
     fn every_record_ends_in_exactly_one_table() {
         let taken = |offset, key: &'static str, value: Option<&'static str>| Taken {
+            traceparent: None,
             partition: 0,
             offset,
             received_at_us: 1,

@@ -11,6 +11,7 @@ use firn_runtime::retry::Backoff;
 use firn_stream::{Consumer, Event, Record, StreamErrorKind, Topic, TopicPartition};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{
     BRANCH, Worker, WorkerError,
@@ -20,6 +21,7 @@ use super::{
     directory::Directory,
     report::Report,
     suspensions::Suspensions,
+    traced::commit_span,
 };
 
 /// Longest wait for records: also how late the loop notices a finished commit or the end.
@@ -142,10 +144,12 @@ impl Session {
             let Some(tenant) = self.book.due(due, Instant::now()) else { return };
             let records = self.book.start(&tenant);
             let committer = Arc::clone(&self.committer);
-            self.commits.spawn(async move {
+            let span = commit_span(&tenant, &records);
+            let commit = async move {
                 let result = committer.commit(&tenant, records).await;
                 (tenant, result)
-            });
+            };
+            self.commits.spawn(commit.instrument(span));
         }
     }
 

@@ -31,6 +31,10 @@ pub const GOLD_COMPLIANCE: (&str, &str) = ("gold", "compliance");
 pub const GOLD_ORG_METRICS: (&str, &str) = ("gold", "org_metrics");
 /// Every transition of a finding.
 pub const GOLD_TRANSITIONS: (&str, &str) = ("gold", "transitions");
+/// Latest record per host and day.
+pub const SILVER_DEVICE_DAILY: (&str, &str) = ("silver", "device_daily");
+/// Compliance by day, organisation and rule.
+pub const GOLD_COMPLIANCE_DAILY: (&str, &str) = ("gold", "compliance_daily");
 /// How each computer is doing.
 pub const GOLD_DEVICE_HEALTH: (&str, &str) = ("gold", "device_health");
 /// The tenant's own models.

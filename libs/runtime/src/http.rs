@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
+use crate::trace;
+
 /// Header that carries a request's id, in and out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -112,6 +114,9 @@ async fn observe(State(leaving): State<CancellationToken>, mut request: Request,
         path = request.uri().path(),
         request_id = id.to_str().unwrap_or_default()
     );
+    if let Some(parent) = request.headers().get(trace::TRACEPARENT).and_then(|value| value.to_str().ok()) {
+        trace::follow(&span, parent);
+    }
     let began = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);

@@ -10,6 +10,7 @@ pub mod shutdown;
 mod status;
 pub mod supervise;
 pub mod telemetry;
+pub mod trace;
 
 pub use causes::with_causes;
 pub use status::{StageState, StageStatus, StatusBoard};

@@ -1,9 +1,16 @@
-//! Logs: text for people, JSON for machines, always on standard error, so that standard output holds data alone.
+//! Logs: text for people, JSON for machines, always on standard error, so that standard output holds data alone. And
+//! traces, where a collector is named.
+
+mod otlp;
 
 use std::io::IsTerminal;
 
 use serde::Deserialize;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+pub use otlp::{Exporter, TraceConfig, TraceError};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -42,23 +49,44 @@ pub struct LogLevelError {
     pub level: String,
 }
 
-/// Starts logging for this process. Called once, first of all; a second call leaves the first in place.
+/// Logging or tracing can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level can't be understood.
+    #[error(transparent)]
+    Level(#[from] LogLevelError),
+    /// The collector can't be used.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+}
+
+/// Starts logging for this process, and sending traces as `service` if a collector is named. Called once, first of all; a
+/// second call leaves the first in place. Keep the answer until the end: dropping it sends the last spans.
 ///
-/// `override_level` is the value of `FIRN_LOG`, if set.
-pub fn init(config: &LogConfig, override_level: Option<&str>) -> Result<(), LogLevelError> {
+/// `override_level` is the value of `FIRN_LOG`, if set. With a collector it must be called within a Tokio runtime.
+pub fn init(
+    config: &LogConfig,
+    override_level: Option<&str>,
+    trace: &TraceConfig,
+    service: &str,
+) -> Result<Option<Exporter>, TelemetryError> {
     let level = override_level.filter(|level| !level.is_empty()).unwrap_or(&config.level);
-    let filter = EnvFilter::try_new(level).map_err(|_| LogLevelError { level: level.to_owned() })?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let filter = || EnvFilter::try_new(level).map_err(|_| LogLevelError { level: level.to_owned() });
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
-    let started = match config.format {
-        LogFormat::Text => registry.with(lines.with_target(false)).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    let lines = match config.format {
+        LogFormat::Text => lines.with_target(false).with_filter(filter()?).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter()?).boxed(),
     };
-    if started.is_err() {
+    let started = trace.endpoint.as_ref().map(|endpoint| otlp::start(endpoint, trace.sample, service));
+    let (exporter, tracer) = started.transpose()?.unzip();
+    // Whatever is logged, spans are traced.
+    let spans = tracer
+        .map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer).with_filter(LevelFilter::INFO));
+    if tracing_subscriber::registry().with(lines).with(spans).try_init().is_err() {
         tracing::debug!("logging was started before");
     }
-    Ok(())
+    Ok(exporter)
 }
 
 #[cfg(test)]
@@ -68,7 +96,9 @@ mod tests {
 
     #[test]
     fn wrong_level_says_what_is_right() {
-        let error = init(&LogConfig::default(), Some("firn=loud")).unwrap_err().to_string();
+        let error = init(&LogConfig::default(), Some("firn=loud"), &TraceConfig::default(), "x")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("'firn=loud' is no log level"), "{error}");
     }
 

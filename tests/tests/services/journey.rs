@@ -1,10 +1,12 @@
 //! Inventories travel from process to process, and one address answers for all services.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use firn_tests::{Services, free_port};
 use serde_json::Value;
+
+use crate::collector::Collector;
 
 const DEADLINE: Duration = Duration::from_secs(240);
 
@@ -22,6 +24,9 @@ async fn inventories_reach_gold_and_findings_through_services_of_their_own() -> 
     ];
     let urls: Vec<_> = urls.iter().map(|(key, url)| (*key, url.as_str())).collect();
     let mut servers = Services::prepare(&urls).await?;
+
+    let collector = Collector::start().await?;
+    servers.variables.push(("FIRN_TRACE__ENDPOINT", collector.endpoint.clone()));
 
     // The schema first, by a job of its own; the services then find it done.
     let config = servers.config().display().to_string();
@@ -68,10 +73,54 @@ async fn inventories_reach_gold_and_findings_through_services_of_their_own() -> 
     assert_eq!(get("/v1/tenants/acme/promotions").await?, 200);
     assert_eq!(get("/v1/tenants/other/findings").await?, 403, "the services judge tokens, not the gateway");
     assert_eq!(get("/nothing/here").await?, 404);
+    every_metric_is_documented(&ports).await?;
+
+    // One trace, from whoever uploads to the catalog's commit.
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let upload = http.post(format!("{}/v1/tenants/acme/inventory", url(ports[1]))).bearer_auth(token);
+    let upload = upload.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let body = serde_json::json!({"host_id": "traced", "os_type": "linux"});
+    assert_eq!(upload.json(&body).send().await?.status(), 202);
+    firn_tests::until("all services tell the trace", DEADLINE, async || {
+        let seen = collector.services_of(trace);
+        anyhow::ensure!(seen == ["firn-catalog", "firn-gateway", "firn-ingest"], "{seen:?}");
+        Ok(())
+    })
+    .await?;
+
     running.remove(3).stop().await?;
     assert_eq!(get("/v1/tenants/acme/promotions").await?, 503, "a service that is away");
     for service in &mut running {
         service.stop().await?;
     }
+    Ok(())
+}
+
+/// Prometheus' families of all services are those of the reference page.
+async fn every_metric_is_documented(ports: &[u16]) -> Result<()> {
+    const PAGE: &str = include_str!("../../../docs/METRICS.md");
+    let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `firn_")?.split('`').next());
+    let documented: BTreeSet<String> = rows.map(|name| format!("firn_{name}")).collect();
+    let mut scraped = BTreeSet::new();
+    for port in &ports[..5] {
+        let text = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await?.text().await?;
+        let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        scraped.extend(families.map(str::to_owned));
+    }
+    let unknown: Vec<_> = scraped.difference(&documented).collect();
+    assert!(unknown.is_empty(), "not in docs/METRICS.md: {unknown:?}");
+    // Those that tell of what did not happen here are absent.
+    let absent: BTreeSet<&str> = documented.difference(&scraped).map(String::as_str).collect();
+    let rare = [
+        "firn_alerts_sink_dead_letters_total",
+        "firn_alerts_sink_delivered_total",
+        "firn_catalog_metrics_reports_total",
+        "firn_ingest_failures_total",
+        "firn_ingest_rejections_total",
+        "firn_ingest_replayed_total",
+        "firn_ingest_suspended",
+    ];
+    let surprising: Vec<_> = absent.iter().filter(|name| !rare.contains(name)).collect();
+    assert!(surprising.is_empty(), "documented, but nobody has it: {surprising:?}");
     Ok(())
 }

@@ -66,7 +66,7 @@ pub(super) fn text(column: &ArrayRef) -> Result<StringArray, ArrowError> {
     Ok(cast(column, &DataType::Utf8)?.as_string::<i32>().clone())
 }
 
-pub(super) fn state_name(verdict: Verdict) -> &'static str {
+pub(crate) fn state_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",

@@ -54,6 +54,7 @@ fn errors_point_at_the_word() {
         "-- model: a.c\n-- kind: append\nSELECT * FROM a.b JOIN a.d ON true",
         "-- model: a.c\n-- kind: append\n-- key:\nSELECT * FROM a.b",
         "-- model: a.c\n-- kind: rules\nSELECT * FROM a.b",
+        "-- model: a.c\n-- kind: aggregate\n-- judged: rule_id\nSELECT * FROM a.b",
         "-- model: a.c\n-- kind: append\nSELECT *\nFROM inventory",
         "-- model: a.c\n-- kind: append\nSELECT *\nFROM a.b WHERE (x",
         "-- model: a.c\n-- kind: append\nSELECT 1",
@@ -62,7 +63,7 @@ fn errors_point_at_the_word() {
     let messages: Vec<_> = wrong.iter().map(|text| error_of(text)).collect();
     expect![[r#"
         m.sql:1:1: no 'model' in the header: add a line '-- model: silver.example'
-        m.sql:2:4: unknown directive 'kynd': known are model, kind, key, order, dedup, current, partition, interval, check, column
+        m.sql:2:4: unknown directive 'kynd': known are model, kind, key, order, dedup, current, judged, partition, interval, check, column
         m.sql:1:11: 'Silver' is no table name: write namespace.name in a-z, 0-9 and _
         m.sql:2:10: unknown kind 'upsert': append, latest, aggregate, full or rules
         m.sql:3:10: 'kind' stands twice: keep one of them
@@ -75,6 +76,7 @@ fn errors_point_at_the_word() {
         m.sql:2:10: kind 'append' reads one table incrementally, this one reads a.b, a.d: use kind full, or join in a later model
         m.sql:3:8: 'key' has no value
         m.sql:2:10: kind 'rules' needs '-- current:', the table of latest records
+        m.sql:3:12: write the names of two columns, such as 'rule_id, state'
         m.sql:4:6: table 'inventory' must be written as namespace.name
         m.sql:1:1: SQL error: ParserError("Expected: ), found: EOF")
         m.sql:3:1: the SELECT names no table

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use super::{Changed, Checked, Keeps, MOST_CHANGED_ROWS, ModelRun, Output, Step};
 use crate::{
     CheckSeverity, CompactorError,
-    engine::{Arrived, Checks, Newest, SharedChecks, clean, collect, lake_schema, locate},
+    engine::{Arrived, Checks, Newest, SharedChecks, clean, collect, lake_schema, locate, ranges},
 };
 
 impl ModelRun<'_> {
@@ -26,6 +26,11 @@ impl ModelRun<'_> {
         };
         let rows = self.query(driving).await?;
         let table = self.output_of(&rows).await?;
+        // Files of the output without any of the keys need not be looked at; removed rows may have others.
+        let filters = match changed {
+            Some(changed) if changed.removed.is_none() => ranges(&model.key, &rows).await.map_err(failed)?,
+            _ => Vec::new(),
+        };
         let schema = lake_schema(rows.schema().as_arrow());
         // What is dropped must not hide an older row, so it goes before the newest is chosen.
         let drops = Checks::compile(&session, model, &schema, &[CheckSeverity::Drop]).map_err(failed)?;
@@ -41,7 +46,7 @@ impl ModelRun<'_> {
             return Ok(Step::Output(Output { table, rows, keeps: Keeps::Nothing, checked }));
         };
         let columns: Vec<_> = model.key.iter().chain(&model.order).map(String::as_str).collect();
-        let Some(prior) = PositionScan::new(&table, &session, &columns, &[]).await? else {
+        let Some(prior) = PositionScan::new(&table, &session, &columns, &filters).await? else {
             return Ok(Step::Full(format!("rows of {} were deleted by equality", table.ident())));
         };
         let (mut affected, mut places) = (None, RowPositions::default());

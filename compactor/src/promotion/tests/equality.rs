@@ -14,7 +14,7 @@ use super::*;
 use crate::maintenance::{Maintenance, MaintenancePlace};
 
 /// Models of each kind over the source and over each other, so that removals reach them in every shape.
-const MODELS: [(&str, &str); 7] = [
+const MODELS: [(&str, &str); 9] = [
     (
         "copy.sql",
         "-- model: silver.copy\n-- kind: append\n\
@@ -51,6 +51,17 @@ const MODELS: [(&str, &str); 7] = [
         "extremes.sql",
         "-- model: gold.extremes\n-- kind: aggregate\n\
          SELECT host_id, min(cpu_usage) AS least, max(event_time) AS last FROM silver.copy GROUP BY host_id",
+    ),
+    (
+        "daily.sql",
+        "-- model: silver.daily\n-- kind: latest\n-- key: host_id, day\n\
+         -- order: event_time, received_at, log_partition, log_offset\n\
+         SELECT *, CAST(event_time AS DATE) AS day FROM bronze.inventory",
+    ),
+    (
+        "judged.sql",
+        "-- model: gold.judged\n-- kind: aggregate\n-- judged: rule, state\n\
+         SELECT day, rule, state, count(*) AS hosts FROM silver.daily GROUP BY day, rule, state",
     ),
     (
         "verdicts.sql",
@@ -105,7 +116,7 @@ impl World {
         promotion.config = Arc::new(config);
         let parsed = MODELS.iter().map(|(file, text)| Model::parse(file, text).unwrap()).collect();
         promotion.graph = Arc::new(ModelGraph::new(parsed).unwrap());
-        let mut maintenance = compactor.maintenance.clone();
+        let mut maintenance = compactor.maintenance;
         maintenance.config = Arc::clone(&promotion.config);
         Self { lake, promotion, maintenance, offset: 0, increments: BTreeMap::new() }
     }

@@ -10,6 +10,7 @@ const DUE: Due = Due { interval: Duration::from_secs(5), bytes: 1 << 20, max_buf
 
 fn taken(partition: i32, offset: i64) -> Taken {
     Taken {
+        traceparent: None,
         partition,
         offset,
         received_at_us: 0,

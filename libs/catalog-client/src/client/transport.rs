@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use firn_runtime::with_causes;
+use firn_runtime::{trace, with_causes};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -129,8 +129,11 @@ impl Transport {
             return Err(failed(ClientErrorKind::Invalid, format!("'{name}' can't be a name")));
         }
         let url = format!("{}{}", self.server_url, path.as_str());
-        let request =
+        let mut request =
             self.http.request(method.clone(), url).timeout(timeout).bearer_auth(self.tokens.token());
+        if let Some(trace) = trace::traceparent() {
+            request = request.header(trace::TRACEPARENT, trace);
+        }
         let response = add(request).send().await.map_err(|error| {
             // Nothing was sent if there was no connection, and nothing can be broken by asking twice to read.
             let harmless = error.is_connect() || error.is_builder() || method == Method::GET;

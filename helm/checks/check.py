@@ -1,0 +1,335 @@
+"""Checks the deployment files: chart, manifests, policies, alert rules, dashboard, Dockerfile.
+
+Run by scripts/check-deploy. What a tool that isn't there would have checked is reported as skipped, by the tool's name.
+"""
+
+import copy
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm" / "firn"
+CACHE = pathlib.Path(os.environ["FIRN_DEPLOY_CACHE"])
+KUBERNETES = "1.35.0"
+CRDS = {
+    "github.com/kedacore/keda/v2@v2.20.2": ["config/crd/bases/keda.sh_scaledobjects.yaml"],
+    "sigs.k8s.io/gateway-api@v1.6.2": ["config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"],
+    "github.com/prometheus-operator/prometheus-operator@v0.94.1": [
+        "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+        "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+    ],
+    "github.com/argoproj/argo-cd/v2@v2.14.21": ["manifests/crds/application-crd.yaml"],
+}
+# Values that must be refused, and what the refusal has to name.
+REFUSED = [
+    ("a misspelled key", {"catalog": {"replica": 3}}, "replica"),
+    ("a value out of range", {"catalog": {"replicas": 0}}, "/catalog/replicas"),
+    ("a floating tag", {"image": {"tag": "latest"}}, "/image/tag"),
+    ("ingest without Kafka", {"kafka": {"bootstrapServers": ""}}, "kafka.bootstrapServers: needed"),
+    ("two replicas on SQLite", {"database": {"type": "sqlite", "urlSecret": {"name": ""}}, "catalog": {"replicas": 2}}, "SQLite has one replica"),
+    ("two databases", {"database": {"type": "sqlite", "urlSecret": {"name": "x"}}, "catalog": {"replicas": 1}}, "contradicts database.type"),
+    ("PostgreSQL without its secret", {"database": {"urlSecret": {"name": ""}}}, "/database/urlSecret/name"),
+    ("two storage back ends", {"storage": {"warehouse": "s3://a/b,file:///c", "local": "/x"}}, "local"),
+    ("a warehouse on a node's disk", {"storage": {"warehouse": "file:///data"}}, "/storage/warehouse"),
+    ("no signing key", {"signingKey": {"secretName": ""}}, "/signingKey/secretName"),
+    ("two ways in", {"ingress": {"enabled": True, "host": "a.example"}, "gatewayApi": {"enabled": True, "parentRefs": [{"name": "x"}]}}, "choose one way in"),
+    ("an ingress without a host", {"ingress": {"enabled": True, "host": ""}, "gatewayApi": {"enabled": False}}, "/ingress/host"),
+    ("scaling upside down", {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}}, "minReplicas is above maxReplicas"),
+    ("exports of SQLite", {"export": {"enabled": True}, "database": {"type": "sqlite", "urlSecret": {"name": ""}}, "catalog": {"replicas": 1}}, "export.enabled: SQLite"),
+    ("no memory limit", {"ingest": {"resources": {"limits": {"memory": None}}}}, "/ingest/resources/limits"),
+]
+
+failures, skipped = [], []
+
+
+def check(name, problem):
+    """Notes how one check went; `problem` is empty where it went well."""
+    print(f"{'FAILED' if problem else 'ok    '} {name}{': ' + problem if problem else ''}")
+    if problem:
+        failures.append(name)
+
+
+def skip(name, tool):
+    print(f"skipped {name}: {tool} isn't there (scripts/check-deploy install)")
+    skipped.append(f"{name} ({tool})")
+
+
+def run(command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    return "" if done.returncode == 0 else (done.stdout + done.stderr).strip()[-3000:]
+
+
+def tool(name):
+    """A program of the cache, of the virtual environment, or of the system."""
+    places = [CACHE / "bin" / name, CACHE / "venv" / "bin" / name, CACHE / "checkov" / "bin" / name]
+    return next((str(place) for place in places if place.exists()), shutil.which(name))
+
+
+def merged(base, change):
+    result = copy.deepcopy(base)
+    for key, value in change.items():
+        result[key] = merged(result.get(key) or {}, value) if isinstance(value, dict) else value
+    return result
+
+
+def render(values):
+    """The manifests of some values, by Helm's own library."""
+    import helm_python
+    import yaml
+
+    chart = helm_python.Chart.load(str(CHART))
+    texts = chart.render(values, name="firn", namespace="firn")
+    manifests = [text for name, text in sorted(texts.items()) if name.endswith(".yaml")]
+    return [document for text in manifests for document in yaml.safe_load_all(text) if document]
+
+
+def refusal(values):
+    import helm_python
+
+    chart = helm_python.Chart.load(str(CHART))
+    try:
+        chart.validate_schema(values)
+        chart.render(values, name="firn", namespace="firn")
+    except helm_python.HelmError as error:
+        return str(error)
+    return ""
+
+
+def chart():
+    try:
+        import helm_python
+        import yaml
+    except ImportError as missing:
+        return skip("chart", missing.name), {}
+    rendered = {}
+    for file in sorted((CHART / "examples").glob("*.yaml")):
+        values = yaml.safe_load(file.read_text())
+        refused = refusal(values)
+        check(f"values of {file.name} are accepted", refused)
+        if not refused:
+            rendered[file.stem] = render(values)
+    lint = helm_python.lint(str(CHART), values=yaml.safe_load((CHART / "examples" / "eks.yaml").read_text()))
+    problems = [str(problem) for problem in (lint.get("errors") or []) if problem]
+    check("chart is lint-free", "; ".join(problems))
+    base = yaml.safe_load((CHART / "examples" / "external.yaml").read_text())
+    for name, change, names in REFUSED:
+        said = refusal(merged(base, change))
+        check(f"refused: {name}", "" if names in said else f"expected '{names}' in: {said or 'it was accepted'}")
+    check("settings in firn.toml keep their types", settings_types(base))
+    return None, rendered
+
+
+def settings_types(base):
+    import tomllib
+
+    values = merged(base, {"config": {"ingest": {"commit_bytes": 5, "commit_interval": "1s"}, "trace": {"sample": 0.5}}})
+    config = next(d for d in render(values) if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "firn")
+    parsed = tomllib.loads(config["data"]["firn.toml"])
+    wanted = {"commit_bytes": 5, "commit_interval": "1s"}
+    found = {key: parsed["ingest"][key] for key in wanted}
+    exact = found == wanted and isinstance(found["commit_bytes"], int) and parsed["trace"]["sample"] == 0.5
+    return "" if exact else f"{parsed['ingest']}"
+
+
+def pods(manifests):
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        job = spec.get("jobTemplate", {}).get("spec", spec)
+        pod = spec if manifest["kind"] == "Pod" else job.get("template", {}).get("spec")
+        if pod and "containers" in pod:
+            yield f"{manifest['kind']} {manifest['metadata']['name']}", pod
+
+
+def policies(example, manifests):
+    """What Pod Security's `restricted` asks for, limits, and fixed versions."""
+    problems = []
+    for name, pod in pods(manifests):
+        security = pod.get("securityContext", {})
+        if not security.get("runAsNonRoot") or security.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+            problems.append(f"{name}: may run as root, or without seccomp")
+        if pod.get("automountServiceAccountToken") is not False:
+            problems.append(f"{name}: gets a token of the cluster")
+        for container in pod["containers"]:
+            context, limits = container.get("securityContext", {}), container.get("resources", {}).get("limits", {})
+            if not context.get("readOnlyRootFilesystem") or context.get("allowPrivilegeEscalation") is not False:
+                problems.append(f"{name}: writable root, or may gain privileges")
+            if context.get("capabilities", {}).get("drop") != ["ALL"]:
+                problems.append(f"{name}: keeps capabilities")
+            if "memory" not in limits or "cpu" not in limits:
+                problems.append(f"{name}: has no limits")
+            if not re.search(r"(:[^:/]*\d[^:/]*|@sha256:[0-9a-f]{64})$", container["image"]):
+                problems.append(f"{name}: floating image {container['image']}")
+    denied = any(m["kind"] == "NetworkPolicy" and "Egress" in m["spec"]["policyTypes"] for m in manifests)
+    if not denied:
+        problems.append("no NetworkPolicy denies by default")
+    check(f"policies hold for {example}", "; ".join(problems))
+
+
+def core_schemas():
+    """kubernetes-validate's schemas, without the remote names that kubeconform would look up."""
+    import kubernetes_validate
+
+    source = pathlib.Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / f"v{KUBERNETES}-local-strict"
+    target = CACHE / "schemas" / f"v{KUBERNETES}"
+    if not target.exists():
+        target.mkdir(parents=True)
+        for file in source.glob("*.json"):
+            schema = json.loads(file.read_text())
+            schema.pop("$id", None)
+            text = json.dumps(schema).replace("/api/_definitions.json#", "_definitions.json#")
+            (target / file.name).write_text(text)
+    return target
+
+
+def strict(schema):
+    """Unknown fields are mistakes, unless the schema keeps them."""
+    if isinstance(schema, list):
+        return [strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: strict(value) for key, value in schema.items()}
+    if isinstance(result.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        result.setdefault("additionalProperties", False)
+    if schema.get("x-kubernetes-int-or-string"):
+        result.pop("type", None)
+        result.pop("anyOf", None)
+        result["type"] = ["integer", "string"]
+    return result
+
+
+def crd_schemas():
+    import yaml
+
+    target = CACHE / "schemas" / "crd"
+    modules = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True).stdout.strip()
+    for module, files in CRDS.items():
+        for file in files:
+            source = pathlib.Path(modules) / module / file
+            if not source.exists():
+                return None
+            crd = yaml.safe_load(source.read_text())
+            for version in crd["spec"]["versions"]:
+                folder = target / crd["spec"]["group"]
+                folder.mkdir(parents=True, exist_ok=True)
+                schema = strict(version["schema"]["openAPIV3Schema"])
+                for name in ("apiVersion", "kind", "metadata"):
+                    schema["properties"][name] = {"type": "object"} if name == "metadata" else {"type": "string"}
+                name = f"{crd['spec']['names']['kind'].lower()}_{version['name']}.json"
+                (folder / name).write_text(json.dumps(schema))
+    return target
+
+
+def manifests(rendered):
+    import yaml
+
+    program, target = tool("kubeconform"), None
+    if program and shutil.which("go"):
+        target = crd_schemas()
+    if not program or not target:
+        return skip("manifests, strictly", "kubeconform" if not program else "CRDs from Go modules")
+    command = [program, "-strict", "-summary", "-kubernetes-version", KUBERNETES]
+    command += ["-schema-location", f"{core_schemas()}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"]
+    command += ["-schema-location", f"{target}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"]
+    deploy = [document for file in sorted((ROOT / "deploy" / "argocd").glob("*.yaml")) for document in yaml.safe_load_all(file.read_text()) if document]
+    for name, documents in [*rendered.items(), ("deploy/argocd", deploy)]:
+        if documents:
+            check(f"manifests of {name} are valid", run([*command, "-"], input=yaml.safe_dump_all(documents)))
+    wrong = copy.deepcopy(next(iter(rendered.values())))
+    next(m for m in wrong if m["kind"] == "Deployment")["spec"]["replica"] = 1
+    found = run([*command, "-"], input=yaml.safe_dump_all(wrong))
+    check("a misspelled field is found", "" if found else "kubeconform took 'replica'")
+
+
+def checkov(rendered):
+    import yaml
+
+    program = tool("checkov")
+    if not program:
+        return skip("policies, by checkov", "checkov")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, documents in rendered.items():
+            (pathlib.Path(folder) / f"{name}.yaml").write_text(yaml.safe_dump_all(documents))
+        shutil.copy(ROOT / "Dockerfile", folder)
+        # Digests are the operator's to pin; secrets come as variables since the settings are read from there.
+        skips = "CKV_K8S_43,CKV_K8S_35,CKV_K8S_15,CKV_K8S_8,CKV_K8S_9,CKV2_K8S_6"
+        command = [program, "-d", folder, "--framework", "kubernetes", "dockerfile", "--skip-download", "--compact"]
+        check("policies, by checkov", run([*command, "--quiet", "--skip-check", skips]))
+
+
+def dockerfile():
+    program = tool("hadolint")
+    if not program:
+        return skip("Dockerfile", "hadolint")
+    check("Dockerfile, by hadolint", run([program, str(ROOT / "Dockerfile")]))
+
+
+def alert_rules():
+    program = tool("promtool")
+    if not program:
+        return skip("alert rules", "promtool")
+    rules = CHART / "files" / "alerts.yaml"
+    check("alert rules, checked", run([program, "check", "rules", "--lint=all", str(rules)]))
+    check("alert rules, tested", run([program, "test", "rules", str(ROOT / "helm" / "checks" / "alerts-test.yaml")]))
+    titles = {re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).strip().replace(" ", "-")
+              for line in (ROOT / "docs" / "OPERATIONS.md").read_text().splitlines() if line.startswith("#")}
+    named = set(re.findall(r"OPERATIONS\.md#([a-z0-9-]+)", rules.read_text()))
+    check("every alert's runbook exists", ", ".join(sorted(named - titles)))
+    check("every metric of an alert exists", unknown_metrics(rules.read_text()))
+
+
+def unknown_metrics(text):
+    page = (ROOT / "docs" / "METRICS.md").read_text()
+    known = set(re.findall(r"`(firn_[a-z0-9_]+)`", page))
+    known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
+    return ", ".join(sorted(set(re.findall(r"\bfirn_[a-z0-9_]+", text)) - known))
+
+
+def dashboard():
+    text = (CHART / "files" / "dashboard.json").read_text()
+    board = json.loads(text)
+    expressions = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    check("every metric of the dashboard exists", unknown_metrics(" ".join(expressions)))
+    try:
+        import promql_parser
+    except ImportError:
+        return skip("dashboard's expressions", "promql-parser")
+    broken = []
+    for expression in expressions:
+        plain = expression.replace("$__rate_interval", "5m").replace("$tenant", "acme")
+        try:
+            promql_parser.parse(plain)
+        except Exception as error:  # noqa: BLE001 - whatever it says of the expression is the finding
+            broken.append(f"{expression}: {error}")
+    check("dashboard's expressions parse", "; ".join(broken))
+    try:
+        from grafana_foundation_sdk.models.dashboard import Dashboard
+    except ImportError:
+        return skip("dashboard's shape", "grafana-foundation-sdk")
+    again = Dashboard.from_json(board)
+    kept = again.to_json() if hasattr(again, "to_json") else {}
+    check("Grafana knows every key of the dashboard", ", ".join(sorted(set(board) - set(kept))))
+
+
+def main():
+    _, rendered = chart()
+    for example, documents in rendered.items():
+        policies(example, documents)
+    if rendered:
+        manifests(rendered)
+        checkov(rendered)
+    dockerfile()
+    alert_rules()
+    dashboard()
+    if skipped:
+        print(f"skipped: {', '.join(skipped)}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+//! Models from the command line: a tenant's own one, a run that fails and says why, and where rows came from.
+
+use anyhow::{Context, Result};
+use firn_tests::{FirnProcess, firn_stdout};
+use serde_json::Value;
+
+use crate::main_job::DEADLINE;
+
+fn json(firn: &FirnProcess, args: &[&str]) -> Result<Value> {
+    let text = firn_stdout(firn.client(args.iter().copied()))?;
+    serde_json::from_str(&text).with_context(|| format!("{args:?}: {text}"))
+}
+
+/// Puts a model of computers per operating system in force, with a check.
+fn apply(firn: &FirnProcess, folder: &std::path::Path, check: &str) -> Result<String> {
+    let file = folder.join("by_type.sql");
+    let text = format!(
+        "-- model: gold.by_type\n-- kind: aggregate\n-- check: {check}\n\
+         SELECT os_type, count(*) AS hosts FROM silver.device GROUP BY os_type"
+    );
+    std::fs::write(&file, text)?;
+    firn_stdout(firn.client(["model", "apply", &file.to_string_lossy()]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_own_model_runs_a_broken_check_is_explained_and_gold_is_traced_to_the_log() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    firn_stdout(firn.client(["simulate", "--devices", "9", "--rate", "50", "--count", "30", "--seed", "3"]))?;
+    apply(&firn, dir.path(), "none fail hosts < 0")?;
+
+    let failed = |firn: &FirnProcess| {
+        let run = json(firn, &["promote", "ls", "-n", "1", "--json"])?[0].clone();
+        Ok(run["state"] == "failed")
+    };
+    firn.eventually("the run with the broken check fails", DEADLINE, failed).await?;
+    let told = firn_stdout(firn.client(["promote", "show"]))?;
+    assert!(
+        told.contains("gold.by_type") && told.contains("check 'none'") && told.contains("\"hosts\":"),
+        "{told}"
+    );
+    assert!(firn.sql("select * from gold.by_type").is_err(), "main shows nothing of it");
+
+    apply(&firn, dir.path(), "some fail hosts > 0")?;
+    let count = |firn: &FirnProcess, sql: &str| firn.count(sql).unwrap_or_default();
+    let equal = |firn: &FirnProcess| {
+        let hosts = count(firn, "select count(*) from silver.device");
+        Ok(hosts > 0 && hosts == count(firn, "select coalesce(sum(hosts), 0) from gold.by_type"))
+    };
+    firn.eventually("the own model counts the computers", DEADLINE, equal).await?;
+    let plan = json(&firn, &["model", "plan", "--json"])?;
+    assert!(
+        plan.as_array().is_some_and(|models| models.iter().any(|m| m["model"] == "gold.by_type")),
+        "{plan}"
+    );
+
+    let traced = json(&firn, &["lineage", "gold.by_type", "--json"])?;
+    let bronze = &traced["inputs"][0]["inputs"][0]["inputs"][0];
+    assert_eq!(bronze["table"], "bronze.inventory", "{traced}");
+    assert!(bronze["positions"].as_object().is_some_and(|positions| !positions.is_empty()), "{traced}");
+    let picture = firn_stdout(firn.client(["model", "graph", "--svg"]))?;
+    assert!(picture.contains("gold.by_type") && picture.contains("</svg>"));
+    assert!(firn.stop().await?.success());
+    Ok(())
+}

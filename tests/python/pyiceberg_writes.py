@@ -9,13 +9,9 @@ from pyiceberg.types import LongType
 
 
 def connect(warehouse):
-    properties = {"uri": os.environ["FIRN_URL"] + "/iceberg", "warehouse": warehouse, "token": os.environ["FIRN_TOKEN"]}
-    # PyIceberg asks for vended keys unless told otherwise, and its Arrow file access can't have requests signed.
-    delegation = os.environ.get("FIRN_ACCESS_DELEGATION")
-    if delegation:
-        properties["header.X-Iceberg-Access-Delegation"] = delegation
-        properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
-    return RestCatalog("firn", **properties)
+    return RestCatalog(
+        "firn", uri=os.environ["FIRN_URL"] + "/iceberg", warehouse=warehouse, token=os.environ["FIRN_TOKEN"]
+    )
 
 
 tenant = os.environ["FIRN_TENANT"]

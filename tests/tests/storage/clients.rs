@@ -14,12 +14,3 @@ async fn pyiceberg_and_duckdb_work_with_vended_keys_alone() -> Result<()> {
     assert_eq!(lake.firn.count("select count(*) from lab.things")?, 4, "firn sql");
     Ok(())
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn pyiceberg_works_with_signatures_alone() -> Result<()> {
-    let lake = Lake::vending(S3::seaweedfs().await?).await?;
-    let mut env = lake.firn.env.clone();
-    env.insert("FIRN_ACCESS_DELEGATION".to_owned(), "remote-signing".to_owned());
-    assert_eq!(python("pyiceberg_writes.py", &[], &env)?, json!({"main": 4}));
-    Ok(())
-}

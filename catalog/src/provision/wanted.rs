@@ -63,6 +63,7 @@ impl Wanted {
     pub(super) fn of(tenant: &Tenant, root: &Location, region: &str, s3: &S3Config) -> Self {
         let folder = if root.path().is_empty() { String::new() } else { format!("{}/", root.path()) };
         let mut tags = s3.provisioning.tags.clone();
+        tags.extend(tenant.tags.clone());
         tags.insert("managed_by".to_owned(), "firn".to_owned());
         tags.insert("tenant_id".to_owned(), tenant.name.clone());
         if !tenant.classifications.is_empty() {
@@ -305,9 +306,8 @@ mod tests {
             name: "acme".to_owned(),
             region: "eu".to_owned(),
             classifications: vec!["GDPR".to_owned(), "PII".to_owned()],
-            state: "active".to_owned(),
-            location: String::new(),
-            created_at: String::new(),
+            tags: [("cost_center".to_owned(), "7".to_owned())].into(),
+            ..Tenant::default()
         };
         Wanted::of(&tenant, &"s3://acme-lake/firn".parse().unwrap(), "eu-central-1", s3)
     }
@@ -369,6 +369,7 @@ mod tests {
         let tags = setting(&wanted(&S3Config::default()), "tags");
         let theirs = b"<Tagging><TagSet><Tag><Key>team</Key><Value>x</Value></Tag></TagSet></Tagging>";
         let body = String::from_utf8(tags.body(Some(theirs))).unwrap();
+        assert!(body.contains("<Key>cost_center</Key>"), "the tenant's own: {body}");
         assert!(body.contains("<Key>team</Key>") && body.contains("<Value>GDPR PII</Value>"), "{body}");
         assert!(tags.is_met_by(body.as_bytes()) && !tags.is_met_by(theirs));
     }

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     CatalogConfig, CatalogError, S3Config,
     management::AppState,
-    version::{CommitRequest, Content, EntryRange, Key, Meta, Op},
+    version::{Actor, CommitRequest, Content, EntryRange, Key, Meta, Op},
 };
 
 async fn open(folder: &Path, database: &str) -> AppState {
@@ -25,7 +25,8 @@ async fn open(folder: &Path, database: &str) -> AppState {
         signing_key: SigningKey::generate(),
         public_url: String::new(),
     };
-    AppState::open(config).await.unwrap()
+    let verifier = config.signing_key.verifier();
+    AppState::open(config, verifier).await.unwrap()
 }
 
 async fn commit(state: &AppState, branch: &str, operations: Vec<Op>, message: &str) {
@@ -85,7 +86,7 @@ async fn rebuilt_catalog_has_every_reference_commit_and_table_under_the_same_has
     let before = open(folder.path(), "before.db").await;
     let request =
         TenantCreate { name: "acme".to_owned(), region: Some("eu".to_owned()), ..TenantCreate::default() };
-    let tenant = crate::management::create_tenant(&before, &request).await.unwrap();
+    let tenant = crate::management::create_tenant(&before, &request, &Actor::default()).await.unwrap();
     let location = before.storage.new_location("acme", &["bronze".to_owned()], "t");
     let namespace = json!({"type": "NAMESPACE", "elements": ["bronze"], "properties": {}});
     commit(&before, "main", vec![put(&["bronze"], namespace)], "Create bronze").await;
@@ -124,7 +125,7 @@ async fn what_came_after_the_export_is_taken_from_metadata_files_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let before = open(folder.path(), "before.db").await;
     let request = TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() };
-    crate::management::create_tenant(&before, &request).await.unwrap();
+    crate::management::create_tenant(&before, &request, &Actor::default()).await.unwrap();
     let location = before.storage.new_location("acme", &["bronze".to_owned()], "t");
     let namespace = json!({"type": "NAMESPACE", "elements": ["bronze"], "properties": {}});
     commit(&before, "main", vec![put(&["bronze"], namespace)], "Create bronze").await;
@@ -153,7 +154,7 @@ async fn damaged_export_is_refused_and_leaves_no_reference() {
     let folder = tempfile::tempdir().unwrap();
     let before = open(folder.path(), "before.db").await;
     let request = TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() };
-    crate::management::create_tenant(&before, &request).await.unwrap();
+    crate::management::create_tenant(&before, &request, &Actor::default()).await.unwrap();
     let namespace = json!({"type": "NAMESPACE", "elements": ["bronze"], "properties": {}});
     commit(&before, "main", vec![put(&["bronze"], namespace)], "Create bronze").await;
     let exported = export(&before, "acme").await.unwrap();
@@ -174,7 +175,7 @@ async fn only_the_newest_exports_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let config = open(folder.path(), "catalog.db").await;
     let request = TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() };
-    crate::management::create_tenant(&config, &request).await.unwrap();
+    crate::management::create_tenant(&config, &request, &Actor::default()).await.unwrap();
     let mut last = String::new();
     for _ in 0..7 {
         last = export(&config, "acme").await.unwrap().location;

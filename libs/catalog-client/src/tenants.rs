@@ -64,7 +64,7 @@ pub struct LayerRetention {
 }
 
 /// A tenant as the catalog answers it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
     /// Name.
     pub name: String,

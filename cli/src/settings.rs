@@ -1,13 +1,13 @@
 //! The configuration: `firn.toml` and `FIRN_SECTION__KEY`, resolved once. docs/CONFIGURATION.md lists the same keys.
 
+mod sections;
+
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use firn_alerts::WebhookFormat;
 use firn_auth::{Issuer, IssuerConfig};
 use firn_catalog::{CatalogConfig, DelegationConfig, ProvisioningConfig};
 use firn_runtime::{
@@ -15,10 +15,15 @@ use firn_runtime::{
     telemetry::{LogConfig, TraceConfig},
 };
 use firn_table::StorageConfig;
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::Deserialize;
 use url::Url;
 
-use crate::{data_dir::DataDir, duration, failure::usage, server::Service};
+use crate::{data_dir::DataDir, failure::usage, server::Service};
+pub(crate) use sections::Backend;
+use sections::{
+    AlertsSection, AuthSection, CatalogSection, IngestSection, PromotionSection, ProvisioningSection,
+    ServerSection, StorageSection, StreamSection,
+};
 
 /// What STS allows; sessions of a role that was itself assumed end after an hour.
 const MIN_KEY_TTL: Duration = Duration::from_secs(15 * 60);
@@ -39,287 +44,6 @@ pub(crate) struct Settings {
     pub(crate) alerts: AlertsSection,
     pub(crate) log: LogConfig,
     pub(crate) trace: TraceConfig,
-}
-
-/// `[server]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct ServerSection {
-    /// HOST:PORT.
-    pub(crate) listen: String,
-    /// Where clients reach the server, if not at `listen`.
-    pub(crate) public_url: Option<String>,
-    /// The region that this deployment serves.
-    pub(crate) region: String,
-    /// How long a drain may take.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) drain: Duration,
-    /// How long requests are still taken after the process said that it stops, so that load balancers can see it.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) linger: Duration,
-    /// Name of this process among its replicas, the same after a restart.
-    pub(crate) instance: String,
-}
-
-impl Default for ServerSection {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:8181".into(),
-            public_url: None,
-            region: "local".into(),
-            drain: Duration::from_secs(25),
-            linger: Duration::ZERO,
-            instance: "0".into(),
-        }
-    }
-}
-
-/// `[auth]`
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct AuthSection {
-    /// The built-in issuer's Ed25519 key, PKCS#8 PEM.
-    pub(crate) signing_key: Option<SecretRef>,
-    /// Other issuers that are trusted.
-    pub(crate) issuers: Vec<IssuerSection>,
-}
-
-/// `[[auth.issuers]]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct IssuerSection {
-    /// Prefix of its principals' names.
-    name: String,
-    /// Its `iss`, below which its discovery document lies.
-    issuer: String,
-    /// The `aud` of its tokens.
-    #[serde(default = "audience")]
-    audience: String,
-    /// A JSON Web Key Set instead of discovery.
-    key_set: Option<SecretRef>,
-    /// The claim that holds roles by tenant.
-    #[serde(default = "tenants_claim")]
-    tenants_claim: String,
-    /// Subjects that are operators.
-    #[serde(default)]
-    operators: Vec<String>,
-    /// How old keys may get before they are fetched anew.
-    #[serde(default = "refresh", deserialize_with = "duration::deserialize")]
-    refresh: Duration,
-    /// At least this long between two fetches.
-    #[serde(default = "refetch", deserialize_with = "duration::deserialize")]
-    refetch: Duration,
-}
-
-fn audience() -> String {
-    "firn".to_owned()
-}
-
-fn tenants_claim() -> String {
-    "firn_tenants".to_owned()
-}
-
-fn refresh() -> Duration {
-    Duration::from_secs(300)
-}
-
-fn refetch() -> Duration {
-    Duration::from_secs(10)
-}
-
-/// `[catalog]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct CatalogSection {
-    /// `sqlite:PATH` or `postgres://…`.
-    pub(crate) database_url: Option<String>,
-    /// Memory for immutable objects and metadata documents, bytes.
-    pub(crate) cache_bytes: u64,
-    /// Where services of other processes reach the catalog.
-    pub(crate) url: Option<String>,
-}
-
-impl Default for CatalogSection {
-    fn default() -> Self {
-        Self { database_url: None, cache_bytes: 32 << 20, url: None }
-    }
-}
-
-/// `[storage]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct StorageSection {
-    /// `file:///…` or `s3://bucket/prefix`; with `{tenant}` in the bucket's name, each tenant has one of its own.
-    pub(crate) warehouse: Option<String>,
-    /// Endpoint of an S3-compatible server.
-    pub(crate) endpoint: Option<String>,
-    /// Region of the bucket.
-    pub(crate) region: Option<String>,
-    /// Path-style requests.
-    pub(crate) path_style: bool,
-    /// Access key id.
-    pub(crate) access_key_id: Option<SecretRef>,
-    /// Secret access key.
-    pub(crate) secret_access_key: Option<SecretRef>,
-    /// Role whose temporary keys clients get.
-    pub(crate) role_arn: Option<String>,
-    /// Endpoint of STS.
-    pub(crate) sts_endpoint: Option<String>,
-    /// How long those keys are valid.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) key_ttl: Duration,
-    /// Key that the buckets are encrypted with.
-    pub(crate) kms_key_arn: Option<String>,
-    /// Sign requests for clients that ask for it.
-    pub(crate) remote_signing: Option<bool>,
-    /// Give clients the server's own keys where there is no role.
-    pub(crate) static_keys: bool,
-}
-
-impl Default for StorageSection {
-    fn default() -> Self {
-        let DelegationConfig { role_arn, sts_endpoint, key_ttl, kms_key_arn, remote_signing, static_keys } =
-            DelegationConfig::default();
-        Self {
-            warehouse: None,
-            endpoint: None,
-            region: None,
-            path_style: false,
-            access_key_id: None,
-            secret_access_key: None,
-            role_arn,
-            sts_endpoint,
-            key_ttl,
-            kms_key_arn,
-            remote_signing,
-            static_keys,
-        }
-    }
-}
-
-/// `[provisioning]`
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct ProvisioningSection {
-    /// VPC endpoints through which alone data is reached.
-    pub(crate) vpc_endpoint_ids: Vec<String>,
-    /// Refuse requests that don't come over TLS.
-    pub(crate) require_tls: Option<bool>,
-    /// Role that the server runs as.
-    pub(crate) service_role_arn: Option<String>,
-    /// More tags of each bucket.
-    pub(crate) tags: BTreeMap<String, String>,
-}
-
-/// `[stream]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct StreamSection {
-    /// Which log.
-    pub(crate) backend: Backend,
-    /// `host:port`, comma-separated.
-    pub(crate) bootstrap_servers: Option<String>,
-    /// Replication factor of topics that Firn creates.
-    pub(crate) replication: i32,
-    /// How long the embedded log keeps records.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) retention: Duration,
-    /// How large the embedded log may grow, bytes.
-    pub(crate) max_bytes: u64,
-}
-
-impl Default for StreamSection {
-    fn default() -> Self {
-        Self {
-            backend: Backend::Embedded,
-            bootstrap_servers: None,
-            replication: 3,
-            retention: Duration::from_secs(7 * 86_400),
-            max_bytes: 10 << 30,
-        }
-    }
-}
-
-/// Which log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Backend {
-    /// A file of the data directory.
-    Embedded,
-    /// Apache Kafka.
-    Kafka,
-}
-
-/// `[ingest]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct IngestSection {
-    /// At most this long between two commits of a tenant with input.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) commit_interval: Duration,
-    /// A tenant's batch is committed at this size, bytes.
-    pub(crate) commit_bytes: u64,
-    /// Where a gateway of its own reaches the ingest workers.
-    pub(crate) url: Option<String>,
-}
-
-impl Default for IngestSection {
-    fn default() -> Self {
-        Self { commit_interval: Duration::from_secs(5), commit_bytes: 128 << 20, url: None }
-    }
-}
-
-/// `[promotion]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct PromotionSection {
-    /// At least this long between two runs of a tenant.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) interval: Duration,
-    /// Where a gateway of its own reaches the compactor.
-    pub(crate) url: Option<String>,
-}
-
-impl Default for PromotionSection {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(10), url: None }
-    }
-}
-
-/// `[alerts]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct AlertsSection {
-    /// A computer that is silent for so long is retired.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) retire_after: Duration,
-    /// Elasticsearch or OpenSearch; no sink if absent.
-    #[serde(deserialize_with = "url")]
-    pub(crate) elasticsearch_url: Option<Url>,
-    /// Each transition is posted there; a reference, since such URLs are secrets.
-    pub(crate) webhook_url: Option<SecretRef>,
-    /// `json` or `slack`.
-    pub(crate) webhook_format: WebhookFormat,
-    /// Where a gateway of its own reaches the alerts workers: a name with the addresses of all.
-    pub(crate) url: Option<String>,
-}
-
-impl Default for AlertsSection {
-    fn default() -> Self {
-        Self {
-            retire_after: Duration::from_secs(90 * 24 * 3_600),
-            elasticsearch_url: None,
-            webhook_url: None,
-            webhook_format: WebhookFormat::default(),
-            url: None,
-        }
-    }
-}
-
-fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    // The text isn't shown: it may hold a password.
-    Url::parse(&text).map(Some).map_err(|error| D::Error::custom(format!("not a URL: {error}")))
 }
 
 impl Settings {

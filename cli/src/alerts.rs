@@ -140,7 +140,7 @@ const REINDEX_MEMORY_BYTES: usize = 256 << 20;
 
 /// Versions decide which state stays, so that the order of rows does not matter.
 async fn reindex(args: &ReindexArgs) -> Result<()> {
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let (namespace, name) = firn_inventory::tables::GOLD_TRANSITIONS;
     let main = ReferenceSpec { reference: "main".to_owned() };
     let file_io = FileIo::new(StorageConfig::default());

@@ -30,7 +30,7 @@ pub(crate) async fn run(args: &LineageArgs) -> Result<()> {
             "'{name}' is no table name: write it with its namespace, as in gold.compliance"
         )));
     };
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let file_io = FileIo::new(StorageConfig::default());
     let table = TableIdent::new(namespace, name);
     let Some(found) = lineage(&client, &file_io, &args.reference, &table).await? else {

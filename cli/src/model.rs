@@ -146,7 +146,7 @@ async fn read(args: &ReadArgs) -> Result<ModelGraph> {
     if args.shipped {
         return Ok(models()?);
     }
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let models = TenantModels::of(&client, &file_io(), &args.reference).await?;
     if let Some(problem) = &models.problem {
         output::complain(&format!("the tenant's own models are left out: {problem}"));
@@ -222,7 +222,7 @@ async fn check(args: &CheckArgs) -> Result<()> {
 }
 
 async fn plan(args: &PlanArgs) -> Result<()> {
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let forecasts = forecast(&client, &file_io(), &args.reference).await?;
     if args.json {
         return output::json(&forecasts);
@@ -238,7 +238,7 @@ async fn plan(args: &PlanArgs) -> Result<()> {
 async fn apply(args: &ApplyArgs) -> Result<()> {
     let put = load(&args.files)?;
     let names = put.keys().cloned().collect::<Vec<_>>().join(", ");
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let now = change_own_models(&client, &file_io(), &args.branch, put, &[]).await?;
     let when = match args.branch.as_str() {
         "main" => "the next promotion runs them".to_owned(),
@@ -248,7 +248,7 @@ async fn apply(args: &ApplyArgs) -> Result<()> {
 }
 
 async fn remove(args: &RemoveArgs) -> Result<()> {
-    let client = args.connection.connect().await?.tenant_client()?;
+    let client = args.connection.connect().await?.lake_client()?;
     let now = change_own_models(&client, &file_io(), &args.branch, ModelFiles::new(), &args.files).await?;
     let names = args.files.join(", ");
     output::line(&format!("took {names} from {}; {} own models are left", args.branch, now.len()))

@@ -165,9 +165,12 @@ async fn old_records_go_once_every_group_has_passed_them() {
     log.append(vec![record("kept", "a", Some("x"))]).await;
     let mut consumer = assigned(&log, "ingest", "inventory").await;
     log.append((0..5000).map(|_| record("inventory", "a", Some("x"))).collect()).await;
-    assert_eq!(log.maintain().await.unwrap().expired, 0, "nothing is read yet");
+    // The log looks after itself as well, so what counts is what is left.
+    log.maintain().await.unwrap();
+    let all = [OffsetRange { start: 0, end: 5000 }];
+    assert_eq!(log.offsets("inventory").await.unwrap(), all, "nothing is read yet");
     consumer.commit(&[(at("inventory"), 4500)]).await.unwrap();
-    assert_eq!(log.maintain().await.unwrap().expired, 4500);
+    log.maintain().await.unwrap();
     assert_eq!(log.offsets("inventory").await.unwrap(), [OffsetRange { start: 4500, end: 5000 }]);
     assert_eq!(values(&log, "kept", 0).await, ["x"]);
 

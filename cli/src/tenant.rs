@@ -44,10 +44,10 @@ struct Traits {
     /// A tag, KEY=VALUE; may be given several times
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
-    /// Name of a storage profile
+    /// Name of a storage profile; recorded only, nothing chooses storage by it yet
     #[arg(long, value_name = "NAME")]
     storage_profile: Option<String>,
-    /// Days for which a layer keeps its rows, such as bronze=90; may be given several times
+    /// Days for which a layer is to keep its rows, such as bronze=90; recorded only, nothing removes rows by it yet
     #[arg(long = "retain", value_name = "LAYER=DAYS")]
     retention: Vec<String>,
     /// A limit: requests-per-s, body-bytes, concurrent-commits, tables or references; may be given several times

@@ -34,7 +34,7 @@ pub(crate) use limits::{check_references, check_tables};
 pub(crate) use state::AppState;
 pub(crate) use tenants::{create_tenant, put_tenant, require as tenant, tenant_names};
 
-/// `/v1/tenants…`, `/v1/suspensions` and `/v1/revocations`.
+/// `/v1/tenants…`, `/v1/events`, `/v1/suspensions` and `/v1/revocations`.
 pub(crate) fn router(state: AppState) -> Router {
     Router::new()
         .route("/v1/tenants", get(tenants::list).post(tenants::create))
@@ -55,6 +55,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/revocations", post(rules::revoke_everywhere))
         .route("/v1/tenants/{tenant}/audit", get(audit::list))
         .route("/v1/tenants/{tenant}/events", get(events::list))
+        .route("/v1/events", get(events::last))
         .route("/v1/suspensions", get(suspensions::list))
         .route(
             "/v1/tenants/{tenant}/suspensions/{stage}",

@@ -15,8 +15,10 @@ mod data_dir;
 mod doctor;
 mod duration;
 mod env;
+mod events;
 mod failure;
 mod findings;
+mod graph;
 mod health;
 mod host;
 mod ingest;
@@ -102,6 +104,8 @@ enum Command {
     Access(access::AccessCommand),
     /// Tell who did what, and who was refused
     Audit(audit::AuditArgs),
+    /// Tell what happened in the tenant's catalog, and follow what happens
+    Events(events::EventsArgs),
     /// Create, list and delete branches
     #[command(subcommand)]
     Branch(references::ReferenceCommand),
@@ -197,6 +201,7 @@ fn run_client(command: Command) -> Result<()> {
             Command::Token(command) => token::run(&command).await,
             Command::Access(command) => access::run(&command).await,
             Command::Audit(args) => audit::run(&args).await,
+            Command::Events(args) => events::run(&args).await,
             Command::Branch(command) => references::branch(&command).await,
             Command::Tag(command) => references::tag(&command).await,
             Command::Log(args) => references::log(&args).await,

@@ -7,6 +7,7 @@
 //! End: say that it isn't ready, take no more uploads, let the stages finish or abandon their batch, then end HTTP, all
 //! within a deadline.
 
+mod events;
 mod front;
 mod listen;
 mod measures;
@@ -21,12 +22,13 @@ mod routes;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use axum::http::StatusCode;
 use firn_auth::{Guard, SigningKey};
 use firn_catalog::Catalog;
 use firn_runtime::{
     StageState, StatusBoard,
     health::{self, Readiness},
-    http::{self, Drained},
+    http::{self, Drained, come_back, json_error},
     metrics,
 };
 use firn_stream::Log;
@@ -179,7 +181,14 @@ impl Running {
         let (listener, address) = listen::bind(&plan.settings.server.listen).await?;
         let (listener, early) = listen::share(listener)?;
         let opened = CancellationToken::new();
-        let routes = health::router(readiness.clone()).merge(metrics.router());
+        let awaited = readiness.clone();
+        // 404 would mean that there is no such table.
+        let starting = move || async move {
+            let reason = awaited.reason().unwrap_or_default();
+            let message = format!("the server is starting, and waits for {reason}: try again");
+            come_back(json_error(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message), Some(1))
+        };
+        let routes = health::router(readiness.clone()).merge(metrics.router()).fallback(starting);
         let early = tokio::spawn(http::serve(
             early,
             http::with_basics(routes, opened.clone()),

@@ -2,6 +2,8 @@
 
 #[path = "services/collector.rs"]
 mod collector;
+#[path = "services/consistency.rs"]
+mod consistency;
 #[path = "services/dependencies.rs"]
 mod dependencies;
 #[path = "services/journey.rs"]

@@ -106,11 +106,13 @@ pub(crate) struct CatalogSection {
     pub(crate) cache_bytes: u64,
     /// Where services of other processes reach the catalog.
     pub(crate) url: Option<String>,
+    /// Topic that what happens in tenants' catalogs is published to; none if absent.
+    pub(crate) events_topic: Option<String>,
 }
 
 impl Default for CatalogSection {
     fn default() -> Self {
-        Self { database_url: None, cache_bytes: 32 << 20, url: None }
+        Self { database_url: None, cache_bytes: 32 << 20, url: None, events_topic: None }
     }
 }
 

@@ -3,6 +3,7 @@
 mod inspect;
 mod maintain;
 mod orphans;
+mod rollback;
 
 use anyhow::{Context, Result};
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
@@ -33,6 +34,8 @@ pub(crate) enum TableCommand {
     Expire(maintain::ExpireArgs),
     /// List, or remove, files in a table's folder that no kept state of any branch or tag needs
     Orphans(orphans::OrphansArgs),
+    /// Take a table back to an earlier snapshot, time or commit
+    Rollback(rollback::RollbackArgs),
 }
 
 /// A table, and how it is printed.
@@ -112,6 +115,7 @@ pub(crate) async fn run(command: &TableCommand) -> Result<()> {
         TableCommand::Compact(args) => maintain::compact(args).await,
         TableCommand::Expire(args) => maintain::expire(args).await,
         TableCommand::Orphans(args) => orphans::orphans(args).await,
+        TableCommand::Rollback(args) => rollback::rollback(args).await,
     }
 }
 

@@ -16,6 +16,7 @@ mod rewrite;
 mod scan;
 mod schema;
 mod session;
+mod state;
 mod table;
 mod write;
 
@@ -28,5 +29,6 @@ pub use positions::{FILE_COLUMN, POSITION_COLUMN, PositionScan, RowPositions};
 pub use rewrite::{RewriteScan, RewrittenFiles};
 pub use scan::TableScan;
 pub use session::{LakeCatalog, ReferenceSpec, lake_session};
+pub use state::TableState;
 pub use table::{DataFileEntry, SnapshotInfo, Table};
 pub use write::{DataFileWriter, WriteOptions, WrittenFile};

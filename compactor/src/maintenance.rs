@@ -147,7 +147,7 @@ impl Maintenance {
     ) -> Result<(), CompactorError> {
         let table = Table::load(client, &self.file_io, MAIN, ident).await?;
         let Some(current) = table.current_snapshot() else { return Ok(()) };
-        let settings = Settings::of(&self.config.maintenance, &table.properties());
+        let settings = Settings::of_table(&self.config.maintenance, &table);
         if place.packed.get(ident) != Some(&current.id) {
             let bins = bins(&table.data_files(None).await?, &settings);
             if bins.is_empty() {

@@ -9,6 +9,7 @@ mod audit;
 mod catalog;
 mod client;
 mod collect;
+mod collection;
 mod connection;
 mod console;
 mod data_dir;

@@ -164,7 +164,7 @@ const ENDPOINTS: &[Endpoint] = &[
         ..post(
             "/v1/tenants/{tenant}/gc",
             "tenants",
-            "Start a garbage collection, or say what one would remove",
+            "Start a garbage collection, of the tenant or of one table's folder, or say what it would remove",
         )
     },
     post("/v1/tenants/{tenant}/leases/{name}", "leases", "Acquire or renew a lease"),

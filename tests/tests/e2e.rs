@@ -32,3 +32,5 @@ mod readme;
 mod row_deletes;
 #[path = "e2e/scaled_out.rs"]
 mod scaled_out;
+#[path = "e2e/upkeep.rs"]
+mod upkeep;

@@ -273,7 +273,7 @@ fn check_positions(
     if !before.is_empty() && went_back {
         let text = format!(
             "{ident} says what was taken from the log, so its snapshots can't be rolled back alone: \
-             use 'firn table rollback', which resets the positions too"
+             make a branch of an earlier commit, which has rows and positions as they were"
         );
         return Err(forbidden(text));
     }

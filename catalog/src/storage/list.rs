@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, time::UNIX_EPOCH};
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::sync::mpsc;
 
-use super::{Files, Location, Storage};
+use super::{FileError, Files, Location, Storage};
 use crate::CatalogError;
 
 /// Files that wait to be taken.
@@ -50,6 +50,19 @@ impl Storage {
             }
         }
         Ok(None)
+    }
+
+    /// A file as it is now; none if it is gone.
+    pub(crate) async fn look(&self, location: &Location) -> Result<Option<StoredFile>, CatalogError> {
+        let found = match &self.inner.files {
+            Files::Local(files) => files.look(location).await,
+            Files::S3(files) => files.look(location).await,
+        };
+        match found {
+            Ok(file) => Ok(Some(file)),
+            Err(FileError::Missing(_)) => Ok(None),
+            Err(error @ FileError::Failed { .. }) => Err(CatalogError::Unavailable(error.to_string())),
+        }
     }
 
     /// All files below a folder, in no order.
@@ -98,13 +111,17 @@ fn walk(folder: &Path, location: &Location, files: &Sender) -> io::Result<()> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 metadata => metadata?,
             };
-            let age = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let modified_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            let file = StoredFile { location, bytes: metadata.len(), modified_ms };
+            let file = StoredFile { location, bytes: metadata.len(), modified_ms: modified_ms(&metadata)? };
             if files.blocking_send(Ok(file)).is_err() {
                 return Ok(());
             }
         }
     }
     Ok(())
+}
+
+/// When a file was written, in milliseconds since the epoch.
+pub(super) fn modified_ms(metadata: &fs::Metadata) -> io::Result<i64> {
+    let since = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -107,6 +107,15 @@ impl S3Files {
         futures::stream::poll_fn(move |context| listed.poll_recv(context)).boxed()
     }
 
+    /// An object as it is now.
+    pub(super) async fn look(&self, location: &Location) -> Result<StoredFile, FileError> {
+        let path = path("looking at", location)?;
+        let found = self.store("looking at", location)?.head(&path).await;
+        let found = found.map_err(|error| failed("looking at", location, &error))?;
+        let (bytes, modified_ms) = (found.size, found.last_modified.timestamp_millis());
+        Ok(StoredFile { location: location.clone(), bytes, modified_ms })
+    }
+
     /// Deletes an object, if it is there.
     pub(super) async fn delete(&self, location: &Location) -> Result<(), FileError> {
         let path = path("deleting", location)?;

@@ -10,6 +10,13 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
     ("firn_stage_failing", "gauge", "stage", "1 while the stage doesn't work, else 0"),
     ("firn_http_request_seconds", "histogram", "method, route, status", "Time to answer a request"),
     ("firn_catalog_metrics_reports_total", "counter", "tenant", "Scan and commit reports that engines sent"),
+    (
+        "firn_catalog_collected_files_total",
+        "counter",
+        "tenant",
+        "Files that garbage collection and orphan removal deleted",
+    ),
+    ("firn_catalog_collected_bytes_total", "counter", "tenant", "Their bytes"),
     ("firn_gateway_upload_seconds", "histogram", "", "Time to take an upload, until the log has it"),
     (
         "firn_gateway_records_total",

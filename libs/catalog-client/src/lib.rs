@@ -17,7 +17,7 @@ pub use access::{
 };
 pub use client::{CatalogClient, StaticToken, TenantClient, TokenSource};
 pub use error::{ClientError, ClientErrorKind};
-pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcUnreadable};
+pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcTable, GcUnreadable};
 pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};
 pub use tenants::{
     Event, EventPage, LastEvent, LastEvents, LayerRetention, Lease, LeaseRequest, Suspension,

@@ -98,6 +98,16 @@ impl FileIo {
         read.await.map_err(|error| storage_error("read", location, error))
     }
 
+    /// Whether a file is there.
+    pub(crate) async fn exists(&self, location: &str) -> Result<bool, TableError> {
+        let file = self.resolve(location)?;
+        match file.store.head(&file.path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(storage_error("look for", location, error)),
+        }
+    }
+
     /// Reads a part of a file.
     pub(crate) async fn read_range(&self, location: &str, range: Range<u64>) -> Result<Bytes, TableError> {
         let file = self.resolve(location)?;

@@ -16,6 +16,7 @@ mod rewrite;
 mod scan;
 mod schema;
 mod session;
+mod state;
 mod table;
 mod write;
 
@@ -25,8 +26,9 @@ pub use error::{TableError, TableErrorKind};
 pub use file_io::{FileIo, StorageConfig};
 pub use incremental::{Increment, RETENTION, increment};
 pub use positions::{FILE_COLUMN, POSITION_COLUMN, PositionScan, RowPositions};
-pub use rewrite::{RewriteScan, RewrittenFiles};
+pub use rewrite::{RewriteScan, RewrittenFiles, RowOrder, SortColumn};
 pub use scan::TableScan;
 pub use session::{LakeCatalog, ReferenceSpec, lake_session};
+pub use state::TableState;
 pub use table::{DataFileEntry, SnapshotInfo, Table};
 pub use write::{DataFileWriter, WriteOptions, WrittenFile};

@@ -173,7 +173,7 @@ async fn install(args: &InstallArgs) -> Result<()> {
         "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"firn.ndjson\"\r\nContent-Type: \
          application/ndjson\r\n\r\n{objects}\r\n--{BOUNDARY}--\r\n"
     );
-    let http = reqwest::Client::builder().timeout(IMPORT_TIMEOUT).build()?;
+    let http = firn_runtime::tls::outside().timeout(IMPORT_TIMEOUT).build()?;
     // Each of the two wants a header of its own against forged requests, and ignores the other's.
     let mut request = http
         .post(url)

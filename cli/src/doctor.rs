@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
+use firn_runtime::tls::{self, Tls, TlsError};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::{
@@ -45,8 +46,13 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<()> {
     let dir = DataDir::new(&args.data_dir);
     let settings = Settings::load(args.config.as_deref(), &dir)?;
     output::line("ok    configuration: read, all keys known")?;
+    let tls = Tls::of_server(&settings.tls);
+    if let Ok(tls) = &tls {
+        tls::install(tls);
+    }
     let running = running_server(&dir).await;
     let mut checks = vec![data_directory(&dir), disk(&dir), listen(&settings, running.as_deref()).await];
+    checks.push(Check::new("tls", certificate(&tls)));
     checks.push(storage(&settings, &dir).await);
     checks.push(database(&settings).await);
     checks.push(broker(&settings).await);
@@ -72,7 +78,7 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<()> {
 /// The URL of the server that runs on the directory, if one answers.
 async fn running_server(dir: &DataDir) -> Option<String> {
     let server = dir.read_server_file().ok()??;
-    let client = reqwest::Client::builder().timeout(CONNECT_TIMEOUT).build().ok()?;
+    let client = tls::inside().timeout(CONNECT_TIMEOUT).build().ok()?;
     let answer = client.get(format!("{}/health/ready", server.url)).send().await.ok()?;
     Some(format!("{} (HTTP {} from /health/ready)", server.url, answer.status().as_u16()))
 }
@@ -110,6 +116,12 @@ async fn listen(settings: &Settings, running: Option<&str>) -> Check {
         }
     };
     Check::new("port", verdict)
+}
+
+fn certificate(tls: &Result<Tls, TlsError>) -> Result<String, String> {
+    let tls = tls.as_ref().map_err(ToString::to_string)?;
+    Ok(if tls.serves() { "certificate and key fit and are valid" } else { "no certificate: plain HTTP" }
+        .to_owned())
 }
 
 async fn storage(settings: &Settings, dir: &DataDir) -> Check {

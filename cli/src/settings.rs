@@ -13,6 +13,7 @@ use firn_catalog::{CatalogConfig, DelegationConfig, ProvisioningConfig};
 use firn_runtime::{
     config::{self, SecretRef},
     telemetry::{LogConfig, TraceConfig},
+    tls::TlsConfig,
 };
 use firn_table::StorageConfig;
 use serde::Deserialize;
@@ -34,6 +35,7 @@ const MAX_KEY_TTL: Duration = Duration::from_secs(12 * 3_600);
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     pub(crate) server: ServerSection,
+    pub(crate) tls: TlsConfig,
     pub(crate) auth: AuthSection,
     pub(crate) catalog: CatalogSection,
     pub(crate) storage: StorageSection,

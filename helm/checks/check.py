@@ -38,6 +38,7 @@ REFUSED = [
     ("two storage back ends", {"storage": {"warehouse": "s3://a/b,file:///c", "local": "/x"}}, "local"),
     ("a warehouse on a node's disk", {"storage": {"warehouse": "file:///data"}}, "/storage/warehouse"),
     ("no signing key", {"signingKey": {"secretName": ""}}, "/signingKey/secretName"),
+    ("mutual TLS without certificates", {"tls": {"mutual": True}}, "tls.mutual: needs certificates"),
     ("two ways in", {"ingress": {"enabled": True, "host": "a.example"}, "gatewayApi": {"enabled": True, "parentRefs": [{"name": "x"}]}}, "choose one way in"),
     ("an ingress without a host", {"ingress": {"enabled": True, "host": ""}, "gatewayApi": {"enabled": False}}, "/ingress/host"),
     ("scaling upside down", {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}}, "minReplicas is above maxReplicas"),

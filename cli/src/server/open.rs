@@ -6,14 +6,14 @@ use anyhow::{Context, Result, bail, ensure};
 use firn_auth::Guard;
 use firn_catalog::Catalog;
 use firn_catalog_client::{CatalogClient, TenantCreate};
-use firn_runtime::{StatusBoard, health::Readiness, metrics::Metrics, retry::Backoff};
+use firn_runtime::{StatusBoard, health::Readiness, metrics::Metrics, retry::Backoff, tls};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, Log};
 use firn_table::FileIo;
 use tokio_util::sync::CancellationToken;
 
 use super::{Plan, Server, Service, listen, policies::RemotePolicies};
 use crate::{
-    connection::MintedTokens,
+    connection::{MintedTokens, unanswered},
     console::OneTimeCodes,
     settings::{Backend, Settings},
 };
@@ -34,8 +34,8 @@ pub(super) async fn server(
     metrics: Metrics,
     signal: &CancellationToken,
 ) -> Result<Server> {
-    let Plan { services, settings, dir, key, patient } = plan;
-    let own_url = listen::url_of(address);
+    let Plan { services, settings, tls, dir, key, patient } = plan;
+    let own_url = listen::url_of(address, tls.serves());
     let public_url = settings.server.public_url.clone().unwrap_or_else(|| own_url.clone());
     let verifier = key.verifier_with(settings.issuers()?);
     let wait = Waiting { readiness: &readiness, signal, patient };
@@ -98,6 +98,7 @@ pub(super) async fn server(
         board: StatusBoard::default(),
         readiness,
         metrics,
+        tls,
         codes: OneTimeCodes::default(),
         own_url,
         public_url,
@@ -175,8 +176,9 @@ async fn open_log(settings: &Settings, dir: &crate::data_dir::DataDir) -> Result
 }
 
 async fn catalog_ready(url: &str) -> Result<()> {
-    let client = reqwest::Client::builder().timeout(ANSWER).build()?;
-    let answer = client.get(format!("{url}/health/ready")).send().await?;
+    let client = tls::inside().timeout(ANSWER).build()?;
+    let answer = client.get(format!("{url}/health/ready")).send().await;
+    let answer = answer.map_err(|error| unanswered(url, error))?;
     let status = answer.status();
     let body = answer.text().await.unwrap_or_default();
     ensure!(status.is_success(), "not ready: {body}");

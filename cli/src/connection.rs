@@ -177,26 +177,37 @@ pub(crate) fn unanswered(url: &str, error: reqwest::Error) -> anyhow::Error {
     anyhow::Error::from(error).context(format!("{url} doesn't answer{advice}"))
 }
 
-/// Tokens minted with the issuer's key, renewed at half their life.
+/// Tokens minted with the issuer's key, renewed at half their life, and when another key signs.
 pub(crate) struct MintedTokens {
-    mint: Box<dyn Fn(Duration) -> String + Send + Sync>,
-    current: Mutex<Option<(String, Instant)>>,
+    key: SigningKey,
+    mint: Box<dyn Fn(&SigningKey, Duration) -> String + Send + Sync>,
+    current: Mutex<Option<Minted>>,
+}
+
+struct Minted {
+    token: String,
+    at: Instant,
+    /// The id of the key: once another one signs, that token may end at any time.
+    by: String,
 }
 
 impl MintedTokens {
-    /// Tokens by `mint`, which is given how long they are to be valid.
-    pub(crate) fn new(mint: impl Fn(Duration) -> String + Send + Sync + 'static) -> Self {
-        Self { mint: Box::new(mint), current: Mutex::new(None) }
+    /// Tokens by `mint`, which is given the key, and how long they are to be valid.
+    pub(crate) fn new(
+        key: SigningKey,
+        mint: impl Fn(&SigningKey, Duration) -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self { key, mint: Box::new(mint), current: Mutex::new(None) }
     }
 
     /// Tokens of an operator named `subject`.
     pub(crate) fn operator(key: SigningKey, subject: &'static str) -> Self {
-        Self::new(move |ttl| key.sign(&Claims { operator: true, ..Claims::new(subject, ttl) }))
+        Self::new(key, move |key, ttl| key.sign(&Claims { operator: true, ..Claims::new(subject, ttl) }))
     }
 
     /// Tokens of a service of this process.
     pub(crate) fn service(key: SigningKey, name: &'static str) -> Self {
-        Self::new(move |ttl| key.service_token(name, ttl))
+        Self::new(key, move |key, ttl| key.service_token(name, ttl))
     }
 }
 
@@ -204,10 +215,12 @@ impl TokenSource for MintedTokens {
     fn token(&self) -> String {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
-            Some((token, minted)) if minted.elapsed() < TOKEN_TTL / 2 => token.clone(),
+            Some(minted) if minted.at.elapsed() < TOKEN_TTL / 2 && minted.by == self.key.id() => {
+                minted.token.clone()
+            }
             _ => {
-                let token = (self.mint)(TOKEN_TTL);
-                *current = Some((token.clone(), Instant::now()));
+                let (by, token) = (self.key.id(), (self.mint)(&self.key, TOKEN_TTL));
+                *current = Some(Minted { token: token.clone(), at: Instant::now(), by });
                 token
             }
         }
@@ -235,8 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn minted_token_is_kept_while_fresh() {
-        let tokens = MintedTokens::service(SigningKey::generate(), "ingest");
-        assert_eq!(tokens.token(), tokens.token());
+    fn minted_token_is_kept_while_fresh_and_its_key_signs() {
+        let (key, next) = (SigningKey::generate(), SigningKey::generate());
+        let tokens = MintedTokens::service(key.clone(), "ingest");
+        let first = tokens.token();
+        assert_eq!(tokens.token(), first);
+        key.reload(&next.to_pem()).unwrap();
+        next.verifier().verify(&tokens.token()).unwrap();
     }
 }

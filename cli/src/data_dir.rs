@@ -94,7 +94,8 @@ impl DataDir {
         self.root.join("keys/operator.token")
     }
 
-    fn signing_key_file(&self) -> PathBuf {
+    /// The built-in issuer's key, unless one is configured.
+    pub(crate) fn signing_key_file(&self) -> PathBuf {
         self.root.join("keys/signing.pem")
     }
 

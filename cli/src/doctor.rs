@@ -10,7 +10,7 @@ use crate::{
     connection::FIRST_TENANT,
     data_dir::{self, DataDir},
     output,
-    settings::{Backend, Settings},
+    settings::{Backend, SecretUrl, Settings},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,8 +56,10 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<()> {
     checks.push(storage(&settings, &dir).await);
     checks.push(database(&settings).await);
     checks.push(broker(&settings).await);
-    if let Some(url) = &settings.alerts.elasticsearch_url {
-        checks.push(Check::new("elasticsearch", reach_url(url.as_str(), 9200).await));
+    match settings.elasticsearch_url() {
+        Ok(None) => {}
+        Ok(Some(url)) => checks.push(Check::new("elasticsearch", reach_url(url.as_str(), 9200).await)),
+        Err(error) => checks.push(Check::new("elasticsearch", Err(format!("{error:#}")))),
     }
     let mut wrong = 0;
     for check in &checks {
@@ -143,10 +145,12 @@ async fn storage(settings: &Settings, dir: &DataDir) -> Check {
 }
 
 async fn database(settings: &Settings) -> Check {
-    let verdict = match &settings.catalog.database_url {
-        Some(url) if url.starts_with("postgres") => reach_url(url, 5432).await,
-        Some(url) => Ok(format!("{url}, opened by 'firn up'")),
-        None => Ok("SQLite in the data directory".to_owned()),
+    let url = settings.catalog.database_url.as_ref().map(SecretUrl::resolve).transpose();
+    let verdict = match url {
+        Ok(Some(url)) if url.starts_with("postgres") => reach_url(&url, 5432).await,
+        Ok(Some(url)) => Ok(format!("{url}, opened by 'firn up'")),
+        Ok(None) => Ok("SQLite in the data directory".to_owned()),
+        Err(error) => Err(format!("catalog.database_url: {error}")),
     };
     Check::new("database", verdict)
 }

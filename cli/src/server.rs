@@ -13,6 +13,7 @@ mod measures;
 mod open;
 mod policies;
 mod router;
+mod secrets;
 mod stages;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{console::OneTimeCodes, data_dir::DataDir, settings::Settings};
 pub(crate) use listen::own_url;
 pub(crate) use open::create_tenant;
+use secrets::Secrets;
 use stages::{Services, Stages};
 
 /// Requests are short and wait for disks; more threads only hold more memory.
@@ -133,6 +135,9 @@ pub(crate) struct Server {
     pub(crate) readiness: Readiness,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) tls: Tls,
+    /// What may change meanwhile.
+    secrets: Secrets,
+    dir: DataDir,
     pub(crate) codes: OneTimeCodes,
     /// Where this process reaches itself.
     pub(crate) own_url: String,
@@ -193,6 +198,7 @@ impl Running {
         tokio::spawn(watch(&tls).run(signal.clone()));
 
         let server = open::server(plan, address, readiness, metrics, signal).await?;
+        tokio::spawn(secrets::watch(&server).run(signal.clone()));
         let services = Services::new(&server)?;
         let http_end = CancellationToken::new();
         let routes = router::of(&server, &services, signal)?;

@@ -202,22 +202,31 @@ impl Services {
     /// # Errors
     /// If the services refuse.
     pub fn open_tenant(&mut self, url: &str, tenant: &str) -> Result<()> {
-        let config = self.config().display().to_string();
-        let print = |tenant: &str| -> Result<BTreeMap<String, String>> {
-            let args = ["env", "--json", "--config", &config, "--url", url, "--tenant", tenant];
-            Ok(serde_json::from_str(&stdout(&mut self.command(&args)?)?)?)
-        };
-        let mut env = print("firn")?;
+        let mut env = self.mint(url, "firn")?;
         let operator = env.remove("FIRN_OPERATOR_TOKEN").context("an operator's token")?;
         let mut create = self.command(&["tenant", "create", tenant])?;
         stdout(create.envs(env).env("FIRN_TOKEN", operator))?;
-        self.env = print(tenant)?;
+        self.renew_tokens(url, tenant)
+    }
+
+    /// Keeps what clients of a tenant need, with fresh tokens.
+    ///
+    /// # Errors
+    /// If the services don't know them.
+    pub fn renew_tokens(&mut self, url: &str, tenant: &str) -> Result<()> {
+        self.env = self.mint(url, tenant)?;
         for (name, value) in
             [("AWS_ACCESS_KEY_ID", SeaweedFs::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SeaweedFs::SECRET_KEY)]
         {
             self.env.insert(name.to_owned(), value.to_owned());
         }
         Ok(())
+    }
+
+    fn mint(&self, url: &str, tenant: &str) -> Result<BTreeMap<String, String>> {
+        let config = self.config().display().to_string();
+        let args = ["env", "--json", "--config", &config, "--url", url, "--tenant", tenant];
+        Ok(serde_json::from_str(&stdout(&mut self.command(&args)?)?)?)
     }
 
     /// Runs a client command to its end.

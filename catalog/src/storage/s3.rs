@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use firn_runtime::tls;
+use firn_runtime::{reload::Live, tls};
 use futures::{StreamExt as _, stream::BoxStream};
 use moka::sync::Cache;
 use object_store::{
-    Certificate, ClientOptions, ObjectStore as _, ObjectStoreExt as _,
-    aws::{AmazonS3, AmazonS3Builder, AwsCredentialProvider},
+    Certificate, ClientOptions, CredentialProvider, ObjectStore as _, ObjectStoreExt as _,
+    aws::{AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialProvider},
     path::Path,
 };
 
@@ -31,12 +31,16 @@ pub(super) struct S3Files {
 impl S3Files {
     /// Prepares access; asks the server nothing.
     pub(super) fn open(config: &S3Config) -> Result<Self, String> {
-        let mut probe = builder("any", config);
-        if let Some((key_id, secret)) = &config.credentials {
-            probe = probe.with_access_key_id(key_id).with_secret_access_key(secret);
-        }
-        let probe = probe.build().map_err(|error| error.to_string())?;
-        let identity = probe.credentials().clone();
+        let probe = builder("any", config);
+        let identity: AwsCredentialProvider = match &config.credentials {
+            Some(keys) => {
+                let identity = Arc::new(Keys(keys.clone()));
+                let probe = probe.with_credentials(identity.clone()).build();
+                probe.map_err(|error| error.to_string())?;
+                identity
+            }
+            None => probe.build().map_err(|error| error.to_string())?.credentials().clone(),
+        };
         Ok(Self { config: config.clone(), identity, buckets: Cache::new(MAX_BUCKETS) })
     }
 
@@ -119,6 +123,20 @@ impl S3Files {
 }
 
 /// Access to a bucket, but for the keys.
+/// The configured keys, as they are at the time.
+#[derive(Debug)]
+struct Keys(Live<(String, String)>);
+
+#[async_trait::async_trait]
+impl CredentialProvider for Keys {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let (key_id, secret_key) = self.0.get().as_ref().clone();
+        Ok(Arc::new(AwsCredential { key_id, secret_key, token: None }))
+    }
+}
+
 fn builder(bucket: &str, config: &S3Config) -> AmazonS3Builder {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     if let Some(pem) = tls::process().authorities() {
@@ -172,5 +190,22 @@ fn failed(action: &'static str, location: &Location, error: &object_store::Error
     match error {
         object_store::Error::NotFound { .. } => FileError::Missing(location.clone()),
         _ => FileError::Failed { action, location: location.clone(), reason: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn configured_keys_are_those_of_the_moment() {
+        let keys = Live::new(("one".to_owned(), "1".to_owned()));
+        let config = S3Config { credentials: Some(keys.clone()), ..S3Config::default() };
+        let identity = S3Files::open(&config).unwrap().identity();
+        assert_eq!(identity.get_credential().await.unwrap().key_id, "one");
+        keys.set(("two".to_owned(), "2".to_owned()));
+        let now = identity.get_credential().await.unwrap();
+        assert_eq!((now.key_id.as_str(), now.secret_key.as_str()), ("two", "2"));
     }
 }

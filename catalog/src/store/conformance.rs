@@ -344,6 +344,22 @@ async fn postgres_with_tls_is_trusted_by_its_authority_and_for_its_name() {
     assert!(refused(url("disable", &ours)).await.is_some(), "the server takes no plain connection");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_goes_on_with_another_password() {
+    let server = Postgres::start().await.unwrap();
+    server.psql("CREATE ROLE keeper LOGIN SUPERUSER PASSWORD 'one'").unwrap();
+    let url = |password: &str| server.url().replace("postgres:firn@", &format!("keeper:{password}@"));
+    let store = open(&url("one")).await.unwrap();
+    create(&*store, "rotated").await;
+    server.psql("ALTER ROLE keeper PASSWORD 'two'").unwrap();
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'keeper'";
+    server.psql(kill).unwrap();
+    assert!(store.ping().await.is_err(), "the old password is good no more");
+    assert!(store.reconnect("postgres://%").is_err());
+    store.reconnect(&url("two")).unwrap();
+    assert!(store.heads("rotated", &["main".to_owned()]).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn sqlite_goes_on_after_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();

@@ -53,7 +53,7 @@ impl PlaceArgs {
         let settings = Settings::load(self.config.as_deref(), dir)?;
         tls::install(&Tls::of_client(&settings.tls)?);
         // Nobody is answered, so no token is signed or verified.
-        let config = settings.catalog_config(dir, SigningKey::generate(), "")?;
+        let config = settings.catalog_config(dir, SigningKey::generate(), "", settings.storage_keys()?)?;
         Ok(Catalog::open(config).await?)
     }
 

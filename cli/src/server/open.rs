@@ -8,10 +8,10 @@ use firn_catalog::Catalog;
 use firn_catalog_client::{CatalogClient, TenantCreate};
 use firn_runtime::{StatusBoard, health::Readiness, metrics::Metrics, retry::Backoff, tls};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, Log};
-use firn_table::FileIo;
+use firn_table::{FileIo, StorageConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::{Plan, Server, Service, listen, policies::RemotePolicies};
+use super::{Plan, Server, Service, listen, policies::RemotePolicies, secrets::Secrets};
 use crate::{
     connection::{MintedTokens, unanswered},
     console::OneTimeCodes,
@@ -38,11 +38,12 @@ pub(super) async fn server(
     let own_url = listen::url_of(address, tls.serves());
     let public_url = settings.server.public_url.clone().unwrap_or_else(|| own_url.clone());
     let verifier = key.verifier_with(settings.issuers()?);
+    let secrets = Secrets::of(&settings)?;
     let wait = Waiting { readiness: &readiness, signal, patient };
     let needed = |need: fn(Service) -> bool| services.iter().copied().any(need);
 
     let catalog = if services.contains(&Service::Catalog) {
-        let config = settings.catalog_config(&dir, key.clone(), &public_url)?;
+        let config = settings.catalog_config(&dir, key.clone(), &public_url, secrets.storage_keys.clone())?;
         let place = settings.database_place(&dir);
         let open = async || {
             let opened = Catalog::open_for(config.clone(), verifier.clone()).await;
@@ -60,7 +61,8 @@ pub(super) async fn server(
     } else {
         None
     };
-    let file_io = FileIo::new(settings.storage_config()?);
+    let storage = StorageConfig { credentials: None, ..settings.storage_config()? };
+    let file_io = FileIo::new(storage).with_keys(secrets.storage_keys.clone());
     let warehouse = settings.warehouse(&dir);
     // Buckets of tenants are made while the server runs, so there is none that must be there.
     let shared_bucket = warehouse.starts_with("s3://") && !warehouse.contains("{tenant}");
@@ -99,6 +101,8 @@ pub(super) async fn server(
         readiness,
         metrics,
         tls,
+        secrets,
+        dir,
         codes: OneTimeCodes::default(),
         own_url,
         public_url,

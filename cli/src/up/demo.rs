@@ -61,7 +61,7 @@ fn batch(fleet: &mut Fleet) -> Vec<u8> {
 
 /// The demo may do what an agent may: upload into the first tenant.
 fn tokens(key: SigningKey) -> MintedTokens {
-    MintedTokens::new(move |ttl| {
+    MintedTokens::new(key, |key, ttl| {
         let tenants = FIRST_TENANT.parse().map(|tenant| (tenant, Role::Agent)).into_iter().collect();
         let scopes = vec![Scope::InventoryWrite];
         key.sign(&Claims { tenants, scopes, ..Claims::new("demo", ttl) })

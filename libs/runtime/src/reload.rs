@@ -4,15 +4,59 @@
 //! counts once two looks in a row have seen the same, so that a certificate isn't taken before its key is there.
 
 use std::{
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 const LOOK: Duration = Duration::from_secs(2);
+
+/// A value that may be replaced as the process runs. All clones are one. `Debug` doesn't print it: it may be a secret.
+pub struct Live<T>(Arc<watch::Sender<Arc<T>>>);
+
+impl<T> Live<T> {
+    /// Begins with `value`.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(watch::Sender::new(Arc::new(value))))
+    }
+
+    /// What it is now.
+    #[must_use]
+    pub fn get(&self) -> Arc<T> {
+        self.0.borrow().clone()
+    }
+
+    /// Replaces it.
+    pub fn set(&self, value: impl Into<Arc<T>>) {
+        self.0.send_replace(value.into());
+    }
+
+    /// Waits until it isn't `known` any more.
+    pub async fn changed_from(&self, known: &Arc<T>) {
+        // The sender lives as long as `self`, so that this can't fail.
+        let _ = self.0.subscribe().wait_for(|now| !Arc::ptr_eq(now, known)).await;
+    }
+}
+
+impl<T> Clone for Live<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for Live<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Live")
+    }
+}
 
 /// Everything of a process that is made of files.
 #[derive(Default)]

@@ -12,7 +12,7 @@ mod validity;
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -54,10 +54,7 @@ impl TlsConfig {
     pub fn files(&self) -> Vec<PathBuf> {
         [&self.certificate, &self.key, &self.client_ca, &self.ca, &self.client_certificate, &self.client_key]
             .into_iter()
-            .filter_map(|reference| match reference {
-                Some(SecretRef::File(path)) => Some(path.clone()),
-                _ => None,
-            })
+            .filter_map(|reference| reference.as_ref()?.file().map(Path::to_owned))
             .collect()
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use firn_auth::{Claims, SigningKey};
 use firn_tests::{Authority, Services, free_port, until};
 
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -45,10 +46,42 @@ async fn inventories_reach_bronze_over_mutual_tls_and_certificates_change_meanwh
     .await?;
     servers.run(&simulate)?;
     servers.until_count("select count(*) from bronze.inventory", 100, DEADLINE).await?;
+    signing_keys_change(&mut servers, &[&of_catalog, &entry, &of_ingest]).await?;
+    servers.run(&simulate)?;
+    servers.until_count("select count(*) from bronze.inventory", 150, DEADLINE).await?;
     for service in &mut running {
         service.stop().await?;
     }
     Ok(())
+}
+
+/// With an overlap, so that nothing is refused meanwhile; then tokens of the old key end.
+async fn signing_keys_change(servers: &mut Services, urls: &[&String]) -> Result<()> {
+    let file = servers.dir().join("signing.pem");
+    let (old, new) = (SigningKey::from_pem(&std::fs::read_to_string(&file)?)?, SigningKey::generate());
+    let token = |key: &SigningKey| {
+        key.sign(&Claims { operator: true, ..Claims::new("operator", Duration::from_secs(600)) })
+    };
+    let (by_old, by_new) = (token(&old), token(&new));
+    let answer = async |servers: &Services, token: &str, wanted: u16| {
+        until("all services took the keys", DEADLINE, async || {
+            for url in urls {
+                let status =
+                    servers.http().get(format!("{url}/v1/status")).bearer_auth(token).send().await?.status();
+                ensure!(status == wanted, "{url}: {status}");
+            }
+            Ok(())
+        })
+        .await
+    };
+    std::fs::write(&file, old.to_pem() + &new.to_pem())?;
+    answer(servers, &by_new, 200).await?;
+    answer(servers, &by_old, 200).await?;
+    std::fs::write(&file, new.to_pem())?;
+    answer(servers, &by_old, 401).await?;
+    answer(servers, &by_new, 200).await?;
+    let entry = servers.env["FIRN_URL"].clone();
+    servers.renew_tokens(&entry, "acme")
 }
 
 /// Without a certificate, with one of somebody else's authority, and without TLS.

@@ -9,6 +9,13 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
     ("firn_build_info", "gauge", "version", "1; counts processes by version"),
     ("firn_stage_failing", "gauge", "stage", "1 while the stage doesn't work, else 0"),
     ("firn_http_request_seconds", "histogram", "method, route, status", "Time to answer a request"),
+    ("firn_access_denied_total", "counter", "", "Requests that were refused for want of rights"),
+    (
+        "firn_audit_lost_total",
+        "counter",
+        "",
+        "Refusals that are missing in the audit log: too many at once, or the catalog was away",
+    ),
     (
         "firn_tls_certificate_end_seconds",
         "gauge",

@@ -82,7 +82,7 @@ pub(super) async fn server(
         Some(catalog) => catalog.guard(),
         None => {
             let tokens = Arc::new(MintedTokens::service(key.clone(), "access"));
-            Guard::new(verifier, Arc::new(RemotePolicies::of(CatalogClient::new(&catalog_url, tokens)?)))
+            Guard::new(verifier, RemotePolicies::of(CatalogClient::new(&catalog_url, tokens)?))
         }
     };
     if catalog.is_none() && needed(Service::needs_catalog) {

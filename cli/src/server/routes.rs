@@ -76,6 +76,7 @@ const TABLE: &[(&str, &str, Rule)] = &[
     ("GET", "/v1/tenants/{tenant}/policy", Operator),
     ("POST", "/v1/tenants/{tenant}/revocations", ADMINISTER),
     ("POST", "/v1/revocations", Operator),
+    ("POST", "/v1/refusals", Operator),
     ("GET", "/v1/tenants/{tenant}/audit", ADMINISTER),
     ("GET", "/v1/tenants/{tenant}/events", READ),
     ("GET", "/v1/suspensions", Token),

@@ -55,6 +55,9 @@ pub trait Store: Sweep + Send + Sync {
     /// Events with a number above `after`, in order; a number never appears after a higher one.
     async fn events(&self, repository: &str, after: i64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
 
+    /// The number of each repository's newest event, by repository; 0 where there is none.
+    async fn last_events(&self) -> Result<Vec<(String, i64)>, StoreError>;
+
     /// Documents of a kind, by tenant and key.
     async fn documents(
         &self,

@@ -155,8 +155,13 @@ const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         query: &["after", "limit", "wait_ms"],
-        ..get("/v1/tenants/{tenant}/events", "tenants", "What changed in the tenant's catalog after a cursor")
+        ..get(
+            "/v1/tenants/{tenant}/events",
+            "tenants",
+            "What changed in the tenant's catalog after a cursor; as server-sent events to who accepts them",
+        )
     },
+    get("/v1/events", "tenants", "How far each tenant's events go"),
     get("/v1/tenants/{tenant}/gc", "tenants", "The newest garbage collection and its report"),
     Endpoint {
         success: ("202", "It runs"),

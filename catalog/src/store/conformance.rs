@@ -232,6 +232,10 @@ async fn events(store: &dyn Store) {
     let found: Vec<(i64, &[u8])> = found.iter().map(|row| (row.number, row.body.as_ref())).collect();
     assert_eq!(found, [(2, b"2".as_slice()), (3, b"3".as_slice())]);
     assert_eq!(store.events("events", 4, 10).await.unwrap(), []);
+    create(store, "eventless").await;
+    let last = store.last_events().await.unwrap();
+    let of = |name: &str| last.iter().find(|(found, _)| found == name).map(|(_, number)| *number);
+    assert_eq!([of("events"), of("eventless"), of("no such repository")], [Some(4), Some(0), None]);
 }
 
 async fn racing_swaps_have_one_winner(store: Arc<dyn Store>) {

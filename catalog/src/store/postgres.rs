@@ -150,6 +150,10 @@ impl Store for PostgresStore {
         Ok(rows.into_iter().map(decode::event).collect())
     }
 
+    async fn last_events(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(read(|| sqlx::query_as(statements::LAST_EVENTS).fetch_all(&self.pool)).await?)
+    }
+
     async fn documents(
         &self,
         kind: &str,

@@ -218,6 +218,10 @@ impl Store for SqliteStore {
         Ok(rows.into_iter().map(decode::event).collect())
     }
 
+    async fn last_events(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(sqlx::query_as(statements::LAST_EVENTS).fetch_all(&self.readers).await?)
+    }
+
     async fn documents(
         &self,
         kind: &str,

@@ -9,3 +9,5 @@ pub(super) const IDEMPOTENCY: &str =
 
 pub(super) const EVENTS: &str = "SELECT number, kind, body, created_at FROM events
     WHERE repository = $1 AND number > $2 ORDER BY number LIMIT $3";
+
+pub(super) const LAST_EVENTS: &str = "SELECT name, last_event FROM repositories ORDER BY name";

@@ -87,6 +87,10 @@ impl Store for Losing {
         self.inner.events(repository, after, limit).await
     }
 
+    async fn last_events(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        self.inner.last_events().await
+    }
+
     async fn documents(
         &self,
         kind: &str,

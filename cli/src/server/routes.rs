@@ -79,6 +79,7 @@ const TABLE: &[(&str, &str, Rule)] = &[
     ("POST", "/v1/refusals", Operator),
     ("GET", "/v1/tenants/{tenant}/audit", ADMINISTER),
     ("GET", "/v1/tenants/{tenant}/events", READ),
+    ("GET", "/v1/events", Operator),
     ("GET", "/v1/suspensions", Token),
     ("POST", "/v1/tenants/{tenant}/suspensions/{stage}", MAINTAIN),
     ("DELETE", "/v1/tenants/{tenant}/suspensions/{stage}", MAINTAIN),

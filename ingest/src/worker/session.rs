@@ -202,6 +202,8 @@ impl Session {
 
     async fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerError> {
         let log = &self.worker.log;
+        // After the consumer looked at it: else offsets in one topic could be taken for some in another.
+        self.check_topic(log.topic(&self.topic.name).await?)?;
         let committed = log.committed(self.worker.feed.group, &self.topic.name).await?;
         let ranges = log.offsets(&self.topic.name).await?;
         for partition in partitions {
@@ -291,16 +293,21 @@ impl Session {
         }
     }
 
+    /// That the topic is still the one whose positions this run knows.
+    fn check_topic(&self, present: Option<Topic>) -> Result<(), WorkerError> {
+        match present {
+            Some(topic) if topic.id == self.topic.id => Ok(()),
+            topic => Err(WorkerError::Recreated {
+                topic: self.topic.name.clone(),
+                was: self.topic.id.clone(),
+                is: topic.map_or("none".to_owned(), |topic| topic.id),
+            }),
+        }
+    }
+
     async fn tick(&mut self, consumer: &mut dyn Consumer) -> Result<(), WorkerError> {
         match self.worker.log.topic(&self.topic.name).await {
-            Ok(Some(topic)) if topic.id == self.topic.id => {}
-            Ok(topic) => {
-                return Err(WorkerError::Recreated {
-                    topic: self.topic.name.clone(),
-                    was: self.topic.id.clone(),
-                    is: topic.map_or("none".to_owned(), |topic| topic.id),
-                });
-            }
+            Ok(topic) => self.check_topic(topic)?,
             Err(error) => tracing::debug!(%error, "topic not looked up"),
         }
         self.look_for_suspensions().await;

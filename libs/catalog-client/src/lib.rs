@@ -20,6 +20,6 @@ pub use error::{ClientError, ClientErrorKind};
 pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcUnreadable};
 pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};
 pub use tenants::{
-    Event, LayerRetention, Lease, LeaseRequest, Suspension, SuspensionRequest, Tenant, TenantCreate,
-    TenantSuspend, TenantUpdate,
+    Event, EventPage, LastEvent, LastEvents, LayerRetention, Lease, LeaseRequest, Suspension,
+    SuspensionRequest, Tenant, TenantCreate, TenantSuspend, TenantUpdate,
 };

@@ -145,6 +145,31 @@ pub struct Event {
     pub data: serde_json::Value,
 }
 
+/// A page of events, oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventPage {
+    /// Those after the cursor.
+    pub events: Vec<Event>,
+    /// The cursor to go on with: it also passes over events that aren't shown.
+    pub next: i64,
+}
+
+/// Answer of `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastEvents {
+    /// Each tenant, by name.
+    pub tenants: Vec<LastEvent>,
+}
+
+/// How far a tenant's events go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastEvent {
+    /// Tenant.
+    pub tenant: String,
+    /// Number of its newest event; 0 if there is none.
+    pub sequence: i64,
+}
+
 /// Body of `POST /v1/tenants/{tenant}/suspensions/{stage}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

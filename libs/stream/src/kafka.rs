@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
+    ClientConfig, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::RDKafkaErrorCode,
     producer::FutureProducer,
@@ -27,6 +27,7 @@ mod admin;
 mod consumer;
 mod context;
 mod failure;
+mod positions;
 mod produce;
 mod reader;
 mod record;
@@ -35,6 +36,7 @@ mod transaction;
 
 use consumer::KafkaConsumer;
 use failure::{failed, task_failed};
+use positions::Committed;
 use reader::Readers;
 use transaction::KafkaProducer;
 
@@ -203,14 +205,6 @@ fn watermarks<C: rdkafka::consumer::ConsumerContext>(
     Ok(OffsetRange { start, end })
 }
 
-/// An offset as Kafka says it; negative and symbolic ones mean that there is none.
-fn offset_number(offset: Offset) -> Option<i64> {
-    match offset {
-        Offset::Offset(number) if number >= 0 => Some(number),
-        _ => None,
-    }
-}
-
 #[async_trait]
 impl Log for KafkaLog {
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<Topic, StreamError> {
@@ -237,6 +231,8 @@ impl Log for KafkaLog {
     }
 
     async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<i64>>, StreamError> {
+        let id = topic_id::ask(&self.cluster.config.bootstrap_servers, topic).await?;
+        let id = id.ok_or_else(|| StreamError::no_such_topic(topic))?;
         let (group, topic) = (group.to_owned(), topic.to_owned());
         self.cluster
             .ask(move |cluster| {
@@ -255,7 +251,7 @@ impl Log for KafkaLog {
                 let committed = consumer
                     .committed_offsets(wanted, REQUEST_TIMEOUT)
                     .map_err(|error| failed(&what, &error))?;
-                Ok(committed.elements().iter().map(|element| offset_number(element.offset())).collect())
+                Ok(committed.elements().iter().map(|element| Committed::of(element, &id).offset()).collect())
             })
             .await
     }

@@ -79,7 +79,8 @@ pub trait Log: Send + Sync {
     /// What each partition of a topic holds, by partition.
     async fn offsets(&self, topic: &str) -> Result<Vec<OffsetRange>, StreamError>;
 
-    /// A group's committed offsets by partition; `None` where nothing was committed.
+    /// A group's committed offsets by partition; `None` where nothing was committed in this topic (what was in an earlier
+    /// topic of the name doesn't count).
     async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<i64>>, StreamError>;
 
     /// Joins a group.

@@ -136,16 +136,64 @@ async fn a_suspension_lasts_until_it_is_lifted_and_is_its_tenants_affair() {
 async fn events_come_in_order_and_are_waited_for() {
     let server = Server::start().await;
     let client = server.client().await;
-    let seen = client.events(0, 100, 0).await.unwrap();
-    let last = seen.last().unwrap().sequence;
+    let last = client.events(0, 100, 0).await.unwrap().events.last().unwrap().sequence;
     let waiting = tokio::spawn({
         let client = client.clone();
-        async move { client.events(last, 100, 20_000).await.unwrap() }
+        async move { client.events(last, 100, 20_000).await.unwrap().events }
     });
     create(&client, "t").await;
     let events = waiting.await.unwrap();
     assert_eq!((events[0].sequence, events[0].event_type.as_str()), (last + 1, "commit"));
     assert_eq!(events[0].data["message"], "create table ns.t");
+    // Operators learn where there is something new, in one request.
+    let last = server.operator().last_events().await.unwrap().tenants;
+    let acme = last.iter().find(|last| last.tenant == "acme").unwrap();
+    assert_eq!(acme.sequence, events[0].sequence);
+    assert_eq!(
+        server.server_client(server.token(Role::Admin, &[])).last_events().await.unwrap_err().status,
+        Some(403)
+    );
+}
+
+#[tokio::test]
+async fn events_are_streamed_to_who_accepts_that_and_go_on_where_it_says() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let seen = client.events(0, 100, 0).await.unwrap().next;
+    let open = async |token: String, last: &str| {
+        let request = reqwest::Client::new().get(format!("{}/v1/tenants/acme/events", server.url));
+        let request = request.bearer_auth(token).header("accept", "text/event-stream");
+        request.header("last-event-id", last).send().await.unwrap()
+    };
+    let reader = || server.token(Role::Reader, &[]);
+    let mut stream = open(reader(), &seen.to_string()).await;
+    assert_eq!(
+        (stream.status().as_u16(), &stream.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    create(&client, "t").await;
+    create(&client, "u").await;
+    let mut text = String::new();
+    while text.matches("\n\n").count() < 2 {
+        text.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    let first = text.split("\n\n").next().unwrap();
+    assert!(first.contains("event: commit\n") && first.contains("create table ns.t"), "{first}");
+    assert!(
+        first.contains(&format!("id: {}\n", seen + 1)) || first.ends_with(&format!("id: {}", seen + 1)),
+        "{first}"
+    );
+
+    let mut again = open(reader(), &(seen + 1).to_string()).await;
+    let rest = again.chunk().await.unwrap().unwrap();
+    assert!(std::str::from_utf8(&rest).unwrap().contains("create table ns.u"), "{rest:?}");
+    assert_eq!(open(reader(), "yesterday").await.status(), 400);
+
+    // Whoever may no longer read is cut off.
+    server.operator().tenant("acme").suspend_tenant("unpaid").await.unwrap();
+    while let Some(chunk) = again.chunk().await.unwrap() {
+        assert!(!std::str::from_utf8(&chunk).unwrap().contains("data:"), "{chunk:?}");
+    }
 }
 
 #[tokio::test]

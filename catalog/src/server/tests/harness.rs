@@ -69,6 +69,12 @@ impl Server {
         CatalogClient::new(&self.url, Arc::new(StaticToken(token))).unwrap()
     }
 
+    /// A client of a person who may do everything.
+    pub(super) fn operator(&self) -> CatalogClient {
+        let claims = Claims { operator: true, ..Claims::new("root", Duration::from_secs(600)) };
+        self.server_client(self.key.sign(&claims))
+    }
+
     /// A client of `acme` with a role.
     pub(super) fn client_as(&self, role: Role) -> TenantClient {
         self.server_client(self.token(role, &[])).tenant("acme")

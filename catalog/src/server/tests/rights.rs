@@ -24,11 +24,6 @@ impl Server {
         self.server_client(self.key.sign(&claims)).tenant("acme")
     }
 
-    fn operator(&self) -> firn_catalog_client::CatalogClient {
-        let claims = Claims { operator: true, ..Claims::new("root", Duration::from_secs(600)) };
-        self.server_client(self.key.sign(&claims))
-    }
-
     /// Adds to the rules of `acme`.
     async fn rule(&self, edit: impl FnOnce(&mut AccessRules)) {
         let admin = self.client_as(Role::Admin);
@@ -298,7 +293,7 @@ async fn the_audit_log_tells_who_did_what_and_who_was_refused() {
     assert_eq!((first.len(), second), (1, first[0].sequence));
     assert_eq!(status(reader.audit(0, 10, &[]).await), 403);
     // Readers of events are told what happened to the data alone.
-    let events = reader.events(0, 1000, 0).await.unwrap();
+    let events = reader.events(0, 1000, 0).await.unwrap().events;
     assert!(
         events.iter().all(|event| event.event_type == "commit" || event.event_type.starts_with("reference-"))
     );

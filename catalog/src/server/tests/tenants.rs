@@ -3,21 +3,14 @@
 use std::time::Duration;
 
 use firn_auth::{Claims, Role};
-use firn_catalog_client::{
-    CatalogClient, ClientErrorKind, LayerRetention, SuspensionRequest, TenantCreate, TenantUpdate,
-};
+use firn_catalog_client::{ClientErrorKind, LayerRetention, SuspensionRequest, TenantCreate, TenantUpdate};
 
 use super::harness::{Server, create, ident};
-
-fn operator(server: &Server) -> CatalogClient {
-    let claims = Claims { operator: true, ..Claims::new("root", Duration::from_secs(600)) };
-    server.server_client(server.key.sign(&claims))
-}
 
 #[tokio::test]
 async fn what_a_tenant_is_like_is_checked_kept_and_changed_by_an_operator() {
     let server = Server::start().await;
-    let operator = operator(&server);
+    let operator = server.operator();
     let request = TenantCreate {
         name: "new".to_owned(),
         region: Some("eu-central-1".to_owned()),
@@ -70,7 +63,7 @@ async fn a_suspended_tenant_is_refused_everywhere_until_it_is_resumed() {
     let server = Server::start().await;
     let client = server.client().await;
     create(&client, "t").await;
-    let operator = operator(&server);
+    let operator = server.operator();
     let acme = operator.tenant("acme");
     assert_eq!(client.suspend_tenant("").await.unwrap_err().status, Some(403));
     assert_eq!(acme.suspend_tenant("unpaid").await.unwrap().state, "suspended");
@@ -105,7 +98,7 @@ async fn a_deleted_tenant_comes_back_until_it_is_purged_and_its_name_never() {
     let server = Server::start().await;
     let client = server.client().await;
     create(&client, "t").await;
-    let operator = operator(&server);
+    let operator = server.operator();
     let acme = operator.tenant("acme");
     assert_eq!(client.delete_tenant(None).await.unwrap_err().status, Some(403));
     assert_eq!(acme.purge_tenant().await.unwrap_err().kind, ClientErrorKind::Conflict, "it is in use");

@@ -4,9 +4,9 @@ use serde::Deserialize;
 
 use super::{CatalogClient, Path, TenantClient};
 use crate::{
-    AccessRules, AuditEntry, Client, ClientCreate, ClientError, ClientRotate, ClientSecret, Event, GcRequest,
-    GcRun, IssuedToken, Lease, LeaseRequest, Provisioning, RevocationRequest, Suspension, SuspensionRequest,
-    Tenant, TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
+    AccessRules, AuditEntry, Client, ClientCreate, ClientError, ClientRotate, ClientSecret, EventPage,
+    GcRequest, GcRun, IssuedToken, LastEvents, Lease, LeaseRequest, Provisioning, RevocationRequest,
+    Suspension, SuspensionRequest, Tenant, TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
 };
 use firn_auth::{Policy, Refused, Revocation};
 use serde_json::json;
@@ -38,16 +38,16 @@ struct Suspensions {
     suspensions: Vec<Suspension>,
 }
 
-#[derive(Deserialize)]
-struct Events {
-    events: Vec<Event>,
-}
-
 impl CatalogClient {
     /// All tenants the token reaches: `GET /v1/tenants`.
     pub async fn tenants(&self) -> Result<Vec<Tenant>, ClientError> {
         let answer: Tenants = self.transport.get(&Path::new("/v1/tenants")).await?;
         Ok(answer.tenants)
+    }
+
+    /// How far each tenant's events go; for operators.
+    pub async fn last_events(&self) -> Result<LastEvents, ClientError> {
+        self.transport.get(&Path::new("/v1/events")).await
     }
 
     /// Creates a tenant, or answers it if it exists.
@@ -225,11 +225,10 @@ impl TenantClient {
     }
 
     /// Events numbered above `after`, oldest first. Waits up to `wait_ms` for the first one.
-    pub async fn events(&self, after: i64, limit: usize, wait_ms: u64) -> Result<Vec<Event>, ClientError> {
+    pub async fn events(&self, after: i64, limit: usize, wait_ms: u64) -> Result<EventPage, ClientError> {
         let path = self.firn_path().fixed("/events").query("after", &after.to_string());
         let path = path.query("limit", &limit.to_string()).query("wait_ms", &wait_ms.to_string());
-        let answer: Events = self.transport.get(&path).await?;
-        Ok(answer.events)
+        self.transport.get(&path).await
     }
 
     /// Starts a garbage collection; one that runs already is a conflict.

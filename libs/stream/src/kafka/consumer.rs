@@ -21,7 +21,7 @@ use super::{
     KafkaConfig, REQUEST_TIMEOUT,
     context::{Change, GroupContext},
     failure::{code, failed, task_failed},
-    offset_number,
+    positions::{Committed, TopicIds, to_commit, topic_ids},
     record::received,
     watermarks,
 };
@@ -34,7 +34,10 @@ type Client = StreamConsumer<GroupContext>;
 /// See the module.
 pub(super) struct KafkaConsumer {
     client: Arc<Client>,
+    bootstrap_servers: String,
     options: SubscribeOptions,
+    /// As they were when partitions were assigned.
+    topic_ids: TopicIds,
     /// Records taken from librdkafka and not yet delivered, by partition.
     ready: VecDeque<(TopicPartition, Vec<Record>)>,
     /// Next offset of each partition, to see where records are missing.
@@ -72,7 +75,9 @@ impl KafkaConsumer {
         client.subscribe(&topics).map_err(|error| failed(&doing, &error))?;
         Ok(Self {
             client: Arc::new(client),
+            bootstrap_servers: config.bootstrap_servers.clone(),
             options,
+            topic_ids: TopicIds::new(),
             ready: VecDeque::new(),
             positions: HashMap::new(),
             paused: HashSet::new(),
@@ -80,12 +85,18 @@ impl KafkaConsumer {
         })
     }
 
-    /// For a transaction that moves this group's positions: refused unless all of them are ours.
-    pub(super) fn group_metadata(
+    /// Offsets in the form that Kafka takes them: refused unless all are of partitions that are ours.
+    pub(super) fn offsets_to_commit(
         &self,
         offsets: &[(TopicPartition, i64)],
-    ) -> Result<ConsumerGroupMetadata, StreamError> {
+    ) -> Result<TopicPartitionList, StreamError> {
         offsets.iter().try_for_each(|(partition, _)| self.check_assigned(partition))?;
+        to_commit(offsets, &self.topic_ids)
+            .map_err(|error| failed(&format!("committing offsets of group {}", self.options.group), &error))
+    }
+
+    /// For a transaction that moves this group's positions.
+    pub(super) fn group_metadata(&self) -> Result<ConsumerGroupMetadata, StreamError> {
         self.client.group_metadata().ok_or_else(|| {
             let message = format!("group {}: not a member yet, poll first", self.options.group);
             StreamError::new(StreamErrorKind::Fenced, message)
@@ -120,8 +131,15 @@ impl KafkaConsumer {
                 Ok(Event::Revoked(partitions))
             }
             Change::Assigned(partitions) => {
-                let (asked, from_beginning) = (partitions.clone(), self.options.from_beginning);
-                for start in self.call(move |client| starts(client, &asked, from_beginning)).await? {
+                let starts = match self.starts(&partitions).await {
+                    Ok(starts) => starts,
+                    Err(error) => {
+                        // To be tried again: records of a partition that nobody was told of would be lost.
+                        self.client.context().put_back(Change::Assigned(partitions));
+                        return Err(error);
+                    }
+                };
+                for start in starts {
                     let TopicPartition { topic, partition } = &start.partition;
                     let (first, end) = start.range;
                     if start.offset < first || start.offset > end {
@@ -133,6 +151,16 @@ impl KafkaConsumer {
                 Ok(Event::Assigned(partitions))
             }
         }
+    }
+
+    /// Where assigned partitions start, but for those revoked meanwhile. Topics' ids are taken first: an offset marked with
+    /// an id that has gone stale since then doesn't count later.
+    async fn starts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Start>, StreamError> {
+        let ids = topic_ids(&self.bootstrap_servers, partitions).await?;
+        self.topic_ids.extend(ids.clone());
+        let (mut asked, from_beginning) = (partitions.to_vec(), self.options.from_beginning);
+        asked.retain(|partition| self.client.context().has(partition));
+        self.call(move |client| starts(client, &asked, &ids, from_beginning)).await
     }
 
     /// The first buffered records whose partition may be delivered.
@@ -233,6 +261,7 @@ struct Start {
 fn starts(
     client: &Client,
     partitions: &[TopicPartition],
+    ids: &TopicIds,
     from_beginning: bool,
 ) -> Result<Vec<Start>, StreamError> {
     let mut list = TopicPartitionList::new();
@@ -243,15 +272,21 @@ fn starts(
         .committed_offsets(list, REQUEST_TIMEOUT)
         .map_err(|error| failed("asking for the group's offsets", &error))?;
     let mut starts = Vec::with_capacity(partitions.len());
-    for element in committed.elements() {
+    for element in &committed.elements() {
         let partition = TopicPartition { topic: element.topic().to_owned(), partition: element.partition() };
         let range = watermarks(client, &partition.topic, partition.partition)?;
-        let offset = match offset_number(element.offset()) {
-            Some(offset) => offset,
-            None if from_beginning => range.start,
-            None => {
+        let id = ids.get(element.topic()).map_or("", String::as_str);
+        let offset = match Committed::of(element, id) {
+            Committed::At(offset) => offset,
+            Committed::Nothing if from_beginning => range.start,
+            Committed::Nothing => {
                 seek(client, &partition, range.end)?;
                 range.end
+            }
+            // All of the new topic came after what was read in the old one.
+            Committed::Elsewhere => {
+                seek(client, &partition, range.start)?;
+                range.start
             }
         };
         starts.push(Start { partition, offset, range: (range.start, range.end) });
@@ -327,13 +362,8 @@ impl Consumer for KafkaConsumer {
         if offsets.is_empty() {
             return Ok(());
         }
-        offsets.iter().try_for_each(|(partition, _)| self.check_assigned(partition))?;
+        let list = self.offsets_to_commit(offsets)?;
         let doing = format!("committing offsets of group {}", self.options.group);
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (TopicPartition { topic, partition }, offset) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                .map_err(|error| failed(&doing, &error))?;
-        }
         self.call(move |client| {
             client.commit(&list, CommitMode::Sync).map_err(|error| failed(&doing, &error))
         })

@@ -44,6 +44,11 @@ impl GroupContext {
         self.state().changes.pop_front()
     }
 
+    /// A change that the consumer could not be told of yet.
+    pub(super) fn put_back(&self, change: Change) {
+        self.state().changes.push_front(change);
+    }
+
     pub(super) fn has(&self, partition: &TopicPartition) -> bool {
         self.state().assigned.contains(partition)
     }

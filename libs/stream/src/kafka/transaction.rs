@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rdkafka::{
-    Offset, TopicPartitionList,
+    TopicPartitionList,
     consumer::ConsumerGroupMetadata,
     error::KafkaError,
     producer::{FutureProducer, Producer as _},
@@ -76,12 +76,8 @@ impl KafkaProducer {
                     format!("{doing}: offsets need the consumer of the same log"),
                 )
             })?;
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (TopicPartition { topic, partition }, offset) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                .map_err(|error| failed(&doing, &error))?;
-        }
-        Ok(Some(Positions { list, group: consumer.group_metadata(offsets)? }))
+        let list = consumer.offsets_to_commit(offsets)?;
+        Ok(Some(Positions { list, group: consumer.group_metadata()? }))
     }
 
     async fn run(

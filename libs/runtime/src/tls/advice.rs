@@ -8,7 +8,8 @@ use rustls::{AlertDescription, CertificateError, Error as Tls};
 #[must_use]
 pub fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
     Some(match cause(error)? {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+        // A bad signature is that of an authority of the same name.
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "nobody who is trusted here issued the server's certificate: name its authority with --ca or tls.ca"
         }
         Tls::InvalidCertificate(

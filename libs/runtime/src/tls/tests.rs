@@ -55,7 +55,7 @@ async fn who_trusts_the_authority_is_served_and_nobody_else() {
     assert_eq!(ask(trusts.inside(), &url).await.unwrap(), "fine");
     for stranger in [Tls::of_client(&trusting(&theirs)).unwrap(), Tls::default()] {
         let error = ask(stranger.outside(), &url).await.unwrap_err();
-        assert!(error.contains("UnknownIssuer") && error.contains("tls.ca"), "{error}");
+        assert!(error.contains("tls.ca"), "{error}");
     }
 }
 
@@ -157,7 +157,7 @@ async fn reload_takes_the_new_certificate_while_requests_run_and_a_bad_one_chang
 
     shown.replace_with(&new.issue("a", NAMES).unwrap()).unwrap();
     server.reload().unwrap();
-    assert!(ask(client.outside(), &slow).await.unwrap_err().contains("UnknownIssuer"));
+    assert!(ask(client.outside(), &slow).await.unwrap_err().contains("tls.ca"));
     std::fs::copy(new.file(), trusted.path()).unwrap();
     client.reload().unwrap();
     assert_eq!(ask(client.outside(), &slow).await.unwrap(), "done");

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use axum::{
     Router,
     extract::{Request as Incoming, State},
+    http::HeaderMap,
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     serve::ListenerExt as _,
@@ -197,15 +198,15 @@ async fn pass(State(_): State<Guard>, request: Incoming, next: Next) -> Response
 }
 
 async fn ask(State(guard): State<Guard>, request: Incoming, next: Next) -> Response {
-    match allowed(&guard, &request).await {
+    match allowed(&guard, request.headers()).await {
         Ok(()) => next.run(request).await,
         Err(denied) => denied.into_response(),
     }
 }
 
 /// What a load asks: token, tenant, key.
-async fn allowed(guard: &Guard, request: &Incoming) -> Result<(), Denied> {
-    let access = guard.authorize(request.headers(), "acme", Action::Read).await?;
+async fn allowed(guard: &Guard, headers: &HeaderMap) -> Result<(), Denied> {
+    let access = guard.authorize(headers, "acme", Action::Read).await?;
     access.require_key(Action::Read, Some("main"), &["ns".to_owned(), "t0".to_owned()])
 }
 

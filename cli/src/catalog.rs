@@ -79,13 +79,14 @@ pub(crate) async fn run(command: &CatalogCommand) -> Result<()> {
 /// Before a new version is rolled out; the versions before it go on with the new schema meanwhile.
 async fn migrate(args: &MigrateArgs) -> Result<()> {
     let settings = service::settings(args.config.as_deref())?;
-    let Some(url) = &settings.catalog.database_url else {
+    if settings.catalog.database_url.is_none() {
         return Err(usage("catalog.database_url: needed to know which database to migrate"));
-    };
+    }
+    let url = settings.database_url(&service::nowhere())?;
     let place = settings.database_place(&service::nowhere());
     let deadline = Instant::now() + args.wait;
     loop {
-        match Catalog::migrate(url).await {
+        match Catalog::migrate(&url).await {
             Ok(schema) => {
                 return output::line(&format!("the catalog's database at {place} has schema {schema}"));
             }

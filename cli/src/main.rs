@@ -39,6 +39,7 @@ mod sql;
 mod status;
 mod table;
 mod tenant;
+mod tls;
 mod token;
 mod up;
 

@@ -12,3 +12,5 @@ mod journey;
 mod restore;
 #[path = "services/rolling.rs"]
 mod rolling;
+#[path = "services/secure.rs"]
+mod secure;

@@ -58,6 +58,10 @@ pub(super) async fn commit(call: Call, bytes: Bytes) -> Result<Json<Value>, Ness
             Op::Unchanged { key } => (Action::Read, key),
         };
         access.require_key(action, Some(&branch), &key.0)?;
+        // Whose metadata file it is, nobody looks: a grant on one table must not open the others.
+        if matches!(operation, Op::Put { content, .. } if !content.0["metadataLocation"].is_null()) {
+            access.require_all(Action::Read, None)?;
+        }
     }
     let new = |key| {
         given

@@ -27,25 +27,30 @@ impl Storage {
     }
 
     /// A table's metadata file that lies below a place, or right beside the way to it: then the place is another table's, or
-    /// in one. Whoever is given a place that holds another one's reaches both.
+    /// in one. Whoever is given a place that holds another one's reaches both. `own` is the file that took the place.
     pub(crate) async fn occupant(
         &self,
         tenant: &str,
         place: &Location,
+        own: Option<&Location>,
     ) -> Result<Option<Location>, CatalogError> {
         let root = self.tenant_root(tenant);
         let around = place.folders().take_while(|folder| folder.is_within(&root));
         let around = around.map(|folder| folder.join("metadata"));
         let searched: Vec<_> =
-            around.chain([place.clone()]).map(|folder| self.first_metadata(folder)).collect();
+            around.chain([place.clone()]).map(|folder| self.first_metadata(folder, own)).collect();
         Ok(futures::future::try_join_all(searched).await?.into_iter().flatten().next())
     }
 
-    async fn first_metadata(&self, folder: Location) -> Result<Option<Location>, CatalogError> {
+    async fn first_metadata(
+        &self,
+        folder: Location,
+        own: Option<&Location>,
+    ) -> Result<Option<Location>, CatalogError> {
         let mut files = self.list_below(folder);
         while let Some(file) = files.next().await {
             let location = file?.location;
-            if location.name().ends_with(".metadata.json") {
+            if location.name().ends_with(".metadata.json") && Some(&location) != own {
                 return Ok(Some(location));
             }
         }

@@ -9,6 +9,31 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
     ("firn_build_info", "gauge", "version", "1; counts processes by version"),
     ("firn_stage_failing", "gauge", "stage", "1 while the stage doesn't work, else 0"),
     ("firn_http_request_seconds", "histogram", "method, route, status", "Time to answer a request"),
+    ("firn_access_denied_total", "counter", "", "Requests that were refused for want of rights"),
+    (
+        "firn_audit_lost_total",
+        "counter",
+        "",
+        "Refusals that are missing in the audit log: too many at once, or the catalog was away",
+    ),
+    (
+        "firn_tls_certificate_end_seconds",
+        "gauge",
+        "",
+        "When the listener's certificate ends, in seconds since 1970",
+    ),
+    (
+        "firn_tls_refused_total",
+        "counter",
+        "reason",
+        "Connections without TLS: plain HTTP, too slow, or a handshake that failed",
+    ),
+    (
+        "firn_reload_failures_total",
+        "counter",
+        "what",
+        "Files that changed and can't be used; what there was stays in use",
+    ),
     ("firn_catalog_metrics_reports_total", "counter", "tenant", "Scan and commit reports that engines sent"),
     (
         "firn_catalog_collected_files_total",

@@ -89,9 +89,9 @@ fn alerts(server: &Server) -> Result<Alerts> {
     let config = AlertsConfig {
         instance: settings.server.instance.clone(),
         retire_after: Some(settings.alerts.retire_after),
-        webhook_url: settings.webhook_url()?,
+        webhook_url: server.secrets.webhook_url.clone(),
         webhook_format: settings.alerts.webhook_format,
-        elasticsearch_url: settings.alerts.elasticsearch_url.clone(),
+        elasticsearch_url: server.secrets.elasticsearch_url.clone(),
         ..AlertsConfig::default()
     };
     let (catalog, file_io) = (client(server, "alerts")?, server.file_io.clone());

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use firn_catalog_client::{GcReport, GcTable, iceberg::TableIdent};
+use firn_runtime::reload::Live;
 use firn_tests::SeaweedFs;
 use futures::TryStreamExt as _;
 
@@ -84,7 +85,7 @@ async fn only_one_tables_orphans_go_from_s3() {
         endpoint: Some(server.endpoint()),
         region: Some("us-east-1".to_owned()),
         path_style: true,
-        credentials: Some((SeaweedFs::ACCESS_KEY.to_owned(), SeaweedFs::SECRET_KEY.to_owned())),
+        credentials: Some(Live::new((SeaweedFs::ACCESS_KEY.to_owned(), SeaweedFs::SECRET_KEY.to_owned()))),
         ..S3Config::default()
     };
     let world = World::over(tempfile::tempdir().unwrap(), "s3://lake/firn".to_owned(), s3).await;

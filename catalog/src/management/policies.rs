@@ -13,8 +13,9 @@ use firn_auth::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::tenants;
+use super::{erasures, tenants};
 use crate::{
+    storage::Storage,
     store::{DocumentRow, DocumentSelection, Store, Write, Written},
     version::{Actor, VersionStore, audit_event},
 };
@@ -50,6 +51,7 @@ pub(super) struct Policies {
     me: Weak<Self>,
     store: Arc<dyn Store>,
     versions: VersionStore,
+    storage: Storage,
     /// Refusals that aren't written yet; `Some` while a task is writing.
     waiting: Mutex<Option<HashMap<Refused, Seen>>>,
 }
@@ -69,8 +71,8 @@ struct Seen {
 }
 
 impl Policies {
-    pub(super) fn new(store: Arc<dyn Store>, versions: VersionStore) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { me: me.clone(), store, versions, waiting: Mutex::default() })
+    pub(super) fn new(store: Arc<dyn Store>, versions: VersionStore, storage: Storage) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { me: me.clone(), store, versions, storage, waiting: Mutex::default() })
     }
 
     /// Writes what waits, until nothing does. What comes meanwhile is gathered: however many requests are refused, one
@@ -129,6 +131,9 @@ impl PolicySource for Policies {
         let text = |error: crate::store::StoreError| error.to_string();
         let rules = self.store.documents(RULES, one()).await.map_err(text)?;
         let (rules, _) = StoredRules::of(rules.first())?;
+        // Whoever replaces metadata files raises the epoch, too.
+        let rows = self.store.documents(erasures::KEY_KIND, one()).await.map_err(text)?;
+        self.storage.note_generation(tenant.as_str(), rows.first().map_or(0, |row| row.version));
         let rows = self.store.documents(tenants::KIND, one()).await.map_err(text)?;
         let (standing, limits) = match rows.first() {
             Some(row) => {

@@ -85,12 +85,19 @@ impl SigningKey {
         Verifier::new(&self.inner.key.verifying_key(), issuers)
     }
 
+    pub(crate) fn key_id(&self) -> &str {
+        &self.inner.key_id
+    }
+
+    pub(crate) fn verifying_bytes(&self) -> [u8; 32] {
+        self.inner.key.verifying_key().to_bytes()
+    }
+
     #[cfg(test)]
     pub(crate) fn verifying_key(&self) -> ed25519_dalek::VerifyingKey {
         self.inner.key.verifying_key()
     }
 
-    #[cfg(test)]
     pub(crate) fn encoding_key(&self) -> &EncodingKey {
         &self.inner.encoding
     }

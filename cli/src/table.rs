@@ -30,6 +30,8 @@ pub(crate) enum TableCommand {
     Compact(maintain::CompactArgs),
     /// Remove old snapshots from a table's log; no file and no commit goes with them
     Expire(maintain::ExpireArgs),
+    /// Take partitions out that lie wholly beyond the retention; the server does so by itself for tenants that set one
+    Retain(maintain::RetainArgs),
 }
 
 /// A table, and how it is printed.
@@ -103,6 +105,7 @@ pub(crate) async fn run(command: &TableCommand) -> Result<()> {
         TableCommand::Health(args) => maintain::health(args).await,
         TableCommand::Compact(args) => maintain::compact(args).await,
         TableCommand::Expire(args) => maintain::expire(args).await,
+        TableCommand::Retain(args) => maintain::retain(args).await,
     }
 }
 

@@ -30,6 +30,6 @@ WORKDIR /var/lib/firn
 USER 65532:65532
 EXPOSE 8181
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["/usr/local/bin/firn", "health"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["/usr/local/bin/firn", "health", "--data-dir", "/var/lib/firn"]
 ENTRYPOINT ["/usr/local/bin/firn"]
 CMD ["up", "--data-dir", "/var/lib/firn", "--listen", "0.0.0.0:8181"]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::Router;
 use firn_auth::Guard;
 use firn_catalog_client::CatalogClient;
-use firn_runtime::{StageState, StatusBoard};
+use firn_runtime::{StageState, StatusBoard, reload::Live};
 use firn_stream::Log;
 use firn_table::FileIo;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +31,10 @@ pub struct AlertsConfig {
     pub rules_interval: Duration,
     /// A host that was silent for so long is retired, and its findings are over; never, if `None`. Default 90 days.
     pub retire_after: Option<Duration>,
-    /// Elasticsearch or OpenSearch; no sink without it. User and password may stand in the URL.
-    pub elasticsearch_url: Option<Url>,
+    /// Elasticsearch or OpenSearch; no sink without it. User and password may stand in the URL, and change meanwhile.
+    pub elasticsearch_url: Option<Live<Url>>,
     /// Each transition is posted there; no webhook without it.
-    pub webhook_url: Option<Url>,
+    pub webhook_url: Option<Live<Url>>,
     /// What is posted.
     pub webhook_format: WebhookFormat,
 }
@@ -110,19 +110,42 @@ impl Alerts {
 
     async fn deliver(&self, stop: &CancellationToken) {
         let config = &self.worker.config;
-        let search = config.elasticsearch_url.as_ref().map(|url| Ok(Box::new(Search::new(url)?) as _));
-        let webhook = config.webhook_url.clone();
-        let webhook = webhook.map(|url| Ok(Box::new(Webhook::new(url, config.webhook_format)?) as _));
-        tokio::join!(self.sink(search, stop), self.sink(webhook, stop));
+        let search = |url: &Url| Search::new(url).map(|to| Box::new(to) as Box<dyn Destination>);
+        let webhook = |url: &Url| {
+            Webhook::new(url.clone(), config.webhook_format).map(|to| Box::new(to) as Box<dyn Destination>)
+        };
+        tokio::join!(
+            self.sinks(config.elasticsearch_url.as_ref(), search, stop),
+            self.sinks(config.webhook_url.as_ref(), webhook, stop)
+        );
     }
 
-    async fn sink(&self, to: Option<Result<Box<dyn Destination>, SinkError>>, stop: &CancellationToken) {
+    /// One sink after the other: each ends in order when the URL changes, and the next goes on from where it was.
+    async fn sinks(
+        &self,
+        url: Option<&Live<Url>>,
+        open: impl Fn(&Url) -> Result<Box<dyn Destination>, SinkError>,
+        stop: &CancellationToken,
+    ) {
+        let Some(url) = url else { return };
+        while !stop.is_cancelled() {
+            let (now, end) = (url.get(), stop.child_token());
+            let sink = self.sink(open(&now), &end);
+            let changed = async {
+                url.changed_from(&now).await;
+                end.cancel();
+            };
+            tokio::join!(sink, end.run_until_cancelled(changed));
+        }
+    }
+
+    async fn sink(&self, to: Result<Box<dyn Destination>, SinkError>, end: &CancellationToken) {
         match to {
-            None => {}
-            Some(Ok(to)) => {
-                Sink::new(to, Arc::clone(&self.worker.log), self.worker.board.clone()).run(stop).await;
+            Ok(to) => Sink::new(to, Arc::clone(&self.worker.log), self.worker.board.clone()).run(end).await,
+            Err(error) => {
+                tracing::error!(%error, "findings can't be delivered: correct the setting");
+                end.cancelled().await;
             }
-            Some(Err(error)) => tracing::error!(%error, "findings can't be delivered: correct the setting"),
         }
     }
 }

@@ -14,7 +14,7 @@ use aws_sigv4::{
     sign::v4,
 };
 use bytes::Bytes;
-use firn_runtime::with_causes;
+use firn_runtime::{tls, with_causes};
 use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use reqwest::{Method, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -88,7 +88,7 @@ impl AwsClient {
     /// A client with the catalog's own keys.
     pub(crate) fn new(identity: AwsCredentialProvider, region: &str) -> Result<Self, String> {
         // A signature is for one host, so a redirect can only go wrong.
-        let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(redirect::Policy::none()).build();
+        let http = tls::outside().timeout(TIMEOUT).redirect(redirect::Policy::none()).build();
         let http = http.map_err(|error| error.to_string())?;
         Ok(Self { http, identity, region: region.to_owned() })
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use firn_auth::SigningKey;
+use firn_runtime::reload::Live;
 
 /// Settings of the catalog.
 #[derive(Clone)]
@@ -12,7 +13,7 @@ pub struct CatalogConfig {
     /// Root of all tenants' tables: `file:///…` or `s3://bucket/prefix`. With `{tenant}` in the bucket's name, each tenant
     /// has a bucket of its own.
     pub warehouse: String,
-    /// S3 endpoint, region, path style; credentials come resolved.
+    /// S3 endpoint, region, path style, credentials.
     pub s3: S3Config,
     /// The deployment's region, given to tenants that name none.
     pub region: String,
@@ -33,8 +34,8 @@ pub struct S3Config {
     pub region: Option<String>,
     /// Path-style requests.
     pub path_style: bool,
-    /// Access key id and secret.
-    pub credentials: Option<(String, String)>,
+    /// Access key id and secret, as they are at the time; from the environment if absent.
+    pub credentials: Option<Live<(String, String)>>,
     /// What clients are given to reach their tables' files.
     pub delegation: DelegationConfig,
     /// What tenants' buckets are to be like.

@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod policies;
 mod provision;
+mod refusals;
 mod rules;
 mod state;
 mod suspensions;
@@ -38,7 +39,7 @@ pub(crate) use limits::{check_references, check_tables};
 pub(crate) use state::AppState;
 pub(crate) use tenants::{create_tenant, put_tenant, require as tenant, tenant_names};
 
-/// `/v1/tenants…`, `/v1/events`, `/v1/suspensions` and `/v1/revocations`.
+/// `/v1/tenants…`, `/v1/events`, `/v1/suspensions`, `/v1/revocations` and `/v1/refusals`.
 pub(crate) fn router(state: AppState) -> Router {
     Router::new()
         .route("/v1/tenants", get(tenants::list).post(tenants::create))
@@ -57,6 +58,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/tenants/{tenant}/policy", get(rules::policy))
         .route("/v1/tenants/{tenant}/revocations", post(rules::revoke))
         .route("/v1/revocations", post(rules::revoke_everywhere))
+        .route("/v1/refusals", post(refusals::report))
         .route("/v1/tenants/{tenant}/audit", get(audit::list))
         .route("/v1/tenants/{tenant}/events", get(events::list))
         .route("/v1/events", get(events::last))

@@ -1,6 +1,6 @@
 //! Nessie REST v2 under `/nessie/{tenant}/api/v2`, so that Nessie's clients work with a tenant's repository as they are.
 //!
-//! Paths, parameters and bodies follow Nessie's OpenAPI. Filters (CEL) are refused with an error that says so.
+//! Paths, parameters and bodies follow Nessie's OpenAPI. Lists take filters (CEL): see [`filter`].
 
 mod call;
 mod commit;
@@ -8,6 +8,7 @@ mod contents;
 mod diff;
 mod entries;
 mod error;
+mod filter;
 mod history;
 mod merge;
 mod recent;

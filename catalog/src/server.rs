@@ -88,6 +88,14 @@ impl Catalog {
         recovery::rebuild(&self.state, only, from_metadata).await
     }
 
+    /// From here on the database's new connections are made with this URL, such as one with another password.
+    ///
+    /// # Errors
+    /// A URL that is none, and a database that is a file.
+    pub fn reconnect(&self, database_url: &str) -> Result<(), CatalogError> {
+        Ok(self.state.store.reconnect(database_url)?)
+    }
+
     /// Whether the database answers; the text says what is wrong.
     pub async fn health(&self) -> Result<(), String> {
         self.state.store.ping().await.map_err(|error| error.to_string())

@@ -68,6 +68,10 @@ pub trait Store: Sweep + Send + Sync {
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// New connections are made with this URL, such as one with another password; those that are open stay. Refused where
+    /// there is only a file, and for a URL that is none.
+    fn reconnect(&self, database_url: &str) -> Result<(), StoreError>;
+
     /// Closes all connections, waiting for those in use.
     async fn close(&self);
 }

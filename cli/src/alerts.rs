@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use firn_runtime::tls::{self, TlsConfig};
 use firn_table::{FileIo, ReferenceSpec, StorageConfig, lake_session};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::{connection::ConnectionArgs, findings::encode, output, service::ServeArgs};
+use crate::{connection::ConnectionArgs, findings::encode, output, service::ServeArgs, tls::TlsArgs};
 
 /// Subcommands of `firn alerts`.
 #[derive(clap::Subcommand)]
@@ -58,6 +59,8 @@ pub(crate) struct InstallArgs {
     /// Kibana's API key, instead of user and password
     #[arg(long, value_name = "KEY", env = "FIRN_KIBANA_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// Arguments of `firn alerts assign`.
@@ -173,7 +176,8 @@ async fn install(args: &InstallArgs) -> Result<()> {
         "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"firn.ndjson\"\r\nContent-Type: \
          application/ndjson\r\n\r\n{objects}\r\n--{BOUNDARY}--\r\n"
     );
-    let http = reqwest::Client::builder().timeout(IMPORT_TIMEOUT).build()?;
+    args.tls.install(&TlsConfig::default())?;
+    let http = tls::outside().timeout(IMPORT_TIMEOUT).build()?;
     // Each of the two wants a header of its own against forged requests, and ignores the other's.
     let mut request = http
         .post(url)

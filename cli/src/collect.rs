@@ -19,7 +19,7 @@ use firn_runtime::retry::{Backoff, retry};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{connection::ConnectionArgs, output};
+use crate::{connection::ConnectionArgs, output, tls::TlsArgs};
 use probe::Machine;
 
 /// An upload is repeated with the same `event_id`, so that a second one is recognised.
@@ -41,6 +41,8 @@ pub(crate) struct CollectArgs {
     /// Tenant
     #[arg(long, value_name = "NAME", env = "FIRN_TENANT")]
     tenant: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Organisation that the computer belongs to
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
@@ -92,6 +94,7 @@ async fn upload(args: &CollectArgs, mut inventory: Inventory) -> Result<()> {
         url: args.to.clone(),
         token: args.token.clone().filter(|_| args.to.is_some()),
         tenant: args.tenant.clone(),
+        tls: args.tls.clone(),
     };
     let connection = connection.connect().await?;
     let path = format!("/v1/tenants/{}/inventory", connection.tenant);

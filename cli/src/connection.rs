@@ -9,11 +9,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use firn_auth::{Claims, SigningKey};
 use firn_catalog_client::{CatalogClient, StaticToken, TenantClient, TokenSource};
+use firn_runtime::tls::{self, TlsConfig};
 use serde::de::DeserializeOwned;
 
 use crate::{
     data_dir::{self, DataDir, ServerFile},
     failure::usage,
+    tls::TlsArgs,
 };
 
 /// The tenant that `firn up` creates.
@@ -38,6 +40,8 @@ pub(crate) struct ConnectionArgs {
     /// Tenant
     #[arg(long, value_name = "NAME", env = "FIRN_TENANT")]
     pub(crate) tenant: Option<String>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 }
 
 /// A server that answered, and tokens for it.
@@ -46,6 +50,8 @@ pub(crate) struct Connection {
     pub(crate) tenant: String,
     /// The issuer's key, if the server's data directory was read.
     pub(crate) signing_key: Option<SigningKey>,
+    /// How it is spoken to.
+    pub(crate) tls: TlsConfig,
     tokens: Arc<dyn TokenSource>,
     http: reqwest::Client,
 }
@@ -58,7 +64,8 @@ impl ConnectionArgs {
             let token = self.token.clone().ok_or_else(|| {
                 usage("a token is needed beside the URL: set FIRN_TOKEN or --token ('firn env' prints one)")
             })?;
-            return Connection::new(url, tenant, Arc::new(StaticToken(token)), None);
+            let tls = self.tls.install(&TlsConfig::default())?;
+            return Connection::new(url, tenant, Arc::new(StaticToken(token)), None, tls);
         }
         let root = self.data_dir.clone().unwrap_or_else(|| data_dir::DEFAULT.into());
         let dir = DataDir::new(&root);
@@ -73,7 +80,8 @@ impl ConnectionArgs {
             Some(token) if self.url.is_none() => Arc::new(StaticToken(token.clone())),
             _ => Arc::new(MintedTokens::operator(key.clone(), "local-operator")),
         };
-        let connection = Connection::new(&server.url, tenant, tokens, Some(key))?;
+        let tls = self.tls.install(&server.tls)?;
+        let connection = Connection::new(&server.url, tenant, tokens, Some(key), tls)?;
         connection.probe(&dir, &server).await?;
         Ok(connection)
     }
@@ -81,9 +89,9 @@ impl ConnectionArgs {
 
 impl Connection {
     /// A server elsewhere, of whom the issuer's key is known.
-    pub(crate) fn with_key(url: &str, tenant: String, key: SigningKey) -> Result<Self> {
+    pub(crate) fn with_key(url: &str, tenant: String, key: SigningKey, tls: TlsConfig) -> Result<Self> {
         let tokens = Arc::new(MintedTokens::operator(key.clone(), "operator"));
-        Self::new(url, tenant, tokens, Some(key))
+        Self::new(url, tenant, tokens, Some(key), tls)
     }
 
     fn new(
@@ -91,15 +99,21 @@ impl Connection {
         tenant: String,
         tokens: Arc<dyn TokenSource>,
         signing_key: Option<SigningKey>,
+        tls: TlsConfig,
     ) -> Result<Self> {
-        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), tenant, signing_key, tokens, http })
+        let http = tls::inside().timeout(REQUEST_TIMEOUT).build()?;
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), tenant, signing_key, tls, tokens, http })
     }
 
     /// A file may outlive its server.
     async fn probe(&self, dir: &DataDir, server: &ServerFile) -> Result<()> {
         let live = format!("{}/health/live", self.url);
         let answer = self.http.get(live).timeout(PROBE_TIMEOUT).send().await;
+        if let Err(error) = &answer
+            && let Some(advice) = tls::advice(error)
+        {
+            bail!("{}: {advice}", self.url);
+        }
         if answer.is_ok_and(|answer| answer.status().is_success()) {
             return Ok(());
         }
@@ -143,7 +157,7 @@ impl Connection {
 
     async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, path: &str) -> Result<T> {
         let answer = request.bearer_auth(self.token()).send().await;
-        let answer = answer.with_context(|| format!("{} doesn't answer", self.url))?;
+        let answer = answer.map_err(|error| unanswered(&self.url, error))?;
         let status = answer.status();
         let body = answer.bytes().await.with_context(|| format!("{path}: the answer broke off"))?;
         if !status.is_success() {
@@ -157,26 +171,43 @@ impl Connection {
     }
 }
 
-/// Tokens minted with the issuer's key, renewed at half their life.
+/// A server that gave no answer, with what to do if TLS is why.
+pub(crate) fn unanswered(url: &str, error: reqwest::Error) -> anyhow::Error {
+    let advice = tls::advice(&error).map(|advice| format!(": {advice}")).unwrap_or_default();
+    anyhow::Error::from(error).context(format!("{url} doesn't answer{advice}"))
+}
+
+/// Tokens minted with the issuer's key, renewed at half their life, and when another key signs.
 pub(crate) struct MintedTokens {
-    mint: Box<dyn Fn(Duration) -> String + Send + Sync>,
-    current: Mutex<Option<(String, Instant)>>,
+    key: SigningKey,
+    mint: Box<dyn Fn(&SigningKey, Duration) -> String + Send + Sync>,
+    current: Mutex<Option<Minted>>,
+}
+
+struct Minted {
+    token: String,
+    at: Instant,
+    /// The id of the key: once another one signs, that token may end at any time.
+    by: String,
 }
 
 impl MintedTokens {
-    /// Tokens by `mint`, which is given how long they are to be valid.
-    pub(crate) fn new(mint: impl Fn(Duration) -> String + Send + Sync + 'static) -> Self {
-        Self { mint: Box::new(mint), current: Mutex::new(None) }
+    /// Tokens by `mint`, which is given the key, and how long they are to be valid.
+    pub(crate) fn new(
+        key: SigningKey,
+        mint: impl Fn(&SigningKey, Duration) -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self { key, mint: Box::new(mint), current: Mutex::new(None) }
     }
 
     /// Tokens of an operator named `subject`.
     pub(crate) fn operator(key: SigningKey, subject: &'static str) -> Self {
-        Self::new(move |ttl| key.sign(&Claims { operator: true, ..Claims::new(subject, ttl) }))
+        Self::new(key, move |key, ttl| key.sign(&Claims { operator: true, ..Claims::new(subject, ttl) }))
     }
 
     /// Tokens of a service of this process.
     pub(crate) fn service(key: SigningKey, name: &'static str) -> Self {
-        Self::new(move |ttl| key.service_token(name, ttl))
+        Self::new(key, move |key, ttl| key.service_token(name, ttl))
     }
 }
 
@@ -184,10 +215,12 @@ impl TokenSource for MintedTokens {
     fn token(&self) -> String {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
-            Some((token, minted)) if minted.elapsed() < TOKEN_TTL / 2 => token.clone(),
+            Some(minted) if minted.at.elapsed() < TOKEN_TTL / 2 && minted.by == self.key.id() => {
+                minted.token.clone()
+            }
             _ => {
-                let token = (self.mint)(TOKEN_TTL);
-                *current = Some((token.clone(), Instant::now()));
+                let (by, token) = (self.key.id(), (self.mint)(&self.key, TOKEN_TTL));
+                *current = Some(Minted { token: token.clone(), at: Instant::now(), by });
                 token
             }
         }
@@ -215,8 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn minted_token_is_kept_while_fresh() {
-        let tokens = MintedTokens::service(SigningKey::generate(), "ingest");
-        assert_eq!(tokens.token(), tokens.token());
+    fn minted_token_is_kept_while_fresh_and_its_key_signs() {
+        let (key, next) = (SigningKey::generate(), SigningKey::generate());
+        let tokens = MintedTokens::service(key.clone(), "ingest");
+        let first = tokens.token();
+        assert_eq!(tokens.token(), first);
+        key.reload(&next.to_pem()).unwrap();
+        next.verifier().verify(&tokens.token()).unwrap();
     }
 }

@@ -107,8 +107,11 @@ async fn enter(console: &Console, token: &str) -> Response {
     } else {
         Session::of_token(&console.catalog.guard(), token).await
     };
+    let tls = console.own_url.starts_with("https:");
     match session {
-        Ok(session) => ([(header::SET_COOKIE, session.cookie())], Redirect::to("/console")).into_response(),
+        Ok(session) => {
+            ([(header::SET_COOKIE, session.cookie(tls))], Redirect::to("/console")).into_response()
+        }
         Err(reason) => guarded(StatusCode::UNAUTHORIZED, page::login(Some(&reason))),
     }
 }

@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use firn_auth::SigningKey;
-use firn_runtime::config::SecretRef;
+use firn_runtime::{config::SecretRef, tls::TlsConfig};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,9 @@ pub(crate) struct ServerFile {
     pub(crate) version: String,
     /// Where the signing key is, if it isn't the directory's own.
     pub(crate) signing_key: Option<SecretRef>,
+    /// How to speak TLS with it.
+    #[serde(default)]
+    pub(crate) tls: TlsConfig,
 }
 
 /// A data directory that this process serves; the lock lasts as long as this value.
@@ -91,7 +94,8 @@ impl DataDir {
         self.root.join("keys/operator.token")
     }
 
-    fn signing_key_file(&self) -> PathBuf {
+    /// The built-in issuer's key, unless one is configured.
+    pub(crate) fn signing_key_file(&self) -> PathBuf {
         self.root.join("keys/signing.pem")
     }
 
@@ -290,7 +294,13 @@ mod tests {
         assert_eq!(locked.signing_key_or_new(None).unwrap().to_pem(), key.to_pem());
         assert_eq!(locked.first_operator_token(|| "t1".into()).unwrap().as_deref(), Some("t1"));
         assert_eq!(locked.first_operator_token(|| "t2".into()).unwrap(), None);
-        let server = ServerFile { url: "http://x".into(), pid: 1, version: "0".into(), signing_key: None };
+        let server = ServerFile {
+            url: "http://x".into(),
+            pid: 1,
+            version: "0".into(),
+            signing_key: None,
+            tls: TlsConfig::default(),
+        };
         locked.write_server_file(&server).unwrap();
         assert_eq!(locked.dir.read_server_file().unwrap(), Some(server));
         assert_eq!(mode(&root), 0o700);

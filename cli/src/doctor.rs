@@ -3,13 +3,14 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
+use firn_runtime::tls::{self, Tls, TlsError};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::{
     connection::FIRST_TENANT,
     data_dir::{self, DataDir},
     output,
-    settings::{Backend, Settings},
+    settings::{Backend, SecretUrl, Settings},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,13 +46,20 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<()> {
     let dir = DataDir::new(&args.data_dir);
     let settings = Settings::load(args.config.as_deref(), &dir)?;
     output::line("ok    configuration: read, all keys known")?;
+    let tls = Tls::of_server(&settings.tls);
+    if let Ok(tls) = &tls {
+        tls::install(tls);
+    }
     let running = running_server(&dir).await;
     let mut checks = vec![data_directory(&dir), disk(&dir), listen(&settings, running.as_deref()).await];
+    checks.push(Check::new("tls", certificate(&tls)));
     checks.push(storage(&settings, &dir).await);
     checks.push(database(&settings).await);
     checks.push(broker(&settings).await);
-    if let Some(url) = &settings.alerts.elasticsearch_url {
-        checks.push(Check::new("elasticsearch", reach_url(url.as_str(), 9200).await));
+    match settings.elasticsearch_url() {
+        Ok(None) => {}
+        Ok(Some(url)) => checks.push(Check::new("elasticsearch", reach_url(url.as_str(), 9200).await)),
+        Err(error) => checks.push(Check::new("elasticsearch", Err(format!("{error:#}")))),
     }
     let mut wrong = 0;
     for check in &checks {
@@ -72,7 +80,7 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<()> {
 /// The URL of the server that runs on the directory, if one answers.
 async fn running_server(dir: &DataDir) -> Option<String> {
     let server = dir.read_server_file().ok()??;
-    let client = reqwest::Client::builder().timeout(CONNECT_TIMEOUT).build().ok()?;
+    let client = tls::inside().timeout(CONNECT_TIMEOUT).build().ok()?;
     let answer = client.get(format!("{}/health/ready", server.url)).send().await.ok()?;
     Some(format!("{} (HTTP {} from /health/ready)", server.url, answer.status().as_u16()))
 }
@@ -112,6 +120,12 @@ async fn listen(settings: &Settings, running: Option<&str>) -> Check {
     Check::new("port", verdict)
 }
 
+fn certificate(tls: &Result<Tls, TlsError>) -> Result<String, String> {
+    let tls = tls.as_ref().map_err(ToString::to_string)?;
+    Ok(if tls.serves() { "certificate and key fit and are valid" } else { "no certificate: plain HTTP" }
+        .to_owned())
+}
+
 async fn storage(settings: &Settings, dir: &DataDir) -> Check {
     // Of buckets for each tenant, that of the one that is there from the start.
     let warehouse = settings.warehouse(dir).replace("{tenant}", FIRST_TENANT);
@@ -131,10 +145,12 @@ async fn storage(settings: &Settings, dir: &DataDir) -> Check {
 }
 
 async fn database(settings: &Settings) -> Check {
-    let verdict = match &settings.catalog.database_url {
-        Some(url) if url.starts_with("postgres") => reach_url(url, 5432).await,
-        Some(url) => Ok(format!("{url}, opened by 'firn up'")),
-        None => Ok("SQLite in the data directory".to_owned()),
+    let url = settings.catalog.database_url.as_ref().map(SecretUrl::resolve).transpose();
+    let verdict = match url {
+        Ok(Some(url)) if url.starts_with("postgres") => reach_url(&url, 5432).await,
+        Ok(Some(url)) => Ok(format!("{url}, opened by 'firn up'")),
+        Ok(None) => Ok("SQLite in the data directory".to_owned()),
+        Err(error) => Err(format!("catalog.database_url: {error}")),
     };
     Check::new("database", verdict)
 }

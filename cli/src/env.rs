@@ -12,7 +12,7 @@ use firn_auth::{Claims, Role, TenantName};
 use crate::{
     connection::{Connection, ConnectionArgs, FIRST_TENANT},
     failure::usage,
-    output, service,
+    output, service, tls,
 };
 
 /// Arguments of `firn env`.
@@ -59,14 +59,15 @@ pub(crate) async fn run(args: &EnvArgs) -> Result<()> {
         ..Claims::new(&format!("admin:{tenant}"), args.ttl)
     };
     let operator = Claims { operator: true, ..Claims::new("operator", args.ttl) };
-    let variables = [
+    let mut variables = vec![
         ("FIRN_URL", connection.url.clone()),
         ("FIRN_TENANT", tenant.to_string()),
         ("FIRN_TOKEN", key.sign(&admin)),
         ("FIRN_OPERATOR_TOKEN", key.sign(&operator)),
     ];
+    variables.extend(tls::variables(&connection.tls));
     if args.json {
-        return output::json(&BTreeMap::from(variables));
+        return output::json(&BTreeMap::from_iter(variables));
     }
     let exports: Vec<_> = variables.iter().map(|(name, value)| format!("export {name}='{value}'")).collect();
     output::line(&exports.join("\n"))
@@ -78,5 +79,6 @@ fn of_services(file: &Path, args: &ConnectionArgs) -> Result<Connection> {
     let url = args.url.as_ref().or(settings.server.public_url.as_ref());
     let url = url.ok_or_else(|| usage("--url: needed, since server.public_url isn't set"))?;
     let tenant = args.tenant.clone().unwrap_or_else(|| FIRST_TENANT.to_owned());
-    Connection::with_key(url, tenant, service::signing_key(&settings)?)
+    let tls = args.tls.install(&settings.tls)?;
+    Connection::with_key(url, tenant, service::signing_key(&settings)?, tls)
 }

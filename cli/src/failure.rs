@@ -5,6 +5,7 @@ use std::{fmt, io, process::ExitCode};
 use firn_runtime::{
     config::ConfigError,
     telemetry::{LogLevelError, TelemetryError, TraceError},
+    tls::TlsError,
     with_causes,
 };
 
@@ -41,6 +42,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
             || cause.is::<LogLevelError>()
             || cause.is::<TelemetryError>()
             || cause.is::<TraceError>()
+            || cause.is::<TlsError>()
     })
 }
 

@@ -9,6 +9,7 @@ mod audit;
 mod catalog;
 mod client;
 mod collect;
+mod collection;
 mod connection;
 mod console;
 mod data_dir;
@@ -16,8 +17,10 @@ mod doctor;
 mod duration;
 mod env;
 mod erase;
+mod events;
 mod failure;
 mod findings;
+mod graph;
 mod health;
 mod hold;
 mod host;
@@ -38,6 +41,7 @@ mod sql;
 mod status;
 mod table;
 mod tenant;
+mod tls;
 mod token;
 mod up;
 
@@ -104,6 +108,8 @@ enum Command {
     Access(access::AccessCommand),
     /// Tell who did what, and who was refused
     Audit(audit::AuditArgs),
+    /// Tell what happened in the tenant's catalog, and follow what happens
+    Events(events::EventsArgs),
     /// Create, list and delete branches
     #[command(subcommand)]
     Branch(references::ReferenceCommand),
@@ -204,6 +210,7 @@ fn run_client(command: Command) -> Result<()> {
             Command::Token(command) => token::run(&command).await,
             Command::Access(command) => access::run(&command).await,
             Command::Audit(args) => audit::run(&args).await,
+            Command::Events(args) => events::run(&args).await,
             Command::Branch(command) => references::branch(&command).await,
             Command::Tag(command) => references::tag(&command).await,
             Command::Log(args) => references::log(&args).await,

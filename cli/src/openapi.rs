@@ -146,6 +146,10 @@ const ENDPOINTS: &[Endpoint] = &[
     post("/v1/tenants/{tenant}/revocations", "access", "Refuse tokens in this tenant"),
     post("/v1/revocations", "access", "Refuse tokens in all tenants"),
     Endpoint {
+        success: ("204", "They are in the tenants' audit logs"),
+        ..post("/v1/refusals", "access", "What another of Firn's services refused, for the audit logs")
+    },
+    Endpoint {
         query: &["after", "limit", "principal", "action", "decision"],
         ..get("/v1/tenants/{tenant}/audit", "access", "Who did what, and who was refused, after a cursor")
     },
@@ -164,7 +168,7 @@ const ENDPOINTS: &[Endpoint] = &[
         ..post(
             "/v1/tenants/{tenant}/gc",
             "tenants",
-            "Start a garbage collection, or say what one would remove",
+            "Start a garbage collection, of the tenant or of one table's folder, or say what it would remove",
         )
     },
     open("/v1/keys", "The public keys with which receipts of erasures can be checked"),

@@ -5,7 +5,7 @@ use firn_catalog_client::nessie::{
     ContentKey, DiffEntry, Entry, LogEntry, MergeRequest, Reference, TableMerge,
 };
 
-use crate::{connection::ConnectionArgs, failure::usage, output, revision};
+use crate::{connection::ConnectionArgs, failure::usage, graph, output, revision};
 
 /// Subcommands of `firn branch` and `firn tag`.
 #[derive(clap::Subcommand)]
@@ -48,6 +48,9 @@ pub(crate) struct LogArgs {
     /// At most this many commits
     #[arg(short = 'n', long, default_value_t = 20)]
     limit: usize,
+    /// Draw what was merged, too
+    #[arg(long, conflicts_with = "json")]
+    graph: bool,
     /// Print JSON, operations included
     #[arg(long)]
     json: bool,
@@ -143,6 +146,13 @@ pub(crate) async fn tag(command: &ReferenceCommand) -> Result<()> {
 /// Runs `firn log`.
 pub(crate) async fn log(args: &LogArgs) -> Result<()> {
     let client = args.connection.connect().await?.tenant_client()?;
+    if args.graph {
+        if revision::range(&args.reference).is_some() {
+            return Err(usage("--graph draws all that one revision reaches, not a range"));
+        }
+        let revision = revision::resolve(&client, &args.reference).await?;
+        return graph::print(&client, &revision, args.limit).await;
+    }
     let entries = match revision::range(&args.reference) {
         Some((from, to)) => {
             let (from, to) = (revision::resolve(&client, from).await?, revision::resolve(&client, to).await?);

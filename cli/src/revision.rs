@@ -90,7 +90,7 @@ fn with_instants(text: &str, now: DateTime<Local>) -> Result<String> {
 }
 
 /// Instants without a zone are of this computer's.
-fn parse_instant(text: &str, now: DateTime<Local>) -> Option<DateTime<Utc>> {
+pub(crate) fn parse_instant(text: &str, now: DateTime<Local>) -> Option<DateTime<Utc>> {
     match text {
         "now" => return Some(now.to_utc()),
         "yesterday" => return Some(now.checked_sub_days(Days::new(1))?.to_utc()),

@@ -7,12 +7,14 @@
 //! End: say that it isn't ready, take no more uploads, let the stages finish or abandon their batch, then end HTTP, all
 //! within a deadline.
 
+mod events;
 mod front;
 mod listen;
 mod measures;
 mod open;
 mod policies;
 mod router;
+mod secrets;
 mod stages;
 
 #[cfg(test)]
@@ -21,21 +23,26 @@ mod routes;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use axum::{Router, http::StatusCode};
 use firn_auth::{Guard, SigningKey};
 use firn_catalog::Catalog;
 use firn_runtime::{
     StageState, StatusBoard,
     health::{self, Readiness},
-    http::{self, Drained},
+    http::{self, Drained, come_back, json_error},
     metrics,
+    reload::Watch,
+    tls::{Tls, TlsListener},
 };
 use firn_stream::Log;
 use firn_table::FileIo;
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{console::OneTimeCodes, data_dir::DataDir, settings::Settings};
+pub(crate) use listen::own_url;
 pub(crate) use open::create_tenant;
+use secrets::Secrets;
 use stages::{Services, Stages};
 
 /// Requests are short and wait for disks; more threads only hold more memory.
@@ -102,6 +109,8 @@ pub(crate) struct Plan {
     pub(crate) services: &'static [Service],
     /// Settings.
     pub(crate) settings: Settings,
+    /// How it listens, and what its clients trust.
+    pub(crate) tls: Tls,
     /// Where files lie that no setting names.
     pub(crate) dir: DataDir,
     /// The built-in issuer's key.
@@ -126,6 +135,10 @@ pub(crate) struct Server {
     pub(crate) board: StatusBoard,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: metrics::Metrics,
+    pub(crate) tls: Tls,
+    /// What may change meanwhile.
+    secrets: Secrets,
+    dir: DataDir,
     pub(crate) codes: OneTimeCodes,
     /// Where this process reaches itself.
     pub(crate) own_url: String,
@@ -176,22 +189,28 @@ impl Running {
         let readiness = Readiness::waiting_for("the start");
         let metrics = metrics::install()?;
         measures::describe();
-        let (listener, address) = listen::bind(&plan.settings.server.listen).await?;
+        let tls = plan.tls.clone();
+        let (listener, address) = listen::bind(&plan.settings.server.listen, tls.serves()).await?;
         let (listener, early) = listen::share(listener)?;
         let opened = CancellationToken::new();
-        let routes = health::router(readiness.clone()).merge(metrics.router());
-        let early = tokio::spawn(http::serve(
-            early,
-            http::with_basics(routes, opened.clone()),
-            opened.clone(),
-            HTTP_DRAIN,
-        ));
+        let awaited = readiness.clone();
+        // 404 would mean that there is no such table.
+        let starting = move || async move {
+            let reason = awaited.reason().unwrap_or_default();
+            let message = format!("the server is starting, and waits for {reason}: try again");
+            come_back(json_error(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message), Some(1))
+        };
+        let routes = health::router(readiness.clone()).merge(metrics.router()).fallback(starting);
+        let routes = http::with_basics(routes, opened.clone());
+        let early = tokio::spawn(serve(early, tls.clone(), routes, opened.clone()));
+        tokio::spawn(watch(&tls).run(signal.clone()));
 
         let server = open::server(plan, address, readiness, metrics, signal).await?;
+        tokio::spawn(secrets::watch(&server).run(signal.clone()));
         let services = Services::new(&server)?;
         let http_end = CancellationToken::new();
         let routes = router::of(&server, &services, signal)?;
-        let http = tokio::spawn(http::serve(listener, routes, http_end.clone(), HTTP_DRAIN));
+        let http = tokio::spawn(serve(listener, tls, routes, http_end.clone()));
         opened.cancel();
         early.await.context("the HTTP server crashed")?.context("the HTTP server failed")?;
         let stages = Stages::start(&server, services);
@@ -212,6 +231,28 @@ impl Running {
         tracing::info!(?drained, "stopped");
         Ok(())
     }
+}
+
+/// Serves with TLS, if there is a certificate.
+async fn serve(
+    listener: TcpListener,
+    tls: Tls,
+    routes: Router,
+    end: CancellationToken,
+) -> std::io::Result<Drained> {
+    if tls.serves() {
+        http::serve(TlsListener::new(listener, tls), routes, end, HTTP_DRAIN).await
+    } else {
+        http::serve(listener, routes, end, HTTP_DRAIN).await
+    }
+}
+
+/// What is read anew when its files change.
+fn watch(tls: &Tls) -> Watch {
+    let mut watch = Watch::default();
+    let again = tls.clone();
+    watch.add("tls", tls.config().files(), move || again.reload().map_err(|error| error.to_string()));
+    watch
 }
 
 /// Until a signal; meanwhile the process looks at itself.
@@ -244,6 +285,7 @@ async fn look(server: &Server) {
         None => None,
     };
     measures::report_stages(&server.board);
+    server.tls.report();
     // With all services in one process, one that fails is no reason to turn the others' requests away.
     let failing = || if server.services.len() == 1 { stages::failing(&server.board) } else { None };
     match trouble.or_else(failing) {

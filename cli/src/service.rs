@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use firn_auth::SigningKey;
-use firn_runtime::{config::SecretRef, shutdown, telemetry};
+use firn_runtime::{
+    config::SecretRef,
+    shutdown, telemetry,
+    tls::{self, Tls},
+};
 
 use crate::{
     data_dir::DataDir,
@@ -46,8 +50,11 @@ pub(crate) fn serve(service: Service, args: &ServeArgs) -> Result<()> {
     }
     settings.check_service(service)?;
     let key = signing_key(&settings)?;
+    // Before anything that has a client, such as that of traces.
+    let tls = Tls::of_server(&settings.tls)?;
+    tls::install(&tls);
     let (log, trace, level) = (settings.log.clone(), settings.trace.clone(), std::env::var("FIRN_LOG").ok());
-    let plan = Plan { services: alone(service), settings, dir: nowhere(), key, patient: true };
+    let plan = Plan { services: alone(service), settings, tls, dir: nowhere(), key, patient: true };
     server::block_on(async {
         let name = format!("firn-{}", service.name());
         let _exporter = telemetry::init(&log, level.as_deref(), &trace, &name)?;

@@ -1,5 +1,6 @@
 //! The configuration: `firn.toml` and `FIRN_SECTION__KEY`, resolved once. docs/CONFIGURATION.md lists the same keys.
 
+mod secret_url;
 mod sections;
 
 use std::{
@@ -11,14 +12,17 @@ use anyhow::{Context, Result};
 use firn_auth::{Issuer, IssuerConfig};
 use firn_catalog::{CatalogConfig, DelegationConfig, ProvisioningConfig};
 use firn_runtime::{
-    config::{self, SecretRef},
+    config::{self, SecretRef, SecretRefError},
+    reload::Live,
     telemetry::{LogConfig, TraceConfig},
+    tls::TlsConfig,
 };
 use firn_table::StorageConfig;
 use serde::Deserialize;
 use url::Url;
 
 use crate::{data_dir::DataDir, failure::usage, server::Service};
+pub(crate) use secret_url::SecretUrl;
 pub(crate) use sections::Backend;
 use sections::{
     AlertsSection, AuthSection, CatalogSection, ErasureSection, IngestSection, PromotionSection,
@@ -34,6 +38,7 @@ const MAX_KEY_TTL: Duration = Duration::from_secs(12 * 3_600);
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     pub(crate) server: ServerSection,
+    pub(crate) tls: TlsConfig,
     pub(crate) auth: AuthSection,
     pub(crate) catalog: CatalogSection,
     pub(crate) storage: StorageSection,
@@ -86,12 +91,14 @@ impl Settings {
 
     /// The webhook's URL, out of what refers to it.
     pub(crate) fn webhook_url(&self) -> Result<Option<Url>> {
-        let Some(reference) = &self.alerts.webhook_url else { return Ok(None) };
-        let url = reference.resolve().map_err(|error| usage(format!("alerts.webhook_url: {error}")))?;
-        // The URL isn't shown: it is a secret.
-        let url = Url::parse(url.trim())
-            .map_err(|error| usage(format!("alerts.webhook_url is no URL: {error}")))?;
-        Ok(Some(url))
+        let url = self.alerts.webhook_url.as_ref().map(SecretRef::resolve);
+        url.map(|url| secret_url("alerts.webhook_url", url)).transpose()
+    }
+
+    /// Elasticsearch's URL, with user and password.
+    pub(crate) fn elasticsearch_url(&self) -> Result<Option<Url>> {
+        let url = self.alerts.elasticsearch_url.as_ref().map(SecretUrl::resolve);
+        url.map(|url| secret_url("alerts.elasticsearch_url", url)).transpose()
     }
 
     /// What no type can say.
@@ -116,10 +123,13 @@ impl Settings {
         if !(0.0..=1.0).contains(&self.trace.sample) {
             return Err(usage("trace.sample: a share from 0 to 1"));
         }
-        if let Some(url) = &self.catalog.database_url
+        if let Some(url) = self.catalog.database_url.as_ref().and_then(SecretUrl::plain)
             && !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme))
         {
             return Err(usage("catalog.database_url: expected sqlite:PATH or postgres://…"));
+        }
+        if let Some(url) = self.alerts.elasticsearch_url.as_ref().and_then(SecretUrl::plain) {
+            secret_url("alerts.elasticsearch_url", Ok(url.to_owned()))?;
         }
         if let Some(warehouse) = &self.storage.warehouse
             && !["file:/", "s3://"].iter().any(|scheme| warehouse.starts_with(scheme))
@@ -153,7 +163,7 @@ impl Settings {
 
     /// Where the database is, as far as it may be shown.
     pub(crate) fn database_place(&self, dir: &DataDir) -> String {
-        let url = self.database_url(dir);
+        let Ok(url) = self.database_url(dir) else { return "the configured URL".to_owned() };
         let Some(parsed) = url.starts_with("postgres").then(|| Url::parse(&url).ok()).flatten() else {
             return url.strip_prefix("sqlite:").unwrap_or("the configured URL").to_owned();
         };
@@ -167,9 +177,16 @@ impl Settings {
     }
 
     /// URL of the catalog's database.
-    pub(crate) fn database_url(&self, dir: &DataDir) -> String {
-        let own = || format!("sqlite:{}", dir.catalog_file().display());
-        self.catalog.database_url.clone().unwrap_or_else(own)
+    pub(crate) fn database_url(&self, dir: &DataDir) -> Result<String> {
+        match &self.catalog.database_url {
+            Some(url) => url.resolve().map_err(|error| usage(format!("catalog.database_url: {error}"))),
+            None => Ok(format!("sqlite:{}", dir.catalog_file().display())),
+        }
+    }
+
+    /// The process's own keys to S3, to be replaced when their files change.
+    pub(crate) fn storage_keys(&self) -> Result<Option<Live<(String, String)>>> {
+        Ok(self.storage_config()?.credentials.map(Live::new))
     }
 
     /// How files are reached, secrets resolved.
@@ -194,16 +211,17 @@ impl Settings {
         dir: &DataDir,
         signing_key: firn_auth::SigningKey,
         public_url: &str,
+        keys: Option<Live<(String, String)>>,
     ) -> Result<CatalogConfig> {
-        let storage = self.storage_config()?;
+        let storage = &self.storage;
         Ok(CatalogConfig {
-            database_url: self.database_url(dir),
+            database_url: self.database_url(dir)?,
             warehouse: self.warehouse(dir),
             s3: firn_catalog::S3Config {
-                endpoint: storage.endpoint,
-                region: storage.region,
+                endpoint: storage.endpoint.clone(),
+                region: storage.region.clone(),
                 path_style: storage.path_style,
-                credentials: storage.credentials,
+                credentials: keys,
                 delegation: self.delegation_config(),
                 provisioning: ProvisioningConfig {
                     vpc_endpoint_ids: self.provisioning.vpc_endpoint_ids.clone(),
@@ -218,6 +236,12 @@ impl Settings {
             public_url: public_url.to_owned(),
         })
     }
+}
+
+/// The URL isn't shown: it is a secret.
+fn secret_url(key: &str, text: Result<String, SecretRefError>) -> Result<Url> {
+    let text = text.map_err(|error| usage(format!("{key}: {error}")))?;
+    Url::parse(text.trim()).map_err(|error| usage(format!("{key} is no URL: {error}")))
 }
 
 impl Settings {
@@ -240,6 +264,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn write(file: &Path, text: &str) {
+        std::fs::write(file, text).unwrap();
+    }
+
     fn load(text: &str) -> Result<Settings, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("firn.toml"), text).unwrap();
@@ -251,7 +279,7 @@ mod tests {
         let dir = DataDir::new(Path::new("/d"));
         let settings = load("").unwrap();
         assert_eq!(settings.warehouse(&dir), "file:///d/warehouse");
-        assert_eq!(settings.database_url(&dir), "sqlite:/d/catalog.sqlite");
+        assert_eq!(settings.database_url(&dir).unwrap(), "sqlite:/d/catalog.sqlite");
         assert_eq!(settings.server.listen, "127.0.0.1:8181");
     }
 
@@ -292,6 +320,30 @@ mod tests {
     }
 
     #[test]
+    fn urls_with_passwords_may_be_references() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("url");
+        write(&file, "postgres://u:hunter2@db.example/firn\n");
+        let reference = |key: &str| format!("{key} = 'file:{}'", file.display());
+        let settings = load(&reference("catalog.database_url")).unwrap();
+        let dir = DataDir::new(Path::new("/d"));
+        assert_eq!(settings.database_url(&dir).unwrap(), "postgres://u:hunter2@db.example/firn");
+        assert_eq!(settings.database_place(&dir), "db.example:5432");
+        write(&file, "https://u:hunter2@search.example\n");
+        let settings = load(&reference("alerts.elasticsearch_url")).unwrap();
+        assert_eq!(settings.elasticsearch_url().unwrap().unwrap().host_str(), Some("search.example"));
+        write(&file, "hunter2");
+        let error = settings.elasticsearch_url().unwrap_err().to_string();
+        assert!(error.starts_with("alerts.elasticsearch_url") && !error.contains("hunter2"), "{error}");
+        let error =
+            load("catalog.database_url = 'env:FIRN_TEST_NOT_SET'").unwrap().database_url(&dir).unwrap_err();
+        assert!(
+            error.to_string().contains("catalog.database_url: the variable FIRN_TEST_NOT_SET"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn place_of_the_database_holds_no_password() {
         let place = |url: &str| {
             let settings = load(&format!("catalog.database_url = '{url}'")).unwrap();
@@ -308,6 +360,8 @@ mod tests {
             ("storage.access_key_id = 'env:X'", "secret_access_key"),
             ("storage.secret_access_key = 'hunter2'", "not the secret itself"),
             ("catalog.database_url = 'mysql://x'", "catalog.database_url"),
+            ("alerts.elasticsearch_url = 'hunter2'", "alerts.elasticsearch_url"),
+            ("tls.key = 'hunter2'", "tls.key"),
             ("storage.warehouse = '/tmp/x'", "storage.warehouse"),
             ("storage.key_ttl = '1m'", "storage.key_ttl"),
             ("storage.role_arn = 'firn'", "storage.role_arn"),

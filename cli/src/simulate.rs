@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{connection::ConnectionArgs, duration, failure::usage, output};
+use crate::{connection::ConnectionArgs, duration, failure::usage, output, tls::TlsArgs};
 use ledger::Ledger;
 use script::Script;
 use upload::Uploader;
@@ -68,6 +68,8 @@ pub(crate) struct SimulateArgs {
     /// Data directory of a server on this machine
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// File to which each record's fate is appended, as JSON lines
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
@@ -89,6 +91,7 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<()> {
         url: args.to.clone(),
         token: args.token.clone(),
         tenant: args.tenant.clone(),
+        tls: args.tls.clone(),
     };
     let connection = target.connect().await?;
     let mut script = Script::new(args.seed, args.devices, args.malformed);

@@ -2,6 +2,8 @@
 
 mod inspect;
 mod maintain;
+mod orphans;
+mod rollback;
 
 use anyhow::{Context, Result};
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
@@ -32,6 +34,10 @@ pub(crate) enum TableCommand {
     Expire(maintain::ExpireArgs),
     /// Take partitions out that lie wholly beyond the retention; the server does so by itself for tenants that set one
     Retain(maintain::RetainArgs),
+    /// List, or remove, files in a table's folder that no kept state of any branch or tag needs
+    Orphans(orphans::OrphansArgs),
+    /// Take a table back to an earlier snapshot, time or commit
+    Rollback(rollback::RollbackArgs),
 }
 
 /// A table, and how it is printed.
@@ -49,18 +55,23 @@ pub(crate) struct TableArgs {
     connection: ConnectionArgs,
 }
 
-/// Loads a table by its dotted name.
-async fn load(name: &str, reference: &str, connection: &ConnectionArgs) -> Result<Table> {
+/// A table's dotted name.
+fn ident(name: &str) -> Result<TableIdent> {
     let mut namespace: Vec<String> = name.split('.').map(str::to_owned).collect();
     let last = namespace.pop().filter(|last| !last.is_empty());
-    let Some(last) = last.filter(|_| !namespace.is_empty()) else {
-        return Err(usage(format!(
+    match last.filter(|_| !namespace.is_empty()) {
+        Some(name) => Ok(TableIdent { namespace, name }),
+        None => Err(usage(format!(
             "'{name}' is no table name: write it with its namespace, as in gold.compliance"
-        )));
-    };
+        ))),
+    }
+}
+
+/// Loads a table by its dotted name.
+async fn load(name: &str, reference: &str, connection: &ConnectionArgs) -> Result<Table> {
+    let ident = ident(name)?;
     let client = connection.connect().await?.lake_client()?;
     let file_io = FileIo::new(StorageConfig::default());
-    let ident = TableIdent { namespace, name: last };
     Table::load(&client, &file_io, reference, &ident)
         .await
         .with_context(|| format!("table {name} on {reference}"))
@@ -106,6 +117,8 @@ pub(crate) async fn run(command: &TableCommand) -> Result<()> {
         TableCommand::Compact(args) => maintain::compact(args).await,
         TableCommand::Expire(args) => maintain::expire(args).await,
         TableCommand::Retain(args) => maintain::retain(args).await,
+        TableCommand::Orphans(args) => orphans::orphans(args).await,
+        TableCommand::Rollback(args) => rollback::rollback(args).await,
     }
 }
 

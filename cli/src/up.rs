@@ -7,7 +7,10 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use firn_auth::Claims;
-use firn_runtime::{shutdown, telemetry};
+use firn_runtime::{
+    shutdown, telemetry,
+    tls::{self, Tls},
+};
 
 use crate::{
     connection::FIRST_TENANT,
@@ -43,20 +46,23 @@ pub(crate) fn run(args: &UpArgs) -> Result<()> {
     if let Some(listen) = &args.listen {
         settings.server.listen.clone_from(listen);
     }
+    // Before anything that has a client, such as that of traces.
+    let tls = Tls::of_server(&settings.tls)?;
+    tls::install(&tls);
     let demo = args.demo;
     server::block_on(async move {
         let level = std::env::var("FIRN_LOG").ok();
         let _exporter = telemetry::init(&settings.log, level.as_deref(), &settings.trace, "firn")?;
-        serve(dir, settings, demo).await
+        serve(dir, settings, tls, demo).await
     })
 }
 
-async fn serve(dir: DataDir, settings: Settings, demo: bool) -> Result<()> {
+async fn serve(dir: DataDir, settings: Settings, tls: Tls, demo: bool) -> Result<()> {
     let signal = shutdown::on_signals()?;
     let locked = dir.lock()?;
     let key = locked.signing_key_or_new(settings.auth.signing_key.as_ref())?;
     // Who starts it at a terminal is told at once of what is away.
-    let plan = Plan { services: Service::ALL, settings, dir: locked.dir.clone(), key, patient: false };
+    let plan = Plan { services: Service::ALL, settings, tls, dir: locked.dir.clone(), key, patient: false };
     let running = Running::start(plan, &signal).await?;
     let server = running.server.clone();
     if let Some(catalog) = &server.catalog {
@@ -83,6 +89,7 @@ fn announce(locked: &LockedDataDir, server: &Server) -> Result<Option<String>> {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         signing_key: server.settings.auth.signing_key.clone(),
+        tls: crate::tls::anywhere(server.tls.config()),
     })?;
     let mint =
         || server.key.sign(&Claims { operator: true, ..Claims::new("first-operator", OPERATOR_TOKEN_TTL) });

@@ -3,6 +3,8 @@
 
 #[path = "up/server.rs"]
 mod server;
+#[path = "up/tls.rs"]
+mod tls;
 
 use std::{fs, net::TcpListener, path::Path};
 

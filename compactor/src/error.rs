@@ -37,6 +37,9 @@ pub enum CompactorError {
         /// The checks, at least one.
         failing: Vec<FailingCheck>,
     },
+    /// What was asked for can't be done; says why, and what can.
+    #[error("{0}")]
+    Refused(String),
     /// `main` changed one of the outputs during the run.
     #[error("main moved during the run ({0}): the run is repeated from the new main")]
     MainMoved(String),

@@ -23,7 +23,7 @@ pub use engine::check_models;
 pub use error::CompactorError;
 pub use history::{FailingCheck, RunRecord, RunState};
 pub use lineage::{Ancestry, lineage};
-pub use maintenance::{Compacted, FileGroup, TableHealth, TableMaintenance};
+pub use maintenance::{Compacted, FileGroup, Rollback, RollbackTarget, TableHealth, TableMaintenance};
 pub use model::{
     Check, CheckSeverity, Dedup, Model, ModelError, ModelFiles, ModelGraph, ModelKind, TenantModels,
     change_own_models, check_own_models, models,

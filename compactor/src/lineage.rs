@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Prefix of the properties with the log's positions, which each snapshot's summary repeats.
-const POSITION: &str = "firn.position.";
+pub(crate) const POSITION: &str = "firn.position.";
 
 /// One version of a table, and what it was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -8,6 +8,7 @@ mod on_demand;
 mod pack;
 mod plan;
 mod retention;
+mod rollback;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ use crate::{
 pub use health::TableHealth;
 pub use on_demand::{Compacted, FileGroup, TableMaintenance};
 use plan::{Settings, bins, expiry};
+pub use rollback::{Rollback, RollbackTarget};
 
 /// Name of the lease, and of the stage on the status board.
 pub(crate) const MAINTENANCE: &str = "maintenance";
@@ -160,7 +162,7 @@ impl Maintenance {
     ) -> Result<(), CompactorError> {
         let table = Table::load(client, &self.file_io, MAIN, ident).await?;
         let Some(current) = table.current_snapshot() else { return Ok(()) };
-        let settings = Settings::of(&self.config.maintenance, &table.properties());
+        let settings = Settings::of_table(&self.config.maintenance, &table);
         if place.packed.get(ident) != Some(&current.id) {
             let bins = bins(&table.data_files(None).await?, &settings);
             if bins.is_empty() {
@@ -237,5 +239,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+#[cfg(test)]
+mod histories;
 #[cfg(test)]
 mod tests;

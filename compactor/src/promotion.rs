@@ -36,9 +36,10 @@ use crate::{
 
 pub(crate) use execute::PARTIALS_SUFFIX;
 pub use forecast::{Forecast, forecast};
+pub(crate) use plan::ROLLED_BACK;
 pub use receipt::{CheckResult, ModelReceipt, Receipt};
 pub(crate) use receipt::{RECEIPT_PROPERTY, RUN_PROPERTY};
-pub(crate) use state::{load_optional, model_state};
+pub(crate) use state::{HASH_PROPERTY, PARTIALS_PROPERTY, load_optional, model_state};
 
 /// The reference that runs start from and publish to.
 pub(crate) const MAIN: &str = "main";

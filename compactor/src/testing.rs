@@ -61,6 +61,11 @@ impl Lake {
         Self { catalog, client, file_io, board: StatusBoard::default(), key, folder }
     }
 
+    /// Where the database and the files are.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// A compactor that looks again at once, and holds its leases under `holder`.
     pub(crate) fn compactor(&self, holder: &str) -> Compactor {
         let mut config = CompactorConfig { holder: holder.to_owned(), ..CompactorConfig::default() };

@@ -38,6 +38,7 @@ REFUSED = [
     ("two storage back ends", {"storage": {"warehouse": "s3://a/b,file:///c", "local": "/x"}}, "local"),
     ("a warehouse on a node's disk", {"storage": {"warehouse": "file:///data"}}, "/storage/warehouse"),
     ("no signing key", {"signingKey": {"secretName": ""}}, "/signingKey/secretName"),
+    ("mutual TLS without certificates", {"tls": {"secretName": "", "mutual": True}}, "tls.mutual: needs certificates"),
     ("two ways in", {"ingress": {"enabled": True, "host": "a.example"}, "gatewayApi": {"enabled": True, "parentRefs": [{"name": "x"}]}}, "choose one way in"),
     ("an ingress without a host", {"ingress": {"enabled": True, "host": ""}, "gatewayApi": {"enabled": False}}, "/ingress/host"),
     ("scaling upside down", {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}}, "minReplicas is above maxReplicas"),
@@ -122,6 +123,7 @@ def chart():
         said = refusal(merged(base, change))
         check(f"refused: {name}", "" if names in said else f"expected '{names}' in: {said or 'it was accepted'}")
     check("settings in firn.toml keep their types", settings_types(base))
+    check("with mutual TLS, probes, mounts and settings fit together", mutual_tls(base))
     return None, rendered
 
 
@@ -135,6 +137,29 @@ def settings_types(base):
     found = {key: parsed["ingest"][key] for key in wanted}
     exact = found == wanted and isinstance(found["commit_bytes"], int) and parsed["trace"]["sample"] == 0.5
     return "" if exact else f"{parsed['ingest']}"
+
+
+def mutual_tls(base):
+    import tomllib
+
+    manifests = render(merged(base, {"tls": {"secretName": "firn-tls", "mutual": True}, "export": {"enabled": True}}))
+    problems = []
+    for name, pod in pods(manifests):
+        volumes = {volume["name"] for volume in pod.get("volumes", [])}
+        for container in pod["containers"]:
+            mounts = {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+            if "migrate" not in name and ("tls" not in volumes or "/etc/firn-tls" not in mounts):
+                problems.append(f"{name}: has no certificate")
+            for probe in ("livenessProbe", "readinessProbe"):
+                if probe in container and container[probe].get("exec", {}).get("command", [])[1:2] != ["health"]:
+                    problems.append(f"{name}: {probe} has no certificate to show")
+    config = next(m for m in manifests if m["kind"] == "ConfigMap" and m["metadata"]["name"] == "firn")
+    parsed = tomllib.loads(config["data"]["firn.toml"])
+    if set(parsed["tls"]) != {"certificate", "key", "ca", "client_ca"}:
+        problems.append(f"settings: {parsed['tls']}")
+    if not parsed["catalog"]["url"].startswith("https://"):
+        problems.append(parsed["catalog"]["url"])
+    return "; ".join(problems)
 
 
 def pods(manifests):

@@ -6,6 +6,7 @@
 mod agent;
 mod balancer;
 mod cache;
+mod certificates;
 mod firn_process;
 mod kafka;
 mod minio;
@@ -24,6 +25,7 @@ use std::net::TcpListener;
 
 pub use agent::{agent, run_agent};
 pub use balancer::Balancer;
+pub use certificates::{Authority, Certificate};
 pub use firn_process::{FirnProcess, firn, firn_binary, firn_command, firn_stdout};
 pub use kafka::Kafka;
 pub use minio::MinIo;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{Process, cache::INSTALL, free_port, process::START_DEADLINE};
+use crate::{Certificate, Process, cache::INSTALL, free_port, process::START_DEADLINE};
 
 const PASSWORD: &str = "firn";
 
@@ -136,6 +136,28 @@ impl Postgres {
             self.ready().await
         })
         .await
+    }
+
+    /// From here on it takes connections with TLS alone, and shows this certificate.
+    ///
+    /// # Errors
+    /// If it doesn't start again.
+    pub async fn require_tls(&mut self, shown: &Certificate) -> Result<()> {
+        self.stop().await?;
+        for (from, name) in [(&shown.certificate, "server.crt"), (&shown.key, "server.key")] {
+            let to = self.data().join(name);
+            std::fs::copy(from, &to)?;
+            run(Command::new("chmod").arg("600").arg(&to))?;
+            if rustix::process::geteuid().is_root() {
+                run(Command::new("chown").arg("postgres").arg(&to))?;
+            }
+        }
+        let (settings, clients) = (self.data().join("harness.conf"), self.data().join("pg_hba.conf"));
+        let with_tls = std::fs::read_to_string(&settings)? + "ssl = on\n";
+        std::fs::write(&settings, with_tls)?;
+        let with_tls = std::fs::read_to_string(&clients)?.replace("\nhost ", "\nhostssl ");
+        std::fs::write(&clients, with_tls)?;
+        self.restart().await
     }
 
     fn prepare() -> Result<Self> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Kafka, Postgres, Process, SeaweedFs, firn_command, free_port};
+use crate::{Authority, Certificate, Kafka, Postgres, Process, SeaweedFs, firn_command, free_port};
 
 const READY_DEADLINE: Duration = Duration::from_secs(180);
 const BUCKET: &str = "lake";
@@ -23,6 +23,9 @@ pub struct Services {
     pub env: BTreeMap<String, String>,
     /// Variables of every service that is launched.
     pub variables: Vec<(&'static str, String)>,
+    /// If the services speak TLS.
+    tls: Option<(Authority, Certificate)>,
+    http: reqwest::Client,
     dir: TempDir,
 }
 
@@ -30,7 +33,9 @@ pub struct Services {
 #[derive(Debug)]
 pub struct ServiceProcess {
     name: &'static str,
+    url: String,
     port: u16,
+    http: reqwest::Client,
     instance: String,
     process: Process,
 }
@@ -44,7 +49,8 @@ impl Services {
         let (postgres, kafka, s3) = tokio::try_join!(Postgres::start(), Kafka::start(), SeaweedFs::start())?;
         s3.create_bucket(BUCKET).await?;
         let dir = tempfile::tempdir()?;
-        let services = Self { postgres, kafka, s3, env: BTreeMap::new(), variables: Vec::new(), dir };
+        let (env, variables, http) = (BTreeMap::new(), Vec::new(), reqwest::Client::new());
+        let services = Self { postgres, kafka, s3, env, variables, tls: None, http, dir };
         services.configure(urls)?;
         Ok(services)
     }
@@ -76,6 +82,47 @@ impl Services {
             self.kafka.bootstrap_servers(),
         );
         Ok(std::fs::write(self.config(), settings)?)
+    }
+
+    /// Before any service is launched: all of them, and the database, show certificates of an authority of their own and ask
+    /// their clients for one.
+    ///
+    /// # Errors
+    /// If certificates can't be made, or PostgreSQL doesn't start with them.
+    pub async fn speak_tls(&mut self) -> Result<()> {
+        let authority = Authority::new()?;
+        let shown = authority.issue("firn", &["IP:127.0.0.1"])?;
+        self.postgres.require_tls(&authority.issue("postgres", &["IP:127.0.0.1"])?).await?;
+        let ca = authority.file().display().to_string();
+        let settings = std::fs::read_to_string(self.config())?;
+        let plain = self.postgres.url();
+        let settings = settings.replace(&plain, &format!("{plain}?sslmode=verify-full&sslrootcert={ca}"));
+        let tls = format!(
+            "tls.certificate = \"file:{}\"\ntls.key = \"file:{}\"\ntls.client_ca = \"file:{ca}\"\n\
+             tls.ca = \"file:{ca}\"\n",
+            shown.certificate.display(),
+            shown.key.display(),
+        );
+        std::fs::write(self.config(), settings + &tls)?;
+        let identity = [std::fs::read(&shown.certificate)?, std::fs::read(&shown.key)?].concat();
+        self.http = reqwest::Client::builder()
+            .add_root_certificate(reqwest::Certificate::from_pem(&std::fs::read(authority.file())?)?)
+            .identity(reqwest::Identity::from_pem(&identity)?)
+            .build()?;
+        self.tls = Some((authority, shown));
+        Ok(())
+    }
+
+    /// The authority of the services' certificates and what they show, if they speak TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&(Authority, Certificate)> {
+        self.tls.as_ref()
+    }
+
+    /// A client that every service answers.
+    #[must_use]
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
     }
 
     /// The configuration file.
@@ -118,7 +165,16 @@ impl Services {
         command.envs(variables.iter().copied());
         let log = self.dir.path().join(format!("{name}-{instance}.log"));
         let process = Process::start(&format!("firn {name} serve ({instance})"), &mut command, &log)?;
-        Ok(ServiceProcess { name, port, instance: instance.to_owned(), process })
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://127.0.0.1:{port}");
+        Ok(ServiceProcess {
+            name,
+            url,
+            port,
+            http: self.http.clone(),
+            instance: instance.to_owned(),
+            process,
+        })
     }
 
     /// Launches a service on a free port and waits until it is ready.
@@ -146,21 +202,31 @@ impl Services {
     /// # Errors
     /// If the services refuse.
     pub fn open_tenant(&mut self, url: &str, tenant: &str) -> Result<()> {
-        let config = self.config().display().to_string();
-        let print = |tenant: &str| -> Result<BTreeMap<String, String>> {
-            let args = ["env", "--json", "--config", &config, "--url", url, "--tenant", tenant];
-            Ok(serde_json::from_str(&stdout(&mut self.command(&args)?)?)?)
-        };
-        let operator = print("firn")?.remove("FIRN_OPERATOR_TOKEN").context("an operator's token")?;
+        let mut env = self.mint(url, "firn")?;
+        let operator = env.remove("FIRN_OPERATOR_TOKEN").context("an operator's token")?;
         let mut create = self.command(&["tenant", "create", tenant])?;
-        stdout(create.env("FIRN_URL", url).env("FIRN_TOKEN", operator))?;
-        self.env = print(tenant)?;
+        stdout(create.envs(env).env("FIRN_TOKEN", operator))?;
+        self.renew_tokens(url, tenant)
+    }
+
+    /// Keeps what clients of a tenant need, with fresh tokens.
+    ///
+    /// # Errors
+    /// If the services don't know them.
+    pub fn renew_tokens(&mut self, url: &str, tenant: &str) -> Result<()> {
+        self.env = self.mint(url, tenant)?;
         for (name, value) in
             [("AWS_ACCESS_KEY_ID", SeaweedFs::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SeaweedFs::SECRET_KEY)]
         {
             self.env.insert(name.to_owned(), value.to_owned());
         }
         Ok(())
+    }
+
+    fn mint(&self, url: &str, tenant: &str) -> Result<BTreeMap<String, String>> {
+        let config = self.config().display().to_string();
+        let args = ["env", "--json", "--config", &config, "--url", url, "--tenant", tenant];
+        Ok(serde_json::from_str(&stdout(&mut self.command(&args)?)?)?)
     }
 
     /// Runs a client command to its end.
@@ -215,7 +281,7 @@ impl ServiceProcess {
     /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.url.clone()
     }
 
     /// Waits until it is ready.
@@ -223,10 +289,10 @@ impl ServiceProcess {
     /// # Errors
     /// If it ends, or isn't ready in time.
     pub async fn ready(&mut self) -> Result<()> {
-        let url = format!("{}/health/ready", self.url());
+        let (url, http) = (format!("{}/health/ready", self.url), self.http.clone());
         self.process
             .ready(READY_DEADLINE, async || {
-                let answer = reqwest::get(&url).await?;
+                let answer = http.get(&url).send().await?;
                 let (status, text) = (answer.status(), answer.text().await?);
                 if status.is_success() { Ok(()) } else { bail!("{status} {text}") }
             })
@@ -238,12 +304,12 @@ impl ServiceProcess {
     /// # Errors
     /// If it ends, or says something else.
     pub async fn waits_for(&mut self, what: &str) -> Result<()> {
-        let url = self.url();
+        let (url, http) = (self.url.clone(), self.http.clone());
         self.process
             .ready(READY_DEADLINE, async || {
-                let live = reqwest::get(format!("{url}/health/live")).await?.status();
+                let live = http.get(format!("{url}/health/live")).send().await?.status();
                 ensure!(live.is_success(), "/health/live answers {live}");
-                let answer = reqwest::get(format!("{url}/health/ready")).await?;
+                let answer = http.get(format!("{url}/health/ready")).send().await?;
                 let (status, body): (_, Value) = (answer.status(), answer.json().await?);
                 let reason = body["for"].as_str().unwrap_or_default();
                 ensure!(status == 503 && reason.contains(what), "{status} {body}");

@@ -10,6 +10,8 @@ mod console;
 mod crash;
 #[path = "e2e/erase.rs"]
 mod erase;
+#[path = "e2e/events.rs"]
+mod events;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/full_disk.rs"]
@@ -32,3 +34,5 @@ mod readme;
 mod row_deletes;
 #[path = "e2e/scaled_out.rs"]
 mod scaled_out;
+#[path = "e2e/upkeep.rs"]
+mod upkeep;

@@ -2,6 +2,8 @@
 
 #[path = "services/collector.rs"]
 mod collector;
+#[path = "services/consistency.rs"]
+mod consistency;
 #[path = "services/dependencies.rs"]
 mod dependencies;
 #[path = "services/journey.rs"]
@@ -10,3 +12,5 @@ mod journey;
 mod restore;
 #[path = "services/rolling.rs"]
 mod rolling;
+#[path = "services/secure.rs"]
+mod secure;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use firn_alerts::{Alerts, AlertsConfig};
 use firn_catalog_client::{CatalogClient, StaticToken};
-use firn_runtime::{StageState, StatusBoard};
+use firn_runtime::{StageState, StatusBoard, reload::Live};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, Log, ProduceRecord, TopicSpec};
 use firn_table::{FileIo, StorageConfig};
 use firn_tests::{OpenSearch, free_port};
@@ -24,7 +24,8 @@ struct Running {
 fn start(log: &Arc<EmbeddedLog>, url: &str) -> Running {
     let (board, stop) = (StatusBoard::default(), CancellationToken::new());
     let catalog = CatalogClient::new("http://127.0.0.1:1", Arc::new(StaticToken(String::new()))).unwrap();
-    let config = AlertsConfig { elasticsearch_url: Some(url.parse().unwrap()), ..AlertsConfig::default() };
+    let config =
+        AlertsConfig { elasticsearch_url: Some(Live::new(url.parse().unwrap())), ..AlertsConfig::default() };
     let files = FileIo::new(StorageConfig::default());
     let alerts = Alerts::new(config, log.clone(), catalog, files, board.clone());
     let token = stop.clone();

@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use elasticsearch::{
     Elasticsearch,
     auth::Credentials,
+    cert::{Certificate, CertificateValidation},
     http::transport::{SingleNodeConnectionPool, TransportBuilder},
 };
 use firn_policy::TransitionRecord;
+use firn_runtime::tls;
 use firn_stream::Record;
 use url::Url;
 
@@ -42,6 +44,11 @@ impl Search {
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(REQUEST_TIMEOUT);
         if let Some(credentials) = credentials {
             builder = builder.auth(credentials);
+        }
+        if let Some(pem) = tls::process().authorities() {
+            let authorities = Certificate::from_pem(pem.as_bytes());
+            let authorities = authorities.map_err(|error| SinkError::Server(format!("tls.ca: {error}")))?;
+            builder = builder.cert_validation(CertificateValidation::Full(authorities));
         }
         let transport = builder.build().map_err(|error| SinkError::Server(error.to_string()))?;
         Ok(Self { client: Elasticsearch::new(transport) })

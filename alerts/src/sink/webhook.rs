@@ -42,7 +42,7 @@ enum Answer {
 
 impl Webhook {
     pub(crate) fn new(url: Url, format: WebhookFormat) -> Result<Self, SinkError> {
-        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build();
+        let http = firn_runtime::tls::outside().timeout(REQUEST_TIMEOUT).build();
         let http = http.map_err(|error| SinkError::Server(error.to_string()))?;
         Ok(Self { url, format, http })
     }

@@ -1,18 +1,14 @@
 //! Reading a partition's states back from the compacted topic.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use firn_inventory::tables::ALERTS_STATE_TOPIC;
-use firn_stream::{Log, Record, TopicPartition};
+use firn_stream::{Contents, Log, Record, TopicPartition};
 
 use crate::{
     AlertsError, codec,
     host::{HostKey, HostState},
 };
-
-const RECORDS_PER_READ: usize = 5_000;
-/// How long to wait for a record that should be there. The last offsets may hold none: transaction markers.
-const READ_WAIT: Duration = Duration::from_secs(3);
 
 /// All states of a partition. Nobody else writes them while we own it.
 pub(super) async fn restore(
@@ -27,14 +23,10 @@ pub(super) async fn restore(
         ))
     })?;
     let from = TopicPartition { topic: ALERTS_STATE_TOPIC.to_owned(), partition };
-    let (mut hosts, mut offset) = (HashMap::new(), range.start);
-    while offset < range.end {
-        let records = log.read(&from, offset, RECORDS_PER_READ, READ_WAIT).await.map_err(failed())?;
-        let Some(last) = records.last() else { break };
-        offset = last.offset + 1;
-        for record in &records {
-            take(&mut hosts, record)?;
-        }
+    let mut hosts = HashMap::new();
+    let mut contents = Contents::new(log, from, range);
+    while let Some(records) = contents.next().await.map_err(failed())? {
+        records.iter().try_for_each(|record| take(&mut hosts, record))?;
     }
     tracing::debug!(partition, hosts = hosts.len(), "alerts state restored");
     Ok(hosts)

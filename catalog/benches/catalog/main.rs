@@ -28,6 +28,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Tables of the scenarios, and clients that work on them unless a scenario says otherwise.
 const TABLES: usize = 64;
+/// Measurements of each side where two are close to each other.
+const ROUNDS: u32 = 3;
 
 #[derive(Parser)]
 struct Args {
@@ -49,6 +51,8 @@ struct Args {
 enum Scenario {
     /// Loads of warm tables
     Load,
+    /// Loads that ask once who may do what, beside those that ask twice: what authorization costs
+    Authorization,
     /// Loads that answer 304
     NotModified,
     /// Commits, each client to its own table
@@ -91,6 +95,7 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
             vec![("limit: bytes from memory", limits.memory()), ("limit: one SELECT", limits.select())],
             server.load(),
         ),
+        Scenario::Authorization => return authorization(load(args.clients), server).await,
         Scenario::NotModified => {
             (args.clients, vec![("limit: one SELECT", limits.select())], server.not_modified().await?)
         }
@@ -120,6 +125,22 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
     }
     let sample = client::measure(load(clients), server.address(), firn).await?;
     print(scenario, "firn", &sample, &rates);
+    Ok(())
+}
+
+/// In turns, so that what else the machine does meets both.
+async fn authorization(load: Load, server: &Server) -> Result<()> {
+    let mut rates = [0.0; 2];
+    for _ in 0..ROUNDS {
+        for (rate, address) in rates.iter_mut().zip(server.asked()) {
+            *rate += client::measure(load, address, server.load()).await?.rate() / f64::from(ROUNDS);
+        }
+    }
+    let [once, twice] = rates;
+    // The time of a load that asks twice is that of one that asks once, and one asking more.
+    let share = (once / twice - 1.0) * 100.0;
+    println!("{:<13} {:<28} {once:>9.0}", "authorization", "asked once");
+    println!("{:<13} {:<28} {twice:>9.0}  costs {share:.1} % of a load", "authorization", "asked twice");
     Ok(())
 }
 

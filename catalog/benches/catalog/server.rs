@@ -3,9 +3,16 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use axum::{Router, serve::ListenerExt as _};
+use axum::{
+    Router,
+    extract::{Request as Incoming, State},
+    http::HeaderMap,
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    serve::ListenerExt as _,
+};
 use bytes::Bytes;
-use firn_auth::{Claims, Role, SigningKey};
+use firn_auth::{Action, Claims, Denied, Guard, Role, SigningKey};
 use firn_catalog::{Catalog, CatalogConfig, S3Config};
 use firn_catalog_client::TenantCreate;
 use http_body_util::Full;
@@ -22,6 +29,8 @@ const CACHE_BYTES: u64 = 256 << 20;
 
 pub(crate) struct Server {
     address: SocketAddr,
+    /// The same server behind a layer that does nothing, and behind one that asks the guard what a load asks.
+    asked: [SocketAddr; 2],
     token: String,
     tables: usize,
     _folder: TempDir,
@@ -45,14 +54,23 @@ impl Server {
         catalog.ensure_tenant(&TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() }).await?;
         let mut claims = Claims::new("bench", Duration::from_secs(24 * 3600));
         claims.tenants.insert("acme".parse()?, Role::Maintainer);
-        let address = serve(firn_runtime::http::with_basics(catalog.router(), Default::default())).await?;
-        let server = Self { address, token: key.sign(&claims), tables, _folder: folder };
+        let routes = || firn_runtime::http::with_basics(catalog.router(), Default::default());
+        let address = serve(routes()).await?;
+        let once = serve(routes().layer(from_fn_with_state(catalog.guard(), pass))).await?;
+        let twice = serve(routes().layer(from_fn_with_state(catalog.guard(), ask))).await?;
+        let server =
+            Self { address, asked: [once, twice], token: key.sign(&claims), tables, _folder: folder };
         server.create_tables().await?;
         Ok(server)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where a load asks the guard once, and where twice: the difference is what authorization costs.
+    pub(crate) fn asked(&self) -> [SocketAddr; 2] {
+        self.asked
     }
 
     /// What a load answers.
@@ -173,6 +191,23 @@ fn request(
         }
     };
     request.body(body).expect("a plain request")
+}
+
+async fn pass(State(_): State<Guard>, request: Incoming, next: Next) -> Response {
+    next.run(request).await
+}
+
+async fn ask(State(guard): State<Guard>, request: Incoming, next: Next) -> Response {
+    match allowed(&guard, request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(denied) => denied.into_response(),
+    }
+}
+
+/// What a load asks: token, tenant, key.
+async fn allowed(guard: &Guard, headers: &HeaderMap) -> Result<(), Denied> {
+    let access = guard.authorize(headers, "acme", Action::Read).await?;
+    access.require_key(Action::Read, Some("main"), &["ns".to_owned(), "t0".to_owned()])
 }
 
 /// Serves a router on a port of its own.

@@ -6,6 +6,7 @@ use firn_catalog_client::GcUnreadable;
 use futures::StreamExt as _;
 use serde_json::Value;
 
+use super::spelling::{FileSet, lies_below};
 use crate::{
     CatalogError,
     management::AppState,
@@ -18,10 +19,14 @@ use crate::{
 /// Files read at once.
 const PARALLEL: usize = 8;
 
+/// Why a location is looked into no further.
+const ODD: &str = "its location is spelled in a way that can't be read";
+
 /// Files that stay. Adding to it costs only what is new.
-#[derive(Default)]
 pub(super) struct KeptFiles {
-    locations: HashSet<Location>,
+    /// Those that lie where this collection searches.
+    files: FileSet,
+    /// Metadata, manifest lists and manifests that were looked into. Exact, since what they name would be missed otherwise.
     read: HashSet<String>,
     /// Roots of tables and views.
     pub(super) tables: BTreeSet<Location>,
@@ -55,10 +60,31 @@ impl Look {
     }
 }
 
+/// Where a location leads.
+enum Place {
+    /// Into the tenant's storage.
+    Inside,
+    /// Elsewhere: nothing is read or removed there.
+    Outside,
+    /// Into the tenant's storage for some servers and engines, but not in a form that Firn would read.
+    Odd,
+}
+
 impl KeptFiles {
+    /// Nothing yet, of what lies below `folders`.
+    pub(super) fn below(folders: &[Location]) -> Self {
+        let folders: Vec<String> = folders.iter().map(Location::to_string).collect();
+        Self {
+            files: FileSet::below(folders.iter().map(String::as_str)),
+            read: HashSet::new(),
+            tables: BTreeSet::new(),
+            unreadable: Vec::new(),
+        }
+    }
+
     /// Whether a file is needed.
     pub(super) fn holds(&self, location: &Location) -> bool {
-        self.locations.contains(location)
+        self.files.holds(&location.to_string())
     }
 
     /// Follows all marked contents to their files.
@@ -79,9 +105,7 @@ impl KeptFiles {
             }
         }
         while !waiting.is_empty() {
-            waiting.retain(|look| {
-                self.keep(state, tenant, look.location()) && self.read.insert(look.location().to_owned())
-            });
+            waiting.retain(|look| self.is_to_be_read(state, tenant, look.location()));
             let looks: Vec<_> = waiting.drain(..).map(|look| look_into(state, tenant, look)).collect();
             let mut found = futures::stream::iter(looks).buffer_unordered(PARALLEL);
             while let Some((look, outcome)) = found.next().await {
@@ -106,15 +130,26 @@ impl KeptFiles {
         Ok(())
     }
 
-    /// Keeps a file; `false` if it lies outside the tenant's storage, where nothing is removed or read.
-    fn keep(&mut self, state: &AppState, tenant: &str, text: &str) -> bool {
-        match state.storage.check(tenant, text) {
-            Ok(location) => {
-                self.locations.insert(location);
-                true
-            }
-            Err(_) => false,
+    /// Keeps a file that leads to others, and answers whether it is to be looked into.
+    fn is_to_be_read(&mut self, state: &AppState, tenant: &str, text: &str) -> bool {
+        let place = self.keep(state, tenant, text);
+        let is_new = !matches!(place, Place::Outside) && self.read.insert(text.to_owned());
+        if is_new && matches!(place, Place::Odd) {
+            let unreadable = GcUnreadable { location: text.to_owned(), reason: ODD.to_owned() };
+            self.unreadable.push(unreadable);
+            return false;
         }
+        is_new
+    }
+
+    /// Keeps a file.
+    fn keep(&mut self, state: &AppState, tenant: &str, text: &str) -> Place {
+        self.files.insert(text);
+        if state.storage.check(tenant, text).is_ok() {
+            return Place::Inside;
+        }
+        let root = state.storage.tenant_root(tenant).to_string();
+        if lies_below(text, &root) { Place::Odd } else { Place::Outside }
     }
 }
 

@@ -10,12 +10,16 @@ use super::{Settings, files::KeptFiles, list_file};
 use crate::{
     CatalogError,
     management::AppState,
-    storage::{Location, StoredFile},
+    storage::{Location, Storage, StoredFile},
     version::{Hash, Marks, Repository, Root},
 };
 
 /// Files deleted before the references are read again.
 const BATCH: usize = 500;
+/// Files looked at and deleted at once.
+const PARALLEL: usize = 8;
+/// Why a file of a table that is there may go.
+const UNNEEDED: &str = "no kept state of its table needs it";
 
 /// Collects a tenant's garbage.
 pub(crate) async fn collect(
@@ -26,6 +30,8 @@ pub(crate) async fn collect(
     let started = Utc::now();
     let repository = state.versions.repository(tenant);
     let (old, young_roots, young) = repository.old_objects(settings.safety_age).await?;
+    let whole = [state.storage.tenant_root(tenant)];
+    let folders = settings.folders.as_deref().unwrap_or(&whole);
     let mut collection = Collection {
         state,
         tenant,
@@ -33,19 +39,25 @@ pub(crate) async fn collect(
         repository,
         marks: Marks::default(),
         heads: BTreeMap::new(),
-        kept: KeptFiles::default(),
+        kept: KeptFiles::below(folders),
         report: GcReport { dry_run: settings.dry_run, ..GcReport::default() },
     };
     collection.mark(&young_roots).await?;
-    collection.sweep_files(started.timestamp_millis()).await?;
-    // Marked once more, so that objects go by what the references reach now.
-    collection.mark(&[]).await?;
-    let swept = collection.repository.sweep(old, young, &collection.marks, settings.dry_run).await?;
+    let limit_ms = started.timestamp_millis() - settings.safety_age.num_milliseconds();
+    for folder in folders {
+        collection.sweep_files(folder, limit_ms).await?;
+    }
+    if settings.folders.is_none() {
+        // Marked once more, so that objects go by what the references reach now.
+        collection.mark(&[]).await?;
+        let swept = collection.repository.sweep(old, young, &collection.marks, settings.dry_run).await?;
+        let report = &mut collection.report;
+        (report.objects_kept, report.objects_removed) = (swept.kept, swept.removed);
+        report.object_bytes_removed = swept.removed_bytes;
+    }
     let mut report = collection.report;
     report.references = collection.heads.len() as u64;
     report.states_kept = collection.marks.kept_states() as u64;
-    (report.objects_kept, report.objects_removed) = (swept.kept, swept.removed);
-    report.object_bytes_removed = swept.removed_bytes;
     report.unreadable = collection.kept.unreadable;
     report.started_at = started.to_rfc3339_opts(SecondsFormat::Millis, true);
     report.finished_at = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
@@ -89,14 +101,13 @@ impl Collection<'_> {
         }
     }
 
-    async fn sweep_files(&mut self, started_ms: i64) -> Result<(), CatalogError> {
+    async fn sweep_files(&mut self, folder: &Location, limit_ms: i64) -> Result<(), CatalogError> {
         if !self.kept.unreadable.is_empty() {
             // What can't be read may need any file.
             return Ok(());
         }
-        let limit_ms = started_ms - self.settings.safety_age.num_milliseconds();
-        let mut files = self.state.storage.list(self.tenant);
-        let mut batch: Vec<(StoredFile, String)> = Vec::new();
+        let mut files = self.state.storage.list_below(folder.clone());
+        let mut batch: Vec<(StoredFile, &'static str)> = Vec::new();
         while let Some(file) = files.next().await {
             let file = file?;
             if self.kept.holds(&file.location) {
@@ -109,26 +120,33 @@ impl Collection<'_> {
                 self.report.files_foreign += 1;
             }
             if batch.len() == BATCH {
-                self.delete(std::mem::take(&mut batch)).await?;
+                self.delete(std::mem::take(&mut batch), limit_ms).await?;
             }
         }
-        self.delete(batch).await
+        self.delete(batch, limit_ms).await
     }
 
     /// Why a file that nothing needs may go; `None` for files that Firn and its clients did not put there as a table's.
-    fn reason(&self, location: &Location) -> Option<String> {
+    fn reason(&self, location: &Location) -> Option<&'static str> {
+        if self.settings.folders.is_some() {
+            return Some(UNNEEDED);
+        }
         for folder in location.folders() {
             if self.kept.tables.contains(&folder) {
-                return Some("no kept state of its table needs it".to_owned());
+                return Some(UNNEEDED);
             }
             if ends_in_uuid(folder.name()) {
-                return Some("its table was dropped or never committed".to_owned());
+                return Some("its table was dropped or never committed");
             }
         }
         None
     }
 
-    async fn delete(&mut self, batch: Vec<(StoredFile, String)>) -> Result<(), CatalogError> {
+    async fn delete(
+        &mut self,
+        batch: Vec<(StoredFile, &'static str)>,
+        limit_ms: i64,
+    ) -> Result<(), CatalogError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -136,19 +154,45 @@ impl Collection<'_> {
         if !self.kept.unreadable.is_empty() {
             return Ok(());
         }
-        for (file, reason) in batch {
-            if self.kept.holds(&file.location) {
-                self.report.files_kept += 1;
-                continue;
+        let (needed, unneeded): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|(file, _)| self.kept.holds(&file.location));
+        self.report.files_kept += needed.len() as u64;
+        let (storage, tenant, dry_run) = (&self.state.storage, self.tenant, self.settings.dry_run);
+        let removals: Vec<_> = unneeded
+            .into_iter()
+            .map(|(file, reason)| async move {
+                let removed = dry_run || remove_unchanged(storage, tenant, &file, limit_ms).await?;
+                Ok::<_, CatalogError>((file, reason, removed))
+            })
+            .collect();
+        let mut removals = futures::stream::iter(removals).buffered(PARALLEL);
+        while let Some(outcome) = removals.next().await {
+            match outcome? {
+                (file, reason, true) => {
+                    list_file(&mut self.report, file.location.to_string(), file.bytes, reason.to_owned());
+                }
+                (_, _, false) => self.report.files_changed += 1,
             }
-            let location = file.location.to_string();
-            if !self.settings.dry_run {
-                self.state.storage.delete_file(self.tenant, &location).await?;
-            }
-            list_file(&mut self.report, location, file.bytes, reason);
         }
         Ok(())
     }
+}
+
+/// Deletes a file if it is still the one that was listed: a long listing may be hours old, and someone may have written the
+/// same name since.
+pub(super) async fn remove_unchanged(
+    storage: &Storage,
+    tenant: &str,
+    listed: &StoredFile,
+    limit_ms: i64,
+) -> Result<bool, CatalogError> {
+    let Some(now) = storage.look(&listed.location).await? else { return Ok(false) };
+    // Not by equal times: some servers list fractions of a second and tell whole ones.
+    if now.bytes != listed.bytes || now.modified_ms > limit_ms {
+        return Ok(false);
+    }
+    storage.delete_file(tenant, &listed.location.to_string()).await?;
+    Ok(true)
 }
 
 /// Whether a folder's name ends in a uuid, as those of all tables do that Firn places.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod orphans;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -96,7 +98,10 @@ struct Version {
 
 struct World {
     folder: tempfile::TempDir,
+    config: CatalogConfig,
     state: AppState,
+    /// How manifests spell the locations of data files.
+    spell: fn(&str) -> String,
     repository: Repository,
     /// By metadata location.
     versions: BTreeMap<String, Version>,
@@ -106,18 +111,13 @@ struct World {
     made: usize,
 }
 
-async fn open(folder: &tempfile::TempDir) -> AppState {
-    let config = CatalogConfig {
-        database_url: format!("sqlite:{}", folder.path().join("catalog.db").display()),
-        warehouse: format!("file://{}", folder.path().join("warehouse").display()),
-        s3: S3Config::default(),
-        region: "local".to_owned(),
-        cache_bytes: 1 << 20,
-        signing_key: SigningKey::generate(),
-        public_url: String::new(),
-    };
-    let verifier = config.signing_key.verifier();
-    AppState::open(config, verifier).await.unwrap()
+async fn open(config: &CatalogConfig) -> AppState {
+    AppState::open(config.clone(), config.signing_key.verifier()).await.unwrap()
+}
+
+/// What is older than `safety_age` goes unless something needs it.
+fn settings(safety_age: TimeDelta) -> Settings {
+    Settings { dry_run: false, safety_age, history: None, history_of: Vec::new(), folders: None }
 }
 
 fn key(table: u8) -> Key {
@@ -127,12 +127,28 @@ fn key(table: u8) -> Key {
 impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let state = open(&folder).await;
+        let warehouse = format!("file://{}", folder.path().join("warehouse").display());
+        Self::over(folder, warehouse, S3Config::default()).await
+    }
+
+    async fn over(folder: tempfile::TempDir, warehouse: String, s3: S3Config) -> Self {
+        let config = CatalogConfig {
+            database_url: format!("sqlite:{}", folder.path().join("catalog.db").display()),
+            warehouse,
+            s3,
+            region: "local".to_owned(),
+            cache_bytes: 1 << 20,
+            signing_key: SigningKey::generate(),
+            public_url: String::new(),
+        };
+        let state = open(&config).await;
         state.versions.create(TENANT).await.unwrap();
         let repository = state.versions.repository(TENANT);
         Self {
             folder,
+            config,
             state,
+            spell: str::to_owned,
             repository,
             versions: BTreeMap::new(),
             states: BTreeMap::from([(*NO_ANCESTOR, State::new())]),
@@ -159,7 +175,7 @@ impl World {
         let data = place(&format!("data/{number}.parquet"));
         self.write(&data, Bytes::from_static(b"rows")).await;
         let path = place(&format!("metadata/{number}-m0.avro"));
-        let (bytes, listed) = samples::manifest(&path, number as i64, &[data]);
+        let (bytes, listed) = samples::manifest(&path, number as i64, &[(self.spell)(&data)]);
         self.write(&path, bytes).await;
         manifests.push(listed);
         let list = place(&format!("metadata/snap-{number}.avro"));
@@ -311,9 +327,9 @@ impl World {
     }
 
     async fn collect(&self, dry_run: bool, history: Option<TimeDelta>) -> GcReport {
-        let settings = Settings { dry_run, safety_age: TimeDelta::zero(), history, history_of: Vec::new() };
+        let settings = Settings { dry_run, history, ..settings(TimeDelta::zero()) };
         // A collection goes by the database alone: nothing may be found only because it is cached.
-        let state = open(&self.folder).await;
+        let state = open(&self.config).await;
         let report = collect(&state, TENANT, &settings).await.unwrap();
         assert_eq!(report.unreadable, []);
         report
@@ -346,7 +362,7 @@ async fn objects(world: &World) -> BTreeSet<Hash> {
 }
 
 async fn states_are_whole(world: &World) {
-    let fresh = open(&world.folder).await.versions.repository(TENANT);
+    let fresh = open(&world.config).await.versions.repository(TENANT);
     let all = EntryRange { limit: 100, ..EntryRange::default() };
     for (name, hash) in &world.branches {
         assert_eq!(fresh.resolve(name).await.unwrap().hash, *hash);
@@ -407,9 +423,7 @@ async fn young_files_and_files_of_no_table_stay() {
     world.take(&Step::Abandon { table: 1 }).await;
     let root = world.state.storage.tenant_root(TENANT).to_string();
     world.write(&format!("{root}/notes/readme.txt"), Bytes::from_static(b"mine")).await;
-    let settings =
-        Settings { dry_run: false, safety_age: TimeDelta::hours(1), history: None, history_of: Vec::new() };
-    let report = collect(&world.state, TENANT, &settings).await.unwrap();
+    let report = collect(&world.state, TENANT, &settings(TimeDelta::hours(1))).await.unwrap();
     assert_eq!((report.files_young, report.files_removed), (6, 0));
     let report = world.collect(false, None).await;
     assert_eq!((report.files_foreign, report.files_removed), (1, 5));
@@ -426,9 +440,7 @@ async fn nothing_goes_while_a_kept_file_cannot_be_read() {
         world.files().into_iter().find(|file| file.contains("/t1-") && file.contains("snap-")).unwrap();
     std::fs::write(list.strip_prefix("file://").unwrap(), "broken").unwrap();
     let files = world.files();
-    let settings =
-        Settings { dry_run: false, safety_age: TimeDelta::zero(), history: None, history_of: Vec::new() };
-    let report = collect(&world.state, TENANT, &settings).await.unwrap();
+    let report = collect(&world.state, TENANT, &settings(TimeDelta::zero())).await.unwrap();
     assert_eq!((report.unreadable.len(), report.files_removed), (1, 0));
     assert!(report.unreadable[0].location.ends_with("snap-1.avro"));
     assert_eq!(world.files(), files);

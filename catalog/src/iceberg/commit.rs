@@ -26,6 +26,7 @@ use crate::{
     error::Missing,
     management::{AppState, forbid_held},
     metadata::{ApplyContext, Document, apply_updates, check_requirements, requires_create},
+    storage::Location,
     store::Hash,
     version::{IdempotencyRecord, Key, Resolved},
 };
@@ -148,14 +149,15 @@ async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put,
         Ok((base, document))
     })
     .await?;
+    let mut takes = None;
     if let Some(document) = &document {
         check_positions(scope, &ident, Some(&base), document)?;
         if document.location() != base.location() {
-            check_table_location(scope, document, Some(&base)).await?;
+            takes = check_table_location(scope, document, Some(&base)).await?;
         }
     }
     let former_location = Some(former_location);
-    Ok(Put { kind: Kind::Table, key, ident, former: Some(found.content), former_location, document })
+    Ok(Put { kind: Kind::Table, key, ident, former: Some(found.content), former_location, document, takes })
 }
 
 /// What an update does, if a legal hold forbids it.
@@ -196,11 +198,12 @@ async fn plan_create(
     }
     let uuid = Uuid::new_v4().to_string();
     let document = apply_updates(None, &updates, &context(None, &location, &uuid))?;
+    let mut takes = None;
     if let Some(document) = &document {
         check_positions(scope, &ident, None, document)?;
-        check_table_location(scope, document, None).await?;
+        takes = check_table_location(scope, document, None).await?;
     }
-    Ok(Put { kind: Kind::Table, key, ident, former: None, former_location: None, document })
+    Ok(Put { kind: Kind::Table, key, ident, former: None, former_location: None, document, takes })
 }
 
 /// Properties of every new table that the client doesn't set otherwise: engines don't see other references, so they
@@ -229,26 +232,37 @@ pub(super) fn check_location(scope: &Scope, document: &Document) -> Result<(), A
     Ok(())
 }
 
-/// The same for a table that gets a new location: it must be no other table's, nor above or below one.
+/// The same for a table that gets a new location: it must be no other table's, nor above or below one. Answers the place, if
+/// it is one that the table doesn't have yet.
 pub(super) async fn check_table_location(
     scope: &Scope,
     document: &Document,
     base: Option<&Document>,
-) -> Result<(), ApiError> {
+) -> Result<Option<Location>, ApiError> {
     let storage = &scope.state.storage;
     let files = TableFiles::in_document(storage, &scope.tenant, document)?;
     if base.is_some_and(|base| {
         TableFiles::in_document(storage, &scope.tenant, base).is_ok_and(|old| old == files)
     }) {
         // The same place in other words.
-        return Ok(());
+        return Ok(None);
     }
-    match storage.occupant(&scope.tenant, files.place()).await? {
+    let place = files.place().clone();
+    refuse_occupied(scope, &place, None).await?;
+    Ok(Some(place))
+}
+
+/// Refuses a place where there is a table's metadata other than its `own`.
+pub(super) async fn refuse_occupied(
+    scope: &Scope,
+    place: &Location,
+    own: Option<&Location>,
+) -> Result<(), ApiError> {
+    match scope.state.storage.occupant(&scope.tenant, place, own).await? {
         None => Ok(()),
         Some(other) => Err(ApiError::invalid(format!(
-            "the location '{}' overlaps with that of another table, whose metadata is '{other}': leave it out, or choose a \
-             folder of its own",
-            files.place()
+            "the location '{place}' overlaps with that of another table, whose metadata is '{other}': leave it out, or \
+             choose a folder of its own"
         ))),
     }
 }
@@ -287,7 +301,7 @@ fn check_positions(
     if !before.is_empty() && went_back {
         let text = format!(
             "{ident} says what was taken from the log, so its snapshots can't be rolled back alone: \
-             use 'firn table rollback', which resets the positions too"
+             make a branch of an earlier commit, which has rows and positions as they were"
         );
         return Err(forbidden(text));
     }

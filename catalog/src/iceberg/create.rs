@@ -27,6 +27,7 @@ use crate::{
     error::Missing,
     management::AppState,
     metadata::{Document, NewTable, new_table},
+    storage::Location,
     store::Hash,
     version::{CommitRequest, IdempotencyRecord, Key, Op},
 };
@@ -42,7 +43,7 @@ pub(super) async fn create(
     let request: CreateTableRequest = parse_body(&body)?;
     let ident = TableIdent { namespace: call.namespace()?, name: request.name.clone() };
     if request.stage_create {
-        let (_, key, document) = plan(&scope, &ident, request).await?;
+        let Plan { key, document, .. } = plan(&scope, &ident, request).await?;
         let files = async || Ok(TableFiles::in_document(&state.storage, &scope.tenant, &document)?);
         // Nobody finds the table by its name before it is committed.
         let access = call.delegate(&scope, &key, files, true, None).await?;
@@ -68,19 +69,23 @@ async fn run_create(
     request: CreateTableRequest,
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
-    let (branch, key, document) = plan(scope, &ident, request).await?;
+    let Plan { branch, key, document, takes } = plan(scope, &ident, request).await?;
     let message = format!("create table {ident}");
     let document = Some(document);
-    let put = Put { kind: Kind::Table, key, ident, former: None, former_location: None, document };
+    let put = Put { kind: Kind::Table, key, ident, former: None, former_location: None, document, takes };
     write_and_commit(scope, &branch, message, vec![put], record).await
 }
 
-/// The branch, key and document of a table to be.
-async fn plan(
-    scope: &Scope,
-    ident: &TableIdent,
-    request: CreateTableRequest,
-) -> Result<(String, Key, Document), ApiError> {
+/// A table to be.
+struct Plan {
+    branch: String,
+    key: Key,
+    document: Document,
+    /// Where it will lie.
+    takes: Option<Location>,
+}
+
+async fn plan(scope: &Scope, ident: &TableIdent, request: CreateTableRequest) -> Result<Plan, ApiError> {
     let (branch, resolved) = scope.resolve_branch().await?;
     scope.need_namespace(&resolved, &ident.namespace).await?;
     let key = scope.refuse_taken(&resolved, ident).await?;
@@ -95,8 +100,8 @@ async fn plan(
         properties,
     };
     let document = new_table(table, &context(None, &location, &Uuid::new_v4().to_string()))?;
-    check_table_location(scope, &document, None).await?;
-    Ok((branch, key, document))
+    let takes = check_table_location(scope, &document, None).await?;
+    Ok(Plan { branch, key, document, takes })
 }
 
 #[derive(Deserialize)]
@@ -133,6 +138,7 @@ async fn run_register(
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
     scope.permit(key)?;
+    scope.permit_any_file()?;
     let (branch, resolved) = scope.resolve_branch().await?;
     scope.need_namespace(&resolved, &ident.namespace).await?;
     let former = scope.repository.get(resolved.hash, std::slice::from_ref(key)).await?.pop().flatten();
@@ -160,6 +166,12 @@ async fn run_register(
 }
 
 impl Scope {
+    /// Whose metadata file it is that a request names, nobody knows: whoever takes it over must be allowed to read all there
+    /// is, or a grant on one table would open the others.
+    pub(super) fn permit_any_file(&self) -> Result<(), ApiError> {
+        Ok(self.access.require_all(Action::Read, None)?)
+    }
+
     /// Refuses a namespace that doesn't exist.
     pub(super) async fn need_namespace(
         &self,

@@ -101,7 +101,8 @@ async fn run_create(
     check_location(scope, &document)?;
     let message = format!("create view {ident}");
     let document = Some(document);
-    let put = Put { kind: Kind::View, key, ident, former: None, former_location: None, document };
+    let put =
+        Put { kind: Kind::View, key, ident, former: None, former_location: None, document, takes: None };
     write_and_commit(scope, &branch, message, vec![put], record).await
 }
 
@@ -150,6 +151,7 @@ async fn run_replace(
         former: Some(found.content),
         former_location: Some(location),
         document: Some(document),
+        takes: None,
     };
     write_and_commit(scope, &branch, message, vec![put], record).await
 }
@@ -186,6 +188,7 @@ pub(super) async fn register(
         let (branch, resolved) = scope.resolve_branch().await?;
         scope.need_namespace(&resolved, &ident.namespace).await?;
         let key = scope.refuse_taken(&resolved, &ident).await?;
+        scope.permit_any_file()?;
         let bytes = state.storage.read_metadata(&scope.tenant, &request.metadata_location).await?;
         let content = Kind::View.content(None, &request.metadata_location, &Document::parse_view(&bytes)?);
         let commit = CommitRequest {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use firn_catalog_client::iceberg::TableIdent;
 
-use super::{call::Scope, content::Kind, error::ApiError};
+use super::{call::Scope, commit::refuse_occupied, content::Kind, error::ApiError};
 use crate::{
     CatalogError,
     metadata::Document,
+    storage::Location,
     store::Hash,
     version::{CommitRequest, Content, IdempotencyRecord, Key, Meta, Op},
 };
@@ -23,6 +24,8 @@ pub(super) struct Put {
     pub(super) former_location: Option<String>,
     /// The new document; `None` insists that nothing changed meanwhile.
     pub(super) document: Option<Document>,
+    /// The place that a table takes with this commit.
+    pub(super) takes: Option<Location>,
 }
 
 /// Writes the metadata files of all tables, then commits. Runs in a task of its own, so that a client that hangs up
@@ -61,6 +64,10 @@ async fn run(
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
     let written = write_files(scope, &puts).await?;
+    if let Err(error) = refuse_taken_meanwhile(scope, &puts, &written).await {
+        delete_files(scope, written.into_values().collect()).await;
+        return Err(error);
+    }
     let operations = puts.iter().map(|put| operation(put, written.get(&put.key))).collect();
     let request = CommitRequest {
         branch,
@@ -139,6 +146,22 @@ async fn write_files(scope: &Scope, puts: &[Put]) -> Result<BTreeMap<Key, String
             Err(error.into())
         }
     }
+}
+
+/// Looks again, now that the metadata is there: of two who take overlapping places at once, each has written before it looks,
+/// so that at least one sees the other, on whatever server they are.
+async fn refuse_taken_meanwhile(
+    scope: &Scope,
+    puts: &[Put],
+    written: &BTreeMap<Key, String>,
+) -> Result<(), ApiError> {
+    for put in puts {
+        if let (Some(place), Some(own)) = (&put.takes, written.get(&put.key)) {
+            let own = scope.state.storage.check(&scope.tenant, own)?;
+            refuse_occupied(scope, place, Some(&own)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn delete_files(scope: &Scope, locations: Vec<String>) {

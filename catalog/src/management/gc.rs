@@ -39,11 +39,14 @@ pub(super) async fn start(
         true => GcRequest::default(),
         false => super::parse(&body)?,
     };
-    let settings = Settings::of(&request)?;
+    let mut settings = Settings::of(&request)?;
     if !settings.dry_run {
         holds::forbid(&state, &tenant, "garbage collection").await?;
     }
     state.versions.repository(&tenant).resolve("main").await?;
+    if let Some(table) = &request.table {
+        settings.folders = Some(gc::folders_of(&state, &tenant, table).await?);
+    }
     for reference in request.history_of.keys() {
         state.versions.repository(&tenant).resolve(reference).await?;
     }
@@ -104,6 +107,12 @@ async fn work(state: AppState, tenant: String, run: GcRun, settings: Settings) {
     let ended = match outcome {
         Ok(report) => {
             let (files, objects) = (report.files_removed, report.objects_removed);
+            if !report.dry_run {
+                metrics::counter!("firn_catalog_collected_files_total", "tenant" => tenant.clone())
+                    .increment(files);
+                metrics::counter!("firn_catalog_collected_bytes_total", "tenant" => tenant.clone())
+                    .increment(report.bytes_removed);
+            }
             tracing::info!(tenant, dry_run = report.dry_run, files, objects, "garbage collected");
             GcRun { state: GcState::Done, report: Some(report), ..run }
         }

@@ -1,29 +1,25 @@
 //! Tenants' policies out of the database, and refusals into their audit logs.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Instant,
 };
 
 use firn_auth::{
-    Action, Denied, Grant, Limits, Policy, PolicySource, Principal, Protection, Revocation, Standing,
-    TenantName,
+    Action, Denied, Grant, Limits, Policy, PolicySource, Principal, Protection, Refusals, Refused,
+    Revocation, Standing, TenantName,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use super::{erasures, tenants};
+use super::{erasures, refusals, tenants};
 use crate::{
     storage::Storage,
-    store::{DocumentRow, DocumentSelection, Store, Write, Written},
-    version::{Actor, VersionStore, audit_event},
+    store::{DocumentRow, DocumentSelection, Store},
+    version::VersionStore,
 };
 
 /// Kind of the documents that hold [`StoredRules`], one per tenant.
 pub(super) const RULES: &str = "access";
-/// More different refusals than this wait for nobody: they are counted, not told apart.
-const MAX_WAITING: usize = 1_000;
 
 /// A tenant's own rules as they are stored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -52,67 +48,23 @@ pub(super) struct Policies {
     store: Arc<dyn Store>,
     versions: VersionStore,
     storage: Storage,
-    /// Refusals that aren't written yet; `Some` while a task is writing.
-    waiting: Mutex<Option<HashMap<Refused, Seen>>>,
-}
-
-/// Refusals that differ in nothing but their time are one entry with a count.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Refused {
-    tenant: TenantName,
-    principal: String,
-    action: Action,
-    reason: String,
-}
-
-struct Seen {
-    count: u64,
-    request_id: Option<String>,
+    refusals: Refusals,
 }
 
 impl Policies {
     pub(super) fn new(store: Arc<dyn Store>, versions: VersionStore, storage: Storage) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { me: me.clone(), store, versions, storage, waiting: Mutex::default() })
+        Arc::new_cyclic(|me| Self { me: me.clone(), store, versions, storage, refusals: Refusals::default() })
     }
 
-    /// Writes what waits, until nothing does. What comes meanwhile is gathered: however many requests are refused, one
-    /// transaction runs at a time.
+    /// Writes what waits, until nothing does.
     async fn write_refusals(&self) {
-        while let Some(refusals) = self.take() {
-            let mut by_tenant: HashMap<TenantName, Vec<(Refused, Seen)>> = HashMap::new();
-            for (refused, seen) in refusals {
-                by_tenant.entry(refused.tenant.clone()).or_default().push((refused, seen));
-            }
-            for (tenant, refusals) in by_tenant {
-                let events = refusals.into_iter().map(|(refused, seen)| {
-                    let actor = Actor { principal: refused.principal, request_id: seen.request_id };
-                    let details = json!({
-                        "action": refused.action, "reason": refused.reason, "count": seen.count,
-                    });
-                    audit_event("denied", &actor, &details)
-                });
-                let write =
-                    Write { repository: tenant.to_string(), events: events.collect(), ..Write::default() };
-                match self.store.write(&write).await {
-                    Ok(Written::Done) => {}
-                    // A tenant that doesn't exist has no audit log; the metric and the log line are all there is.
-                    Ok(Written::Refused(_)) => {
-                        tracing::info!(%tenant, "requests for a tenant that doesn't exist were refused");
-                    }
-                    Err(error) => tracing::warn!(%tenant, %error, "refusals are missing in the audit log"),
-                }
+        while let Some(refusals) = self.refusals.take() {
+            let count: u64 = refusals.iter().map(|refused| refused.count).sum();
+            if let Err(error) = refusals::write(&*self.store, refusals, None).await {
+                tracing::warn!(%error, count, "refusals are missing in the audit log");
+                Refusals::lost(count);
             }
         }
-    }
-
-    fn take(&self) -> Option<HashMap<Refused, Seen>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = waiting.replace(HashMap::new()).unwrap_or_default();
-        if found.is_empty() {
-            *waiting = None;
-            return None;
-        }
-        Some(found)
     }
 }
 
@@ -155,23 +107,15 @@ impl PolicySource for Policies {
         why: &Denied,
         request_id: Option<&str>,
     ) {
-        metrics::counter!("firn_access_denied_total").increment(1);
-        let refused = Refused {
+        let first = self.refusals.add(Refused {
             tenant: tenant.clone(),
             principal: principal.name().to_owned(),
             action,
             reason: why.to_string(),
-        };
-        let mut guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = guard.is_none();
-        let waiting = guard.get_or_insert_default();
-        if waiting.len() < MAX_WAITING || waiting.contains_key(&refused) {
-            let seen = waiting.entry(refused).or_insert(Seen { count: 0, request_id: None });
-            seen.count += 1;
-            seen.request_id = request_id.map(str::to_owned);
-        }
-        drop(guard);
-        if let Some(me) = self.me.upgrade().filter(|_| idle) {
+            count: 1,
+            request_id: request_id.map(str::to_owned),
+        });
+        if let Some(me) = self.me.upgrade().filter(|_| first) {
             tokio::spawn(async move { me.write_refusals().await });
         }
     }

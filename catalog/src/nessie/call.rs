@@ -9,7 +9,7 @@ use axum::{
 use firn_auth::{Access, Action};
 use serde::de::DeserializeOwned;
 
-use super::{error::NessieError, text};
+use super::{error::NessieError, filter::Filter, text};
 use crate::{
     CatalogError,
     management::{AppState, actor},
@@ -101,13 +101,13 @@ impl Call {
         self.parameter("fetch").is_some_and(|fetch| fetch.eq_ignore_ascii_case("ALL"))
     }
 
-    /// How many items a page may have. Refuses filters on the way, which every list takes.
+    /// The filter, if one is given.
+    pub(super) fn filter(&self, variables: &'static [&'static str]) -> Result<Option<Filter>, CatalogError> {
+        self.parameter("filter").map(|source| Filter::parse(source, variables)).transpose()
+    }
+
+    /// How many items a page may have.
     pub(super) fn page_size(&self) -> Result<usize, CatalogError> {
-        if self.parameter("filter").is_some() {
-            return Err(CatalogError::Invalid(
-                "filters are not supported: leave 'filter' out and filter the answer".into(),
-            ));
-        }
         let size = self.number("max-records")?.filter(|size| *size > 0);
         Ok(size.map_or(DEFAULT_PAGE, |size| size.min(LARGEST_PAGE)))
     }

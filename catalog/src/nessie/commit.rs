@@ -61,6 +61,10 @@ pub(super) async fn commit(call: Call, bytes: Bytes) -> Result<Json<Value>, Ness
         if matches!(operation, Op::Delete { .. }) {
             held_table(call.state(), access.tenant().as_str(), &key.0, "deleting it").await?;
         }
+        // Whose metadata file it is, nobody looks: a grant on one table must not open the others.
+        if matches!(operation, Op::Put { content, .. } if !content.0["metadataLocation"].is_null()) {
+            access.require_all(Action::Read, None)?;
+        }
     }
     let new = |key| {
         given

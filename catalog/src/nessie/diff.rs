@@ -5,7 +5,7 @@ use firn_auth::Action;
 use firn_catalog_client::nessie::DiffEntry;
 use serde_json::{Value, json};
 
-use super::{call::Call, effective, error::NessieError, text};
+use super::{call::Call, effective, error::NessieError, filter, text};
 use crate::{
     CatalogError,
     version::{Content, Key, named_reference},
@@ -14,7 +14,7 @@ use crate::{
 pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
     let reached = call.reach(Action::Read).await?;
     let repository = &reached.repository;
-    let limit = call.page_size()?;
+    let (limit, filter) = (call.page_size()?, call.filter(filter::DIFF)?);
     let mut from = reached.read_all(call.path("ref")).await?;
     let mut to = reached.read_all(call.path("to")).await?;
     let mut after = None;
@@ -41,6 +41,10 @@ pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
     };
     let mut rest = repository.diff(from.hash, to.hash).await?;
     rest.retain(|(key, ..)| wanted(key));
+    if let Some(filter) = filter {
+        let kept = rest.into_iter().map(|entry| Ok(filter.keeps_key(&entry.0)?.then_some(entry)));
+        rest = kept.filter_map(Result::transpose).collect::<Result<_, CatalogError>>()?;
+    }
     let has_more = rest.len() > limit;
     rest.truncate(limit);
     let token = rest

@@ -8,14 +8,19 @@ use serde_json::{Value, json};
 use super::{
     call::{self, Call, Reached},
     error::NessieError,
-    text,
+    filter, text,
 };
 use crate::version::{Commit, Hash, named_reference};
+
+/// Commits that are read at a time for a filter.
+const CHUNK: usize = 500;
+/// Commits that a filter is applied to for one page, which may stay short; its token leads on.
+const MAX_LOOKED_AT: usize = 10_000;
 
 pub(super) async fn log(call: Call) -> Result<Json<Value>, NessieError> {
     let reached = call.reach(Action::Read).await?;
     let repository = &reached.repository;
-    let limit = call.page_size()?;
+    let (limit, filter) = (call.page_size()?, call.filter(filter::HISTORY)?);
     let mut from = reached.read_all(call.path("ref")).await?.hash;
     // A token is the commit that the next page starts with.
     if let Some(token) = call.parameter("page-token") {
@@ -23,14 +28,28 @@ pub(super) async fn log(call: Call) -> Result<Json<Value>, NessieError> {
     }
     let oldest =
         call.parameter("limit-hash").map(str::parse::<Hash>).transpose().map_err(call::wrong_hash)?;
-    let (mut commits, mut has_more) = repository.log(from, limit).await?;
-    if let Some(end) = commits.iter().position(|commit| Some(commit.hash) == oldest) {
-        commits.truncate(end + 1);
-        has_more = false;
+    let chunk = if filter.is_some() { CHUNK } else { limit };
+    let (mut entries, mut next, mut looked_at) = (Vec::new(), Some(from), 0);
+    while let Some(start) = next.take_if(|_| looked_at < MAX_LOOKED_AT) {
+        let (commits, has_more) = repository.log(start, chunk).await?;
+        looked_at += commits.len();
+        for (at, commit) in commits.iter().enumerate() {
+            if filter.as_ref().map_or(Ok(true), |filter| filter.keeps_commit(commit))? {
+                entries.push(entry(commit, call.fetches_all()));
+            }
+            let ends = Some(commit.hash) == oldest || (at + 1 == commits.len() && !has_more);
+            next = commit.parents.first().copied().filter(|_| !ends);
+            if entries.len() == limit || ends {
+                break;
+            }
+        }
+        if entries.len() == limit {
+            break;
+        }
     }
-    let next = commits.last().and_then(|commit| commit.parents.first()).filter(|_| has_more);
-    let entries: Vec<LogEntry> = commits.iter().map(|commit| entry(commit, call.fetches_all())).collect();
-    Ok(Json(json!({"hasMore": has_more, "token": next.map(Hash::to_string), "logEntries": entries})))
+    Ok(Json(
+        json!({"hasMore": next.is_some(), "token": next.map(|hash| hash.to_string()), "logEntries": entries}),
+    ))
 }
 
 /// The name that a page token's commit must be in the history of; empty if the caller may read everything.

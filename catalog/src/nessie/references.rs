@@ -9,7 +9,7 @@ use super::{
     call::{self, Call, Reached},
     effective,
     error::NessieError,
-    reference_json, text,
+    filter, reference_json, text,
 };
 use crate::{
     CatalogError,
@@ -41,7 +41,7 @@ impl Source {
 pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
     let reached = call.reach(Action::Read).await?;
     let repository = &reached.repository;
-    let limit = call.page_size()?;
+    let (limit, filter) = (call.page_size()?, call.filter(filter::REFERENCES)?);
     let after = call.parameter("page-token").unwrap_or_default();
     let all = repository.references().await?;
     if all.is_empty() {
@@ -53,14 +53,19 @@ pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
     let seen =
         |reference: &&NamedRef| reference.name.as_str() > after && reached.access.sees(Some(&reference.name));
     for reference in all.iter().filter(seen) {
-        if page.len() == limit {
-            token = page.last().map(|last: &Value| last["name"].clone());
-            break;
-        }
         let mut json = json!(reference_json(reference));
         if call.fetches_all() {
             reached.access.require_all(Action::Read, Some(&reference.name))?;
             json["metadata"] = metadata(repository, reference, main).await?;
+        }
+        if let Some(filter) = &filter
+            && !filter.keeps_reference(&json)?
+        {
+            continue;
+        }
+        if page.len() == limit {
+            token = page.last().map(|last: &Value| last["name"].clone());
+            break;
         }
         page.push(json);
     }

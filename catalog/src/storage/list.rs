@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, time::UNIX_EPOCH};
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::sync::mpsc;
 
-use super::{Files, Location, Storage};
+use super::{FileError, Files, Location, Storage};
 use crate::CatalogError;
 
 /// Files that wait to be taken.
@@ -27,29 +27,47 @@ impl Storage {
     }
 
     /// A table's metadata file that lies below a place, or right beside the way to it: then the place is another table's, or
-    /// in one. Whoever is given a place that holds another one's reaches both.
+    /// in one. Whoever is given a place that holds another one's reaches both. `own` is the file that took the place.
     pub(crate) async fn occupant(
         &self,
         tenant: &str,
         place: &Location,
+        own: Option<&Location>,
     ) -> Result<Option<Location>, CatalogError> {
         let root = self.tenant_root(tenant);
         let around = place.folders().take_while(|folder| folder.is_within(&root));
         let around = around.map(|folder| folder.join("metadata"));
         let searched: Vec<_> =
-            around.chain([place.clone()]).map(|folder| self.first_metadata(folder)).collect();
+            around.chain([place.clone()]).map(|folder| self.first_metadata(folder, own)).collect();
         Ok(futures::future::try_join_all(searched).await?.into_iter().flatten().next())
     }
 
-    async fn first_metadata(&self, folder: Location) -> Result<Option<Location>, CatalogError> {
+    async fn first_metadata(
+        &self,
+        folder: Location,
+        own: Option<&Location>,
+    ) -> Result<Option<Location>, CatalogError> {
         let mut files = self.list_below(folder);
         while let Some(file) = files.next().await {
             let location = file?.location;
-            if location.name().ends_with(".metadata.json") {
+            if location.name().ends_with(".metadata.json") && Some(&location) != own {
                 return Ok(Some(location));
             }
         }
         Ok(None)
+    }
+
+    /// A file as it is now; none if it is gone.
+    pub(crate) async fn look(&self, location: &Location) -> Result<Option<StoredFile>, CatalogError> {
+        let found = match &self.inner.files {
+            Files::Local(files) => files.look(location).await,
+            Files::S3(files) => files.look(location).await,
+        };
+        match found {
+            Ok(file) => Ok(Some(file)),
+            Err(FileError::Missing(_)) => Ok(None),
+            Err(error @ FileError::Failed { .. }) => Err(CatalogError::Unavailable(error.to_string())),
+        }
     }
 
     /// All files below a folder, in no order.
@@ -98,13 +116,17 @@ fn walk(folder: &Path, location: &Location, files: &Sender) -> io::Result<()> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 metadata => metadata?,
             };
-            let age = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let modified_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            let file = StoredFile { location, bytes: metadata.len(), modified_ms };
+            let file = StoredFile { location, bytes: metadata.len(), modified_ms: modified_ms(&metadata)? };
             if files.blocking_send(Ok(file)).is_err() {
                 return Ok(());
             }
         }
     }
     Ok(())
+}
+
+/// When a file was written, in milliseconds since the epoch.
+pub(super) fn modified_ms(metadata: &fs::Metadata) -> io::Result<i64> {
+    let since = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{FileError, Location};
+use super::{FileError, Location, StoredFile, list::modified_ms};
 
 /// The local file system.
 pub(super) struct LocalFiles;
@@ -30,6 +30,17 @@ impl LocalFiles {
             Ok(Bytes::from(bytes))
         })
         .await
+    }
+
+    /// A file as it is now. A link is `Missing`, as it is for a listing.
+    pub(super) async fn look(&self, location: &Location) -> Result<StoredFile, FileError> {
+        let metadata = run(location, "looking at", |path| {
+            let metadata = fs::symlink_metadata(path)?;
+            let found = (metadata.len(), modified_ms(&metadata)?);
+            if metadata.is_file() { Ok(found) } else { Err(ErrorKind::NotFound.into()) }
+        });
+        let (bytes, modified_ms) = metadata.await?;
+        Ok(StoredFile { location: location.clone(), bytes, modified_ms })
     }
 
     /// Deletes a file, if it is there.

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use firn_runtime::{reload::Live, tls};
 use futures::{StreamExt as _, stream::BoxStream};
 use moka::sync::Cache;
 use object_store::{
-    ObjectStore as _, ObjectStoreExt as _,
-    aws::{AmazonS3, AmazonS3Builder, AwsCredentialProvider},
+    Certificate, ClientOptions, CredentialProvider, ObjectStore as _, ObjectStoreExt as _,
+    aws::{AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialProvider},
     path::Path,
 };
 
@@ -30,12 +31,16 @@ pub(super) struct S3Files {
 impl S3Files {
     /// Prepares access; asks the server nothing.
     pub(super) fn open(config: &S3Config) -> Result<Self, String> {
-        let mut probe = builder("any", config);
-        if let Some((key_id, secret)) = &config.credentials {
-            probe = probe.with_access_key_id(key_id).with_secret_access_key(secret);
-        }
-        let probe = probe.build().map_err(|error| error.to_string())?;
-        let identity = probe.credentials().clone();
+        let probe = builder("any", config);
+        let identity: AwsCredentialProvider = match &config.credentials {
+            Some(keys) => {
+                let identity = Arc::new(Keys(keys.clone()));
+                let probe = probe.with_credentials(identity.clone()).build();
+                probe.map_err(|error| error.to_string())?;
+                identity
+            }
+            None => probe.build().map_err(|error| error.to_string())?.credentials().clone(),
+        };
         Ok(Self { config: config.clone(), identity, buckets: Cache::new(MAX_BUCKETS) })
     }
 
@@ -107,6 +112,15 @@ impl S3Files {
         futures::stream::poll_fn(move |context| listed.poll_recv(context)).boxed()
     }
 
+    /// An object as it is now.
+    pub(super) async fn look(&self, location: &Location) -> Result<StoredFile, FileError> {
+        let path = path("looking at", location)?;
+        let found = self.store("looking at", location)?.head(&path).await;
+        let found = found.map_err(|error| failed("looking at", location, &error))?;
+        let (bytes, modified_ms) = (found.size, found.last_modified.timestamp_millis());
+        Ok(StoredFile { location: location.clone(), bytes, modified_ms })
+    }
+
     /// Deletes an object, if it is there.
     pub(super) async fn delete(&self, location: &Location) -> Result<(), FileError> {
         let path = path("deleting", location)?;
@@ -118,8 +132,25 @@ impl S3Files {
 }
 
 /// Access to a bucket, but for the keys.
+/// The configured keys, as they are at the time.
+#[derive(Debug)]
+struct Keys(Live<(String, String)>);
+
+#[async_trait::async_trait]
+impl CredentialProvider for Keys {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let (key_id, secret_key) = self.0.get().as_ref().clone();
+        Ok(Arc::new(AwsCredential { key_id, secret_key, token: None }))
+    }
+}
+
 fn builder(bucket: &str, config: &S3Config) -> AmazonS3Builder {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    if let Some(pem) = tls::process().authorities() {
+        builder = builder.with_client_options(trusting(&pem));
+    }
     if let Some(endpoint) = &config.endpoint {
         // Of an endpoint that isn't AWS's, `object_store` wants the bucket's own host in virtual-hosted style.
         let url = match endpoint.split_once("://").filter(|_| !config.path_style) {
@@ -132,6 +163,12 @@ fn builder(bucket: &str, config: &S3Config) -> AmazonS3Builder {
         builder = builder.with_region(region);
     }
     builder.with_virtual_hosted_style_request(!config.path_style)
+}
+
+/// The PEM was read at start, so that what it holds are certificates.
+fn trusting(pem: &str) -> ClientOptions {
+    let authorities = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
+    authorities.into_iter().fold(ClientOptions::new(), ClientOptions::with_root_certificate)
 }
 
 /// What clients need to reach the bucket. Keys are theirs to bring.
@@ -162,5 +199,22 @@ fn failed(action: &'static str, location: &Location, error: &object_store::Error
     match error {
         object_store::Error::NotFound { .. } => FileError::Missing(location.clone()),
         _ => FileError::Failed { action, location: location.clone(), reason: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn configured_keys_are_those_of_the_moment() {
+        let keys = Live::new(("one".to_owned(), "1".to_owned()));
+        let config = S3Config { credentials: Some(keys.clone()), ..S3Config::default() };
+        let identity = S3Files::open(&config).unwrap().identity();
+        assert_eq!(identity.get_credential().await.unwrap().key_id, "one");
+        keys.set(("two".to_owned(), "2".to_owned()));
+        let now = identity.get_credential().await.unwrap();
+        assert_eq!((now.key_id.as_str(), now.secret_key.as_str()), ("two", "2"));
     }
 }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use firn_tests::Postgres;
+use firn_tests::{Authority, Postgres};
 
 use super::{
     DocumentPut, DocumentSelection, Hash, IdempotencyRow, NewEvent, ReferenceMove, Refusal, SqliteStore,
@@ -328,6 +328,40 @@ async fn postgres_keeps_what_it_acknowledged_through_a_crash() {
     // The pool's old connections are dead, which a read finds out by itself.
     let heads = store.heads("crash", &["main".to_owned()]).await.unwrap();
     assert_eq!(heads.unwrap().references[0].hash, hash("0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_with_tls_is_trusted_by_its_authority_and_for_its_name() {
+    let (ours, theirs) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let mut server = Postgres::start().await.unwrap();
+    server.require_tls(&ours.issue("postgres", &["IP:127.0.0.1"]).unwrap()).await.unwrap();
+    let url = |mode: &str, ca: &Authority| {
+        format!("{}?sslmode={mode}&sslrootcert={}", server.url(), ca.file().display())
+    };
+    let store = open(&url("verify-full", &ours)).await.unwrap();
+    create(&*store, "tls").await;
+    assert!(store.heads("tls", &["main".to_owned()]).await.unwrap().is_some());
+    let refused = |url: String| async move { open(&url).await.err().map(|error| error.to_string()) };
+    assert!(refused(url("verify-full", &theirs)).await.unwrap().contains("certificate"));
+    let elsewhere = url("verify-full", &ours).replace("127.0.0.1", "localhost");
+    assert!(refused(elsewhere).await.unwrap().contains("certificate"));
+    assert!(refused(url("disable", &ours)).await.is_some(), "the server takes no plain connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_goes_on_with_another_password() {
+    let server = Postgres::start().await.unwrap();
+    server.psql("CREATE ROLE keeper LOGIN SUPERUSER PASSWORD 'one'").unwrap();
+    let url = |password: &str| server.url().replace("postgres:firn@", &format!("keeper:{password}@"));
+    let store = open(&url("one")).await.unwrap();
+    create(&*store, "rotated").await;
+    server.psql("ALTER ROLE keeper PASSWORD 'two'").unwrap();
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'keeper'";
+    server.psql(kill).unwrap();
+    assert!(store.ping().await.is_err(), "the old password is good no more");
+    assert!(store.reconnect("nonsense").is_err());
+    store.reconnect(&url("two")).unwrap();
+    assert!(store.heads("rotated", &["main".to_owned()]).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -55,8 +55,7 @@ impl PostgresStore {
     /// Connects and brings the schema up to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         // The URL holds a password: errors repeat the host alone.
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|error| StoreError::Refused(format!("the catalog's database URL is wrong: {error}")))?;
+        let options = options(url)?;
         let (host, port) = (options.get_host().to_owned(), options.get_port());
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -65,7 +64,7 @@ impl PostgresStore {
             .before_acquire(|connection, usage| {
                 Box::pin(async move { Ok(usage.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
             })
-            .connect_with(options.options([("synchronous_commit", "on")]))
+            .connect_with(options)
             .await
             .map_err(|error| {
                 StoreError::Refused(format!("can't open the catalog's database at {host}:{port}: {error}"))
@@ -73,6 +72,13 @@ impl PostgresStore {
         migrate(&pool).await?;
         Ok(Self { pool })
     }
+}
+
+/// How connections are made.
+fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Refused(format!("the catalog's database URL is wrong: {error}")))?;
+    Ok(options.options([("synchronous_commit", "on")]))
 }
 
 /// Runs what is missing in one transaction, one replica at a time.
@@ -169,6 +175,11 @@ impl Store for PostgresStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         read(|| sqlx::query("SELECT 1").execute(&self.pool)).await?;
+        Ok(())
+    }
+
+    fn reconnect(&self, database_url: &str) -> Result<(), StoreError> {
+        self.pool.set_connect_options(options(database_url)?);
         Ok(())
     }
 

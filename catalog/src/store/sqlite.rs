@@ -243,6 +243,10 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn reconnect(&self, _: &str) -> Result<(), StoreError> {
+        Err(StoreError::Refused("another database file is taken at the next start".to_owned()))
+    }
+
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;

@@ -103,6 +103,10 @@ impl Store for Losing {
         self.inner.ping().await
     }
 
+    fn reconnect(&self, database_url: &str) -> Result<(), StoreError> {
+        self.inner.reconnect(database_url)
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use firn_auth::SigningKey;
 use firn_catalog::Catalog;
+use firn_runtime::tls::{self, Tls};
 
 use crate::{
     data_dir::{self, DataDir},
@@ -50,8 +51,9 @@ pub(crate) struct RebuildArgs {
 impl PlaceArgs {
     async fn open(&self, dir: &DataDir) -> Result<Catalog> {
         let settings = Settings::load(self.config.as_deref(), dir)?;
+        tls::install(&Tls::of_client(&settings.tls)?);
         // Nobody is answered, so no token is signed or verified.
-        let config = settings.catalog_config(dir, SigningKey::generate(), "")?;
+        let config = settings.catalog_config(dir, SigningKey::generate(), "", settings.storage_keys()?)?;
         Ok(Catalog::open(config).await?)
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use firn_alerts::FindingsPage;
 use firn_auth::TenantName;
 use firn_catalog_client::{CatalogClient, StaticToken, nessie::LogEntry};
-use firn_runtime::{StageState, StageStatus};
+use firn_runtime::{StageState, StageStatus, tls};
 
 use super::{Console, session::Session};
 use crate::{
@@ -100,7 +100,8 @@ async fn within<T>(part: impl Future<Output = Part<T>>) -> Part<T> {
 async fn open_findings(console: &Console, session: &Session, tenant: &TenantName) -> Part<FindingsPage> {
     let query = [("status", "open"), ("limit", FINDINGS)];
     let url = format!("{}{}", console.own_url, findings::path(tenant.as_str(), &query));
-    let answer = reqwest::Client::new().get(url).bearer_auth(&session.token).send().await;
+    let http = tls::inside().build().map_err(|error| error.to_string())?;
+    let answer = http.get(url).bearer_auth(&session.token).send().await;
     let answer = answer.and_then(reqwest::Response::error_for_status).map_err(|error| error.to_string())?;
     answer.json().await.map_err(|error| error.to_string())
 }

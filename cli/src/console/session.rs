@@ -43,10 +43,14 @@ impl Session {
         Self::of_token(&catalog.guard(), &token).await
     }
 
-    /// `Set-Cookie`. Not `Secure`: on loopback there is no TLS; a TLS proxy may add it.
-    pub(super) fn cookie(&self) -> String {
+    /// `Set-Cookie`. `Secure` where the server itself speaks TLS; a TLS proxy may add it.
+    pub(super) fn cookie(&self, tls: bool) -> String {
         let max_age = self.expires_at.saturating_sub(chrono::Utc::now().timestamp()).max(0);
-        format!("{COOKIE}={}; Path=/console; Max-Age={max_age}; HttpOnly; SameSite=Strict", self.token)
+        let secure = if tls { "; Secure" } else { "" };
+        format!(
+            "{COOKIE}={}; Path=/console; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}",
+            self.token
+        )
     }
 }
 
@@ -74,10 +78,12 @@ mod tests {
     async fn cookie_is_for_the_console_alone_and_out_of_reach_of_scripts() {
         let key = SigningKey::generate();
         let token = key.sign(&Claims::new("me", Duration::from_secs(60)));
-        let cookie = Session::of_token(&key.verifier().into(), &token).await.unwrap().cookie();
+        let session = Session::of_token(&key.verifier().into(), &token).await.unwrap();
+        let cookie = session.cookie(false);
         assert!(
             cookie.contains("; Path=/console;") && cookie.contains("; HttpOnly; SameSite=Strict"),
             "{cookie}"
         );
+        assert!(!cookie.contains("Secure") && session.cookie(true).ends_with("; Secure"), "{cookie}");
     }
 }

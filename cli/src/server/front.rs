@@ -6,6 +6,7 @@
 
 mod merge;
 mod pass_on;
+mod places;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,11 +21,8 @@ use url::Url;
 
 use super::{Server, Service};
 use crate::status::{ServerStatus, StageLine};
+use places::{Place, Places};
 
-/// How long another service may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Commits queue behind others of the same table.
-const ANSWER: Duration = Duration::from_secs(120);
 /// A status doesn't wait for a service that hangs.
 const STATUS: Duration = Duration::from_secs(3);
 
@@ -35,7 +33,7 @@ pub(super) struct Front {
 }
 
 struct Shared {
-    http: reqwest::Client,
+    places: Places,
     catalog: Url,
     ingest: Option<Url>,
     promotion: Option<Url>,
@@ -54,15 +52,9 @@ impl Front {
             parsed.with_context(|| format!("{key}: not of the form http://HOST:PORT"))
         };
         let catalog = url("catalog.url", &settings.catalog.url)?.context("catalog.url is needed")?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .no_gzip();
         Ok(Some(Self {
             shared: Arc::new(Shared {
-                http: http.build()?,
+                places: Places::new()?,
                 catalog,
                 ingest: url("ingest.url", &settings.ingest.url)?,
                 promotion: url("promotion.url", &settings.promotion.url)?,
@@ -91,8 +83,8 @@ impl Front {
         for service in
             [Some(&shared.catalog), shared.ingest.as_ref(), shared.promotion.as_ref(), shared.alerts.as_ref()]
         {
-            for url in pass_on::addresses(service).await {
-                let request = shared.http.get(pass_on::at(&url, "/v1/status")).timeout(STATUS);
+            for Place { http, url } in shared.places.all(service).await {
+                let request = http.get(pass_on::at(&url, "/v1/status")).timeout(STATUS);
                 asked.push(async move {
                     let answer = request.header("authorization", authorization).send().await.ok()?;
                     answer.json::<ServerStatus>().await.ok()
@@ -105,21 +97,24 @@ impl Front {
 }
 
 async fn catalog(State(front): State<Front>, request: Request) -> Response {
-    pass_on::stream(&front.shared.http, Some(&front.shared.catalog), "catalog", request).await
+    let place = front.shared.places.any(Some(&front.shared.catalog));
+    pass_on::stream(place.as_ref(), "catalog", request).await
 }
 
 async fn ingest(State(front): State<Front>, request: Request) -> Response {
-    pass_on::stream(&front.shared.http, front.shared.ingest.as_ref(), "ingest", request).await
+    let place = front.shared.places.any(front.shared.ingest.as_ref());
+    pass_on::stream(place.as_ref(), "ingest", request).await
 }
 
 async fn promotion(State(front): State<Front>, request: Request) -> Response {
-    pass_on::stream(&front.shared.http, front.shared.promotion.as_ref(), "promotion", request).await
+    let place = front.shared.places.any(front.shared.promotion.as_ref());
+    pass_on::stream(place.as_ref(), "promotion", request).await
 }
 
 async fn alerts(State(front): State<Front>, request: Request) -> Response {
-    let addresses = pass_on::addresses(front.shared.alerts.as_ref()).await;
-    match addresses.as_slice() {
-        [] | [_] => pass_on::stream(&front.shared.http, addresses.first(), "alerts", request).await,
-        several => merge::ask_all(&front.shared.http, several, request).await,
+    let places = front.shared.places.all(front.shared.alerts.as_ref()).await;
+    match places.as_slice() {
+        [] | [_] => pass_on::stream(places.first(), "alerts", request).await,
+        several => merge::ask_all(several, request).await,
     }
 }

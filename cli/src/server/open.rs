@@ -6,14 +6,14 @@ use anyhow::{Context, Result, bail, ensure};
 use firn_auth::Guard;
 use firn_catalog::Catalog;
 use firn_catalog_client::{CatalogClient, TenantCreate};
-use firn_runtime::{StatusBoard, health::Readiness, metrics::Metrics, retry::Backoff};
+use firn_runtime::{StatusBoard, health::Readiness, metrics::Metrics, retry::Backoff, tls};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, Log};
-use firn_table::FileIo;
+use firn_table::{FileIo, StorageConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::{Plan, Server, Service, listen, policies::RemotePolicies};
+use super::{Plan, Server, Service, listen, policies::RemotePolicies, secrets::Secrets};
 use crate::{
-    connection::MintedTokens,
+    connection::{MintedTokens, unanswered},
     console::OneTimeCodes,
     settings::{Backend, Settings},
 };
@@ -34,15 +34,16 @@ pub(super) async fn server(
     metrics: Metrics,
     signal: &CancellationToken,
 ) -> Result<Server> {
-    let Plan { services, settings, dir, key, patient } = plan;
-    let own_url = listen::url_of(address);
+    let Plan { services, settings, tls, dir, key, patient } = plan;
+    let own_url = listen::url_of(address, tls.serves());
     let public_url = settings.server.public_url.clone().unwrap_or_else(|| own_url.clone());
     let verifier = key.verifier_with(settings.issuers()?);
+    let secrets = Secrets::of(&settings)?;
     let wait = Waiting { readiness: &readiness, signal, patient };
     let needed = |need: fn(Service) -> bool| services.iter().copied().any(need);
 
     let catalog = if services.contains(&Service::Catalog) {
-        let config = settings.catalog_config(&dir, key.clone(), &public_url)?;
+        let config = settings.catalog_config(&dir, key.clone(), &public_url, secrets.storage_keys.clone())?;
         let place = settings.database_place(&dir);
         let open = async || {
             let opened = Catalog::open_for(config.clone(), verifier.clone()).await;
@@ -60,7 +61,8 @@ pub(super) async fn server(
     } else {
         None
     };
-    let file_io = FileIo::new(settings.storage_config()?);
+    let storage = StorageConfig { credentials: None, ..settings.storage_config()? };
+    let file_io = FileIo::new(storage).with_keys(secrets.storage_keys.clone());
     let warehouse = settings.warehouse(&dir);
     // Buckets of tenants are made while the server runs, so there is none that must be there.
     let shared_bucket = warehouse.starts_with("s3://") && !warehouse.contains("{tenant}");
@@ -80,7 +82,7 @@ pub(super) async fn server(
         Some(catalog) => catalog.guard(),
         None => {
             let tokens = Arc::new(MintedTokens::service(key.clone(), "access"));
-            Guard::new(verifier, Arc::new(RemotePolicies::of(CatalogClient::new(&catalog_url, tokens)?)))
+            Guard::new(verifier, RemotePolicies::of(CatalogClient::new(&catalog_url, tokens)?))
         }
     };
     if catalog.is_none() && needed(Service::needs_catalog) {
@@ -98,6 +100,9 @@ pub(super) async fn server(
         board: StatusBoard::default(),
         readiness,
         metrics,
+        tls,
+        secrets,
+        dir,
         codes: OneTimeCodes::default(),
         own_url,
         public_url,
@@ -175,8 +180,9 @@ async fn open_log(settings: &Settings, dir: &crate::data_dir::DataDir) -> Result
 }
 
 async fn catalog_ready(url: &str) -> Result<()> {
-    let client = reqwest::Client::builder().timeout(ANSWER).build()?;
-    let answer = client.get(format!("{url}/health/ready")).send().await?;
+    let client = tls::inside().timeout(ANSWER).build()?;
+    let answer = client.get(format!("{url}/health/ready")).send().await;
+    let answer = answer.map_err(|error| unanswered(url, error))?;
     let status = answer.status();
     let body = answer.text().await.unwrap_or_default();
     ensure!(status.is_success(), "not ready: {body}");

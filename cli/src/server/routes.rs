@@ -10,7 +10,7 @@ use std::{
 
 use axum::Router;
 use firn_auth::{Action, Claims, Role, SigningKey};
-use firn_runtime::{health::Readiness, metrics};
+use firn_runtime::{health::Readiness, metrics, tls::Tls};
 use reqwest::{Client, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +76,7 @@ const TABLE: &[(&str, &str, Rule)] = &[
     ("GET", "/v1/tenants/{tenant}/policy", Operator),
     ("POST", "/v1/tenants/{tenant}/revocations", ADMINISTER),
     ("POST", "/v1/revocations", Operator),
+    ("POST", "/v1/refusals", Operator),
     ("GET", "/v1/tenants/{tenant}/audit", ADMINISTER),
     ("GET", "/v1/tenants/{tenant}/events", READ),
     ("GET", "/v1/events", Operator),
@@ -264,11 +265,11 @@ impl Bench {
 async fn every_route_answers_everybody_as_the_table_says() {
     let folder = tempfile::tempdir().unwrap();
     let locked = DataDir::new(folder.path()).lock().unwrap();
-    let (listener, address) = listen::bind("127.0.0.1:0").await.unwrap();
-    let url = listen::url_of(address);
+    let (listener, address) = listen::bind("127.0.0.1:0", false).await.unwrap();
+    let url = listen::url_of(address, false);
     let key = locked.signing_key_or_new(None).unwrap();
     let (settings, dir) = (Settings::default(), locked.dir.clone());
-    let plan = Plan { services: Service::ALL, settings, dir, key, patient: false };
+    let plan = Plan { services: Service::ALL, settings, tls: Tls::default(), dir, key, patient: false };
     let (readiness, signal) = (Readiness::waiting_for("the test"), CancellationToken::new());
     let server = open::server(plan, address, readiness, metrics::install().unwrap(), &signal).await.unwrap();
     let router = router::of(&server, &Services::new(&server).unwrap(), &signal).unwrap();

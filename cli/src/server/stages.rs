@@ -12,11 +12,11 @@ use firn_stream::Log;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Server, Service};
+use super::{Server, Service, events};
 use crate::connection::MintedTokens;
 
 /// Stages that start again when they end, by the names that they have on the status board.
-const STAGES: [&str; 4] = ["ingest", "transitions", "promotion", "alerts"];
+const STAGES: [&str; 5] = ["ingest", "transitions", events::STAGE, "promotion", "alerts"];
 
 /// The services of this process, built but not running.
 pub(super) struct Services {
@@ -24,6 +24,7 @@ pub(super) struct Services {
     pub(super) compactor: Option<Compactor>,
     pub(super) alerts: Option<Alerts>,
     pub(super) worker: Option<Worker>,
+    pub(super) publisher: Option<events::Publisher>,
 }
 
 impl Services {
@@ -34,6 +35,7 @@ impl Services {
             compactor: runs(Service::Compactor).map(|()| compactor(server)).transpose()?,
             alerts: runs(Service::Alerts).map(|()| alerts(server)).transpose()?,
             worker: runs(Service::Ingest).map(|()| worker(server)).transpose()?,
+            publisher: runs(Service::Ingest).and_then(|()| publisher(server).transpose()).transpose()?,
         })
     }
 }
@@ -60,6 +62,17 @@ fn worker(server: &Server) -> Result<Worker> {
     Ok(Worker::new(config, log(server)?, catalog, file_io, server.board.clone()))
 }
 
+/// The ingest workers stand between log and catalog anyway.
+fn publisher(server: &Server) -> Result<Option<events::Publisher>> {
+    let Some(topic) = server.settings.catalog.events_topic.clone() else { return Ok(None) };
+    Ok(Some(events::Publisher {
+        log: log(server)?,
+        catalog: client(server, "events")?,
+        topic,
+        board: server.board.clone(),
+    }))
+}
+
 fn compactor(server: &Server) -> Result<Compactor> {
     let mut config =
         CompactorConfig { interval: server.settings.promotion.interval, ..CompactorConfig::default() };
@@ -77,9 +90,9 @@ fn alerts(server: &Server) -> Result<Alerts> {
     let config = AlertsConfig {
         instance: settings.server.instance.clone(),
         retire_after: Some(settings.alerts.retire_after),
-        webhook_url: settings.webhook_url()?,
+        webhook_url: server.secrets.webhook_url.clone(),
         webhook_format: settings.alerts.webhook_format,
-        elasticsearch_url: settings.alerts.elasticsearch_url.clone(),
+        elasticsearch_url: server.secrets.elasticsearch_url.clone(),
         ..AlertsConfig::default()
     };
     let (catalog, file_io) = (client(server, "alerts")?, server.file_io.clone());
@@ -123,6 +136,12 @@ impl Stages {
                     async move { worker.run(stop).await.map_err(|error| format!("{error}")) }
                 }));
             }
+        }
+        if let Some(publisher) = services.publisher.map(Arc::new) {
+            supervisors.push(stage(server, events::STAGE, &stop, move |stop| {
+                let publisher = Arc::clone(&publisher);
+                async move { publisher.run(&stop).await.map_err(|error| format!("{error:#}")) }
+            }));
         }
         if let Some(compactor) = services.compactor {
             supervisors.push(stage(server, "promotion", &stop, move |stop| {

@@ -6,9 +6,9 @@ use firn_alerts::WebhookFormat;
 use firn_catalog::DelegationConfig;
 use firn_compactor::ErasureConfig;
 use firn_runtime::config::SecretRef;
-use serde::{Deserialize, Deserializer, de::Error};
-use url::Url;
+use serde::Deserialize;
 
+use super::SecretUrl;
 use crate::duration;
 
 /// `[server]`
@@ -101,17 +101,19 @@ fn refetch() -> Duration {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct CatalogSection {
-    /// `sqlite:PATH` or `postgres://…`.
-    pub(crate) database_url: Option<String>,
+    /// `sqlite:PATH`, `postgres://…`, or a reference to it.
+    pub(crate) database_url: Option<SecretUrl>,
     /// Memory for immutable objects and metadata documents, bytes.
     pub(crate) cache_bytes: u64,
     /// Where services of other processes reach the catalog.
     pub(crate) url: Option<String>,
+    /// Topic that what happens in tenants' catalogs is published to; none if absent.
+    pub(crate) events_topic: Option<String>,
 }
 
 impl Default for CatalogSection {
     fn default() -> Self {
-        Self { database_url: None, cache_bytes: 32 << 20, url: None }
+        Self { database_url: None, cache_bytes: 32 << 20, url: None, events_topic: None }
     }
 }
 
@@ -278,9 +280,8 @@ pub(crate) struct AlertsSection {
     /// A computer that is silent for so long is retired.
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) retire_after: Duration,
-    /// Elasticsearch or OpenSearch; no sink if absent.
-    #[serde(deserialize_with = "url")]
-    pub(crate) elasticsearch_url: Option<Url>,
+    /// Elasticsearch or OpenSearch, or a reference to its URL; no sink if absent.
+    pub(crate) elasticsearch_url: Option<SecretUrl>,
     /// Each transition is posted there; a reference, since such URLs are secrets.
     pub(crate) webhook_url: Option<SecretRef>,
     /// `json` or `slack`.
@@ -299,10 +300,4 @@ impl Default for AlertsSection {
             url: None,
         }
     }
-}
-
-fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    // The text isn't shown: it may hold a password.
-    Url::parse(&text).map(Some).map_err(|error| D::Error::custom(format!("not a URL: {error}")))
 }

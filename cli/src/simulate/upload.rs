@@ -38,7 +38,7 @@ impl Uploaded {
 
 impl<'a> Uploader<'a> {
     pub(super) fn new(connection: &'a Connection) -> Result<Self> {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        let http = firn_runtime::tls::inside().timeout(TIMEOUT).build()?;
         let url = format!("{}/v1/tenants/{}/inventory", connection.url, connection.tenant);
         Ok(Self { connection, http, url })
     }

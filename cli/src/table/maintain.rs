@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use firn_compactor::{Compacted, CompactorConfig, FileGroup, TableMaintenance};
-use firn_table::{FileIo, StorageConfig};
+use firn_table::{FileIo, RowOrder, StorageConfig};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -19,6 +19,10 @@ pub(crate) struct CompactArgs {
     /// Rewrite all files, also those that are well as they are
     #[arg(long)]
     all: bool,
+    /// Put rows in order: 'sort(host_id, received_at desc)', 'zorder(host_id, received_at)' or none (default: as the table's
+    /// property firn.maintenance.order or its sort order says)
+    #[arg(long, value_parser = RowOrder::parse)]
+    order: Option<RowOrder>,
     /// Only tell what would be rewritten
     #[arg(long)]
     dry_run: bool,
@@ -100,7 +104,10 @@ pub(super) async fn health(args: &TableArgs) -> Result<()> {
 /// `firn table compact`.
 pub(super) async fn compact(args: &CompactArgs) -> Result<()> {
     let table = load(&args.table, "main", &args.connection).await?;
-    let maintenance = maintenance()?;
+    let maintenance = match args.order.clone() {
+        None => maintenance()?,
+        Some(order) => maintenance()?.in_order(order),
+    };
     let groups = maintenance.plan(&table, args.all).await?;
     if args.dry_run {
         return print_plan(&groups, args.json, "nothing is worth a rewrite; --all takes every file");

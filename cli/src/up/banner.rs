@@ -1,17 +1,29 @@
 //! What `firn up` says when it is ready.
 
 use anyhow::Result;
+use firn_runtime::tls::TlsConfig;
 
-use crate::{connection::FIRST_TENANT, data_dir::LockedDataDir, output, server::Server};
+use crate::{connection::FIRST_TENANT, data_dir::LockedDataDir, output, server::Server, tls};
 
 /// Prints where everything is, and lines to paste.
 pub(super) fn print(server: &Server, locked: &LockedDataDir, first_token: Option<&str>) -> Result<()> {
     let code = server.codes.issue();
     let dir = locked.dir.root().display().to_string();
-    output::line(&text(server.public_url.trim_end_matches('/'), &dir, &code, first_token))
+    let curl = curl(server.tls.config());
+    output::line(&text(server.public_url.trim_end_matches('/'), &dir, &code, first_token, &curl))
 }
 
-fn text(url: &str, dir: &str, code: &str, first_token: Option<&str>) -> String {
+/// `curl`, with the files of which `firn env` says where they are.
+fn curl(config: &TlsConfig) -> String {
+    let flag = |(name, _)| match name {
+        "FIRN_CA" => " --cacert \"$FIRN_CA\"",
+        "FIRN_CLIENT_CERT" => " --cert \"$FIRN_CLIENT_CERT\"",
+        _ => " --key \"$FIRN_CLIENT_KEY\"",
+    };
+    format!("curl{}", tls::variables(config).into_iter().map(flag).collect::<String>())
+}
+
+fn text(url: &str, dir: &str, code: &str, first_token: Option<&str>, curl: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let tenant = FIRST_TENANT;
     let token = match first_token {
@@ -36,7 +48,7 @@ In another shell, first:
 
 then with curl:
 
-  curl -X POST "$FIRN_URL/v1/tenants/$FIRN_TENANT/inventory" -H "Authorization: Bearer $FIRN_TOKEN" -H 'Content-Type: application/json' -d '{{"host_id": "my-computer", "disk_encrypted": false}}'
+  {curl} -X POST "$FIRN_URL/v1/tenants/$FIRN_TENANT/inventory" -H "Authorization: Bearer $FIRN_TOKEN" -H 'Content-Type: application/json' -d '{{"host_id": "my-computer", "disk_encrypted": false}}'
 
 with PyIceberg (pip install 'pyiceberg[pyarrow]'):
 
@@ -59,9 +71,11 @@ mod tests {
 
     #[test]
     fn operator_token_is_shown_only_if_new() {
-        let text = |token| text("http://127.0.0.1:1", "/d", "code", token);
+        let curl = curl(&TlsConfig::default());
+        let text = |token| text("http://127.0.0.1:1", "/d", "code", token, &curl);
         assert!(text(Some("secret-token")).contains("secret-token"));
         assert!(!text(None).contains("Operator token"));
         assert!(text(None).contains("http://127.0.0.1:1/console?token=code"));
+        assert!(text(None).contains("\n  curl -X POST"));
     }
 }

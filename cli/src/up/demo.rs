@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use firn_auth::{Claims, Role, Scope, SigningKey};
 use firn_catalog_client::TokenSource;
+use firn_runtime::tls;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn run(server: Server, shutdown: CancellationToken) {
     let url = format!("{}/v1/tenants/{FIRST_TENANT}/inventory", server.own_url);
     let tokens = tokens(server.key.clone());
-    let http = match reqwest::Client::builder().timeout(TIMEOUT).build() {
+    let http = match tls::inside().timeout(TIMEOUT).build() {
         Ok(http) => http,
         Err(error) => return tracing::error!(%error, "the demo can't start"),
     };
@@ -60,7 +61,7 @@ fn batch(fleet: &mut Fleet) -> Vec<u8> {
 
 /// The demo may do what an agent may: upload into the first tenant.
 fn tokens(key: SigningKey) -> MintedTokens {
-    MintedTokens::new(move |ttl| {
+    MintedTokens::new(key, |key, ttl| {
         let tenants = FIRST_TENANT.parse().map(|tenant| (tenant, Role::Agent)).into_iter().collect();
         let scopes = vec![Scope::InventoryWrite];
         key.sign(&Claims { tenants, scopes, ..Claims::new("demo", ttl) })

@@ -2,11 +2,11 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
-use reqwest::{Client, Response, redirect::Policy};
+use reqwest::{Certificate, Client, Response, redirect::Policy};
 
 /// A running server; killed if the test ends before it was stopped.
 pub(crate) struct Server {
@@ -20,6 +20,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts on a free port and waits until it said that it is ready.
     pub(crate) async fn start(data: &Path) -> Self {
+        Self::start_trusted(data, &[]).await
+    }
+
+    /// The same of one that shows a certificate of one of these authorities.
+    pub(crate) async fn start_trusted(data: &Path, authorities: &[PathBuf]) -> Self {
         let mut process = command(data, &["up", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -40,8 +45,13 @@ impl Server {
         let banner = tokio::task::spawn_blocking(read).await.unwrap();
         let gateway = banner.lines().find_map(|line| line.trim().strip_prefix("Gateway")).unwrap_or_default();
         let url = gateway.trim().split("/v1/").next().unwrap_or_default().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "no server, but: {banner}");
-        let http = Client::builder().redirect(Policy::none()).build().unwrap();
+        let scheme = if authorities.is_empty() { "http" } else { "https" };
+        assert!(url.starts_with(&format!("{scheme}://127.0.0.1:")), "no server, but: {banner}");
+        let http = authorities.iter().fold(Client::builder().redirect(Policy::none()), |http, authority| {
+            http.add_root_certificate(Certificate::from_pem(&std::fs::read(authority).unwrap()).unwrap())
+        });
+        // Each request meets the certificate that is shown now.
+        let http = http.pool_max_idle_per_host(0).build().unwrap();
         Self { process, http, url, banner }
     }
 
@@ -56,6 +66,17 @@ impl Server {
 
     pub(crate) async fn get_with_cookie(&self, path: &str, cookie: &str) -> Response {
         self.http.get(format!("{}{path}", self.url)).header("cookie", cookie).send().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, token: &str, body: &serde_json::Value) -> Response {
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(token);
+        request.json(body).send().await.unwrap()
+    }
+
+    /// Says that its files changed.
+    pub(crate) fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     }
 
     /// Asks it to end, and expects that it does so in order.
@@ -94,7 +115,7 @@ pub(crate) fn stderr_of(output: Output, status: i32) -> String {
 
 fn command(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firn"));
-    for name in ["FIRN_URL", "FIRN_TOKEN", "FIRN_TENANT", "FIRN_CONFIG"] {
+    for name in ["FIRN_URL", "FIRN_TOKEN", "FIRN_TENANT", "FIRN_CONFIG", "FIRN_CA"] {
         command.env_remove(name);
     }
     command.args(arguments).arg("--data-dir").arg(data).stdin(Stdio::null());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use firn_runtime::StatusBoard;
-use firn_table::{DataFileEntry, FileIo, Operation, SnapshotInfo, Table};
+use firn_table::{DataFileEntry, FileIo, Operation, RowOrder, SnapshotInfo, Table};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ const LEASE_POLL: Duration = Duration::from_millis(500);
 /// The same jobs as the service does, under the same lease.
 pub struct TableMaintenance {
     inner: Maintenance,
+    order: Option<RowOrder>,
 }
 
 /// Files that are rewritten together, in one commit.
@@ -56,7 +57,13 @@ impl TableMaintenance {
             file_io,
             board: StatusBoard::default(),
         };
-        Ok(Self { inner })
+        Ok(Self { inner, order: None })
+    }
+
+    /// The same with another order of rewritten rows than the table says.
+    #[must_use]
+    pub fn in_order(self, order: RowOrder) -> Self {
+        Self { order: Some(order), ..self }
     }
 
     /// How the table is doing.
@@ -172,7 +179,9 @@ impl TableMaintenance {
     }
 
     fn settings(&self, table: &Table) -> Settings {
-        Settings::of(&self.inner.config.maintenance, &table.properties())
+        let mut settings = Settings::of_table(&self.inner.config.maintenance, table);
+        settings.order = self.order.clone().unwrap_or(settings.order);
+        settings
     }
 
     async fn with_lease<T>(

@@ -17,7 +17,7 @@ impl Maintenance {
         let scan = RewriteScan::new(table, &remove).await?;
         let options =
             WriteOptions { target_file_bytes: settings.target_file_bytes, ..WriteOptions::default() };
-        let rewritten = scan.write(&self.engine.session(), options).await?;
+        let rewritten = scan.write(&self.engine.session(), options, &settings.order).await?;
         let (written, rows, deleted) = (rewritten.files.len(), rewritten.read_rows, rewritten.deleted_rows);
         let base_snapshot_id = scan.base_snapshot_id();
         let operation = Operation::Rewrite { remove, add: rewritten.files, base_snapshot_id };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firn_table::{DataFileEntry, SnapshotInfo};
+use firn_table::{DataFileEntry, RowOrder, SnapshotInfo, Table};
 
 use super::millis;
 use crate::MaintenanceConfig;
@@ -14,6 +14,8 @@ const PREFIX: &str = "firn.maintenance.";
 const MAX_DELETE_FILES: usize = 4;
 /// Share of deleted rows above which a file is worth a rewrite (`firn.maintenance.max-deleted-percent`).
 const MAX_DELETED_PERCENT: u64 = 20;
+/// Files' worth of rows that are put in order together: each file then covers about so small a share of their values.
+const FILES_IN_ORDER: u64 = 16;
 /// Snapshots that an expiry must remove at least, so that it is worth a commit.
 pub(super) const WORTH_EXPIRING: usize = 10;
 
@@ -27,6 +29,7 @@ pub(super) struct Settings {
     pub(super) snapshot_age_ms: i64,
     pub(super) min_snapshots: usize,
     pub(super) max_model_wait_ms: i64,
+    pub(super) order: RowOrder,
 }
 
 impl Settings {
@@ -52,12 +55,27 @@ impl Settings {
             snapshot_age_ms: age.unwrap_or(millis(config.snapshot_age)),
             min_snapshots: count("min-snapshots", config.min_snapshots).max(1),
             max_model_wait_ms: millis(config.max_model_wait),
+            order: RowOrder::Kept,
         }
+    }
+
+    /// A table's settings; an order that can't be read is passed over with a warning.
+    pub(super) fn of_table(config: &MaintenanceConfig, table: &Table) -> Self {
+        let order = RowOrder::of(table).unwrap_or_else(|error| {
+            tracing::warn!(table = %table.ident(), error, "rows are rewritten as they are");
+            RowOrder::Kept
+        });
+        Self { order, ..Self::of(config, &table.properties()) }
+    }
+
+    /// Bytes that are rewritten together: one file's worth, unless rows are to move between files.
+    fn group_bytes(&self) -> u64 {
+        self.target_file_bytes.saturating_mul(if self.order.moves_rows() { FILES_IN_ORDER } else { 1 })
     }
 }
 
-/// Groups of files of one partition that are worth a rewrite, each about as large as one file should be: many small files,
-/// and files with many deletes.
+/// Groups of files of one partition that are worth a rewrite, each about as large as one file should be, or as many as are put in order together: many small files, and files with many
+/// deletes.
 pub(super) fn bins(files: &[DataFileEntry], settings: &Settings) -> Vec<Vec<DataFileEntry>> {
     let newest_spec = files.iter().map(|file| file.spec_id).max();
     let mut partitions: BTreeMap<String, Vec<&DataFileEntry>> = BTreeMap::new();
@@ -73,7 +91,7 @@ pub(super) fn bins(files: &[DataFileEntry], settings: &Settings) -> Vec<Vec<Data
         if files.iter().filter(|file| settings.is_small(file)).count() < settings.min_small_files {
             files.retain(|file| settings.is_worn(file));
         }
-        let groups = groups_of_one_file(files, settings.target_file_bytes);
+        let groups = groups(files, settings.group_bytes());
         bins.extend(
             groups.into_iter().filter(|bin| bin.len() > 1 || bin.iter().any(|file| settings.is_worn(file))),
         );
@@ -88,17 +106,16 @@ pub(super) fn everything(files: &[DataFileEntry], settings: &Settings) -> Vec<Ve
         let partition = serde_json::to_string(&file.partition).unwrap_or_default();
         partitions.entry((file.spec_id, partition)).or_default().push(file);
     }
-    let target_file_bytes = settings.target_file_bytes;
-    partitions.into_values().flat_map(|files| groups_of_one_file(files, target_file_bytes)).collect()
+    partitions.into_values().flat_map(|files| groups(files, settings.group_bytes())).collect()
 }
 
 /// Oldest first: rows that came together stay together.
-fn groups_of_one_file(mut files: Vec<&DataFileEntry>, target_file_bytes: u64) -> Vec<Vec<DataFileEntry>> {
+fn groups(mut files: Vec<&DataFileEntry>, group_bytes: u64) -> Vec<Vec<DataFileEntry>> {
     files.sort_by_key(|file| (file.sequence_number, file.location.clone()));
     let (mut groups, mut bytes) = (Vec::<Vec<DataFileEntry>>::new(), 0);
     for file in files {
         match groups.last_mut() {
-            Some(group) if bytes + file.size_bytes <= target_file_bytes => group.push(file.clone()),
+            Some(group) if bytes + file.size_bytes <= group_bytes => group.push(file.clone()),
             _ => {
                 groups.push(vec![file.clone()]);
                 bytes = 0;
@@ -205,6 +222,16 @@ mod tests {
         assert_eq!(names(&everything(&files, &settings())), [vec!["f1"], vec!["f2"], vec!["f3"], vec!["f4"]]);
         let small = [file(1, "a", 400, 0), file(2, "a", 600, 0), file(3, "a", 1, 0)];
         assert_eq!(names(&everything(&small, &settings())), [vec!["f1", "f2"], vec!["f3"]]);
+    }
+
+    #[test]
+    fn rows_that_are_put_in_order_are_rewritten_with_many_others() {
+        let mut settings = settings();
+        settings.order = RowOrder::parse("sort(a)").unwrap();
+        let files: Vec<_> = (0..40).map(|name| file(name, "a", 900, 0)).collect();
+        let sizes: Vec<_> = everything(&files, &settings).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [17, 17, 6]);
+        assert!(bins(&files, &settings).is_empty(), "files of a good size stay");
     }
 
     #[test]

@@ -7,9 +7,12 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    lineage::POSITION,
     promotion::{Promotion, TenantPlace},
     testing::{Lake, inventory},
 };
+
+const BRONZE: &str = "bronze.inventory";
 
 async fn promote(lake: &Lake, promotion: &Promotion) -> Vec<String> {
     promotion.visit(&lake.client, &mut TenantPlace::default(), &CancellationToken::new()).await;
@@ -107,4 +110,124 @@ async fn partitions_beyond_the_retention_go_and_what_was_made_of_them_stays() {
     let models = promote(&lake, &compactor.promotion).await;
     assert!(models.contains(&"silver.inventory increment 1".to_owned()), "{models:?}");
     assert!(events("silver.inventory").await.contains("old"), "silver keeps its own");
+}
+
+async fn count(lake: &Lake, reference: &str) -> String {
+    let counted = lake.rows(reference, BRONZE, "SELECT count(*) AS rows FROM t").await;
+    counted.lines().nth(3).unwrap().trim_matches(['|', ' ']).to_owned()
+}
+
+async fn roll_back(
+    lake: &Lake,
+    reference: &str,
+    target: RollbackTarget,
+    any: bool,
+) -> Result<i64, CompactorError> {
+    let table = lake.table(reference, BRONZE).await.unwrap();
+    Rollback::plan(&table, &target, any).await?.commit(&table).await
+}
+
+#[tokio::test]
+async fn a_table_goes_back_on_one_branch_and_forward_only_if_asked() {
+    let lake = Lake::start().await;
+    report_each(&lake, 0..3).await;
+    lake.client.create_branch("dev", MAIN).await.unwrap();
+    let snapshots = lake.table("dev", BRONZE).await.unwrap().snapshots();
+    let [first, second, third] = &snapshots[..] else { panic!("{snapshots:?}") };
+
+    let table = lake.table("dev", BRONZE).await.unwrap();
+    let plan = Rollback::plan(&table, &RollbackTarget::Time(second.timestamp_ms), false).await.unwrap();
+    assert_eq!((plan.to_snapshot, plan.restores, plan.made_by_model), (second.id, false, false));
+    assert_eq!((plan.from_snapshot, plan.rows_before, plan.rows_after), (Some(third.id), Some(3), Some(2)));
+    assert_eq!(count(&lake, "dev").await, "3", "a plan changes nothing");
+
+    assert_eq!(roll_back(&lake, "dev", RollbackTarget::Snapshot(first.id), false).await.unwrap(), first.id);
+    assert_eq!((count(&lake, "dev").await, count(&lake, MAIN).await), ("1".into(), "3".into()));
+    let late = plan.commit(&table).await.unwrap_err();
+    assert!(late.is_conflict() && late.to_string().contains("no longer at"), "{late}");
+
+    let forward = || RollbackTarget::Snapshot(third.id);
+    let refused = roll_back(&lake, "dev", forward(), false).await.unwrap_err();
+    assert!(refused.to_string().contains("no ancestor of the current one"), "{refused}");
+    assert_eq!(roll_back(&lake, "dev", forward(), true).await.unwrap(), third.id);
+    assert_eq!(count(&lake, "dev").await, "3");
+    let there = roll_back(&lake, "dev", forward(), false).await.unwrap_err();
+    assert!(there.to_string().contains("already"), "{there}");
+    let early = RollbackTarget::Time(first.timestamp_ms - 1);
+    let early = roll_back(&lake, "dev", early, false).await.unwrap_err();
+    assert!(early.to_string().contains("no snapshot of that time"), "{early}");
+}
+
+#[tokio::test]
+async fn what_expired_comes_back_from_a_commit_in_a_new_snapshot() {
+    let lake = Lake::start().await;
+    report_each(&lake, 0..1).await;
+    let commit = lake.client.reference(MAIN).await.unwrap().hash().to_owned();
+    let first = lake.table(MAIN, BRONZE).await.unwrap().current_snapshot().unwrap().id;
+    report_each(&lake, 1..3).await;
+    let table = lake.table(MAIN, BRONZE).await.unwrap();
+    lake.commit(MAIN, &table, Operation::ExpireSnapshots { older_than_ms: i64::MAX, keep_last: 1 }).await;
+
+    let gone = roll_back(&lake, MAIN, RollbackTarget::Snapshot(first), true).await.unwrap_err();
+    assert!(gone.is_not_found() && gone.to_string().contains("it may have expired"), "{gone}");
+    let restored = roll_back(&lake, MAIN, RollbackTarget::Commit(commit), false).await.unwrap();
+    let table = lake.table(MAIN, BRONZE).await.unwrap();
+    let current = table.current_snapshot().unwrap();
+    assert_eq!((current.id, current.operation.as_str()), (restored, "overwrite"));
+    assert_eq!(current.summary["deleted-records"], "2");
+    assert_eq!(current.summary["total-records"], "1");
+    assert_eq!(current.summary["firn.restored-snapshot"], first.to_string());
+    assert_eq!(count(&lake, MAIN).await, "1");
+}
+
+#[tokio::test]
+async fn a_snapshot_whose_files_are_gone_is_refused_by_name() {
+    let lake = Lake::start().await;
+    report_each(&lake, 0..2).await;
+    let table = lake.table(MAIN, BRONZE).await.unwrap();
+    let first = table.snapshots()[0].id;
+    let file = table.data_files(Some(first)).await.unwrap().remove(0).location;
+    std::fs::remove_file(file.strip_prefix("file://").unwrap()).unwrap();
+    let refused = roll_back(&lake, MAIN, RollbackTarget::Snapshot(first), false).await.unwrap_err();
+    let wanted = format!("files of snapshot {first} of table {BRONZE} are gone: {file}");
+    assert!(refused.is_not_found() && refused.to_string() == wanted, "{refused}");
+    assert_eq!(table.snapshots().len(), 2);
+}
+
+#[tokio::test]
+async fn rows_do_not_go_back_without_their_positions() {
+    let lake = Lake::start().await;
+    report_each(&lake, 0..2).await;
+    let table = lake.table(MAIN, BRONZE).await.unwrap();
+    let operation = TableOperation {
+        table: table.ident().clone(),
+        operation: Operation::Append { files: Vec::new() },
+        summary: BTreeMap::new(),
+        assert_properties: BTreeMap::new(),
+        set_properties: BTreeMap::from([(format!("{POSITION}t.0"), "2".to_owned())]),
+    };
+    let transaction =
+        Transaction { reference: MAIN.to_owned(), operations: vec![operation], max_attempts: 1 };
+    transaction.commit(&lake.client, &lake.file_io).await.unwrap();
+    let first = table.snapshots()[0].id;
+    let refused = roll_back(&lake, MAIN, RollbackTarget::Snapshot(first), false).await.unwrap_err();
+    assert!(refused.to_string().contains("'firn branch create NAME --from COMMIT'"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_model_computes_anew_what_was_rolled_back() {
+    let lake = Lake::start().await;
+    let compactor = lake.compactor("one");
+    report_each(&lake, 0..2).await;
+    promote(&lake, &compactor.promotion).await;
+    report_each(&lake, 2..4).await;
+    promote(&lake, &compactor.promotion).await;
+    let table = lake.table(MAIN, "silver.inventory").await.unwrap();
+    let first = RollbackTarget::Snapshot(table.snapshots()[0].id);
+    let plan = Rollback::plan(&table, &first, false).await.unwrap();
+    assert!(plan.made_by_model);
+    plan.commit(&table).await.unwrap();
+    report_each(&lake, 4..5).await;
+    let models = promote(&lake, &compactor.promotion).await;
+    assert!(models.contains(&"silver.inventory full 5".to_owned()), "{models:?}");
 }

@@ -10,6 +10,9 @@ pub(crate) type Positions = BTreeMap<String, String>;
 /// The position of a table without snapshots.
 pub(crate) const NOTHING: &str = "none";
 
+/// Hash of the model in an output that was rolled back: its rows no longer are what its inputs' positions say.
+pub(crate) const ROLLED_BACK: &str = "rolled back";
+
 /// What an output table says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OutputState {
@@ -50,6 +53,9 @@ pub(crate) fn decide(model: &Model, output: Option<&OutputState>, inputs: &Posit
         return Action::Skip("its input has no rows yet");
     }
     let Some(output) = output else { return Action::Full("first run".to_owned()) };
+    if output.hash == ROLLED_BACK {
+        return Action::Full("its output was rolled back".to_owned());
+    }
     if output.hash != model.hash() {
         return Action::Full("the model changed".to_owned());
     }
@@ -104,6 +110,11 @@ mod tests {
         assert_eq!(decide(&append, None, &at("7"), 0), Action::Full("first run".to_owned()));
         assert_eq!(decide(&append, Some(&known), &at("7"), 0), Action::Skip("its inputs did not change"));
         assert_eq!(decide(&append, Some(&known), &at("8"), 0), Action::Increment);
+        let rolled_back = OutputState { hash: ROLLED_BACK.to_owned(), ..known.clone() };
+        assert_eq!(
+            decide(&append, Some(&rolled_back), &at("7"), 0),
+            Action::Full("its output was rolled back".to_owned())
+        );
         let changed = model("append", "-- dedup: a within 1d of b by c\n");
         assert_eq!(decide(&changed, Some(&known), &at("7"), 0), Action::Full("the model changed".to_owned()));
     }

@@ -18,13 +18,13 @@ use crate::{
 /// Prefix of the output's properties that say which snapshot of an input it holds.
 pub(super) const INPUT_PROPERTY: &str = "firn.model.input.";
 /// Property with the hash of the model that made the output.
-pub(super) const HASH_PROPERTY: &str = "firn.model.hash";
+pub(crate) const HASH_PROPERTY: &str = "firn.model.hash";
 /// Property with the time the output was made, milliseconds since the epoch.
 pub(super) const COMPUTED_AT_PROPERTY: &str = "firn.model.computed-at-ms";
 /// Property with the newest `received_at` that the output ever held, microseconds since the epoch.
 pub(super) const NEWEST_PROPERTY: &str = "firn.model.newest-received-us";
 /// Property by which an aggregate and the table of its partials know each other.
-pub(super) const PARTIALS_PROPERTY: &str = "firn.model.partials";
+pub(crate) const PARTIALS_PROPERTY: &str = "firn.model.partials";
 /// Name under which a rules model keeps the hash of its rules beside its inputs.
 pub(super) const RULES: &str = "rules";
 

@@ -4,6 +4,9 @@
 {{- if and $log (not .Values.kafka.bootstrapServers) }}
 {{- fail "kafka.bootstrapServers: needed by gateway, ingest and alerts; set it, or disable all three" }}
 {{- end }}
+{{- if and .Values.tls.mutual (not .Values.tls.secretName) }}
+{{- fail "tls.mutual: needs certificates; set tls.secretName" }}
+{{- end }}
 {{- if and .Values.ingress.enabled .Values.gatewayApi.enabled }}
 {{- fail "ingress.enabled and gatewayApi.enabled: choose one way in" }}
 {{- end }}

@@ -34,6 +34,11 @@ firn.toml of all services. Values win over what the chart derives; secrets are r
 {{- if .Values.tracing.endpoint }}
 {{- $_ := set $derived "trace" (dict "endpoint" .Values.tracing.endpoint "sample" (float64 .Values.tracing.sample)) }}
 {{- end }}
+{{- if .Values.tls.secretName }}
+{{- $tls := dict "certificate" "file:/etc/firn-tls/tls.crt" "key" "file:/etc/firn-tls/tls.key" "ca" "file:/etc/firn-tls/ca.crt" }}
+{{- if .Values.tls.mutual }}{{- $_ := set $tls "client_ca" "file:/etc/firn-tls/ca.crt" }}{{ end }}
+{{- $_ := set $derived "tls" $tls }}
+{{- end }}
 {{- range $section, $settings := mergeOverwrite $derived (deepCopy .Values.config) }}
 [{{ $section }}]
 {{- range $key, $value := $settings }}

@@ -40,9 +40,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{- define "firn.scheme" -}}
+{{ ternary "https" "http" (ne .Values.tls.secretName "") }}
+{{- end }}
+
 {{/* Where a service is, within the cluster. */}}
 {{- define "firn.url" -}}
-http://{{ include "firn.fullname" .root }}-{{ .service }}.{{ .root.Release.Namespace }}.svc:8181
+{{ include "firn.scheme" .root }}://{{ include "firn.fullname" .root }}-{{ .service }}.{{ .root.Release.Namespace }}.svc:8181
 {{- end }}
 
 {{- define "firn.publicUrl" -}}
@@ -109,6 +113,30 @@ seccompProfile: {type: RuntimeDefault}
 - {name: config, mountPath: /etc/firn, readOnly: true}
 - {name: signing, mountPath: /etc/firn-signing, readOnly: true}
 - {name: tmp, mountPath: /tmp}
+{{- include "firn.tlsMount" . }}
+{{- end }}
+
+{{- define "firn.tlsMount" -}}
+{{- if .Values.tls.secretName }}
+- {name: tls, mountPath: /etc/firn-tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* As a whole, so that a new certificate reaches the pods that run. */}}
+{{- define "firn.tlsVolume" -}}
+{{- if .Values.tls.secretName }}
+- name: tls
+  secret: {secretName: {{ .Values.tls.secretName | quote }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+
+{{/* The kubelet has no certificate to show: where one is asked for, the container asks itself. */}}
+{{- define "firn.probe" -}}
+{{- if .root.Values.tls.mutual -}}
+exec: {command: [/usr/local/bin/firn, health{{ if eq .ask "live" }}, --live{{ end }}]}
+{{- else -}}
+httpGet: {path: /health/{{ .ask }}, port: http{{ if .root.Values.tls.secretName }}, scheme: HTTPS{{ end }}}
+{{- end -}}
 {{- end }}
 
 {{- define "firn.volumes" -}}
@@ -119,4 +147,5 @@ seccompProfile: {type: RuntimeDefault}
     secretName: {{ .Values.signingKey.secretName | quote }}
     items: [{key: {{ .Values.signingKey.key | quote }}, path: signing.pem}]
     defaultMode: 0440
+{{- include "firn.tlsVolume" . }}
 {{- end }}

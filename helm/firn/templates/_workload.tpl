@@ -92,12 +92,12 @@ spec:
           env: {{ include "firn.env" $root | nindent 12 }}
           # What is away at start is waited for: the pod lives, and isn't ready, with the reason in /health/ready.
           livenessProbe:
-            httpGet: {path: /health/live, port: http}
+            {{- include "firn.probe" (dict "root" $root "ask" "live") | nindent 12 }}
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 6
           readinessProbe:
-            httpGet: {path: /health/ready, port: http}
+            {{- include "firn.probe" (dict "root" $root "ask" "ready") | nindent 12 }}
             periodSeconds: 2
             timeoutSeconds: 2
             failureThreshold: 1
@@ -137,5 +137,5 @@ spec:
     {{- include "firn.selector" $root | nindent 4 }}
     app.kubernetes.io/component: {{ .service }}
   ports:
-    - {name: http, port: 8181, targetPort: http, protocol: TCP}
+    - {name: http, port: 8181, targetPort: http, protocol: TCP{{ if $root.Values.tls.secretName }}, appProtocol: https{{ end }}}
 {{- end }}

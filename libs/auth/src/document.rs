@@ -20,18 +20,20 @@ impl SigningKey {
     pub fn sign_document(&self, kind: &str, document: &impl Serialize) -> String {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(kind.to_owned());
-        header.kid = Some(self.key_id().to_owned());
-        jsonwebtoken::encode(&header, document, self.encoding_key())
+        let (id, key) = self.signing();
+        header.kid = Some(id);
+        jsonwebtoken::encode(&header, document, &key)
             .expect("documents are plain JSON and the key was checked when it was read")
     }
 
-    /// The public key as a JSON Web Key Set (RFC 7517).
+    /// The public keys as a JSON Web Key Set (RFC 7517).
     #[must_use]
     pub fn public_keys(&self) -> Value {
-        let x = URL_SAFE_NO_PAD.encode(self.verifying_bytes());
-        json!({"keys": [{
-            "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.key_id(), "x": x,
-        }]})
+        let keys = self.public_parts().into_iter().map(|(id, bytes)| {
+            let x = URL_SAFE_NO_PAD.encode(bytes);
+            json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": id, "x": x})
+        });
+        json!({ "keys": keys.collect::<Vec<_>>() })
     }
 }
 

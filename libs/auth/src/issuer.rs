@@ -95,7 +95,7 @@ impl Issuer {
                 Keys::default()
             }
         };
-        let http = reqwest::Client::builder()
+        let http = firn_runtime::tls::outside()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()

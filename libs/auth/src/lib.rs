@@ -12,6 +12,7 @@ mod issuer;
 mod jwks;
 mod key;
 mod policy;
+mod refusals;
 mod verify;
 
 pub use claims::{Claims, Role, Scope, TenantName, TenantNameError};
@@ -20,6 +21,7 @@ pub use guard::{Access, Denied, Guard, Place, PolicySource};
 pub use issuer::{Issuer, IssuerConfig, IssuerError};
 pub use key::{SigningKey, SigningKeyError};
 pub use policy::{Action, Grant, Limits, Policy, Protection, Revocation, RevokedWhat, Standing};
+pub use refusals::{Refusals, Refused};
 pub use verify::{AuthError, Principal, Verifier};
 
 /// `iss` of the built-in issuer.

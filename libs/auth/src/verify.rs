@@ -9,7 +9,7 @@ use moka::sync::Cache;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{AUDIENCE, Claims, ISSUER, Issuer, Role, Scope, TenantName};
+use crate::{AUDIENCE, Claims, ISSUER, Issuer, Role, Scope, SigningKey, TenantName};
 
 /// Longest token that is looked at. A token with a hundred tenants takes about 4 KiB.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -28,7 +28,7 @@ pub struct Verifier {
 
 struct Trusted {
     /// The built-in issuer's.
-    key: DecodingKey,
+    keys: SigningKey,
     issuers: Vec<Issuer>,
     /// By token.
     valid: Cache<String, Known>,
@@ -38,8 +38,15 @@ struct Trusted {
 #[derive(Clone)]
 struct Known {
     principal: Principal,
-    /// Which of the other issuers, and the key's id.
-    signed_by: Option<(usize, Option<String>)>,
+    signed_by: SignedBy,
+}
+
+/// Whose key it was, and the key's id.
+#[derive(Clone)]
+enum SignedBy {
+    BuiltIn(String),
+    /// Which of the other issuers.
+    Other(usize, Option<String>),
 }
 
 /// What a check found, and which issuer's keys should be fetched.
@@ -76,13 +83,11 @@ struct Addressed {
 }
 
 impl Verifier {
-    pub(crate) fn new(key: &ed25519_dalek::VerifyingKey, issuers: Vec<Issuer>) -> Self {
-        let key = DecodingKey::from_ed_components(&URL_SAFE_NO_PAD.encode(key.as_bytes()))
-            .expect("base64 that was just encoded");
+    pub(crate) fn new(keys: SigningKey, issuers: Vec<Issuer>) -> Self {
         let weigh =
             |token: &String, _: &Known| u32::try_from(token.len() + PRINCIPAL_BYTES).unwrap_or(u32::MAX);
         let valid = Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build();
-        Self { trusted: Arc::new(Trusted { key, issuers, valid }) }
+        Self { trusted: Arc::new(Trusted { keys, issuers, valid }) }
     }
 
     /// Checks the value of an `Authorization` header, fetching an issuer's keys where that is needed.
@@ -127,9 +132,13 @@ impl Verifier {
 
     fn known(&self, token: &str) -> Option<(Known, Option<usize>)> {
         let known = self.trusted.valid.get(token)?;
-        let Some((index, key_id)) = &known.signed_by else { return Some((known, None)) };
-        let (is_known, is_stale) = self.trusted.issuers.get(*index)?.knows(key_id.as_deref());
-        let stale = is_stale.then_some(*index);
+        let (is_known, stale) = match &known.signed_by {
+            SignedBy::BuiltIn(id) => (self.trusted.keys.has(id), None),
+            SignedBy::Other(index, id) => {
+                let (is_known, is_stale) = self.trusted.issuers.get(*index)?.knows(id.as_deref());
+                (is_known, is_stale.then_some(*index))
+            }
+        };
         is_known.then_some((known, stale))
     }
 
@@ -142,11 +151,7 @@ impl Verifier {
             return (Err(AuthError::Invalid("it is no JSON Web Token with an issuer".to_owned())), None);
         };
         if addressed.iss == ISSUER {
-            let claims = signed::<Claims>(token, &self.trusted.key, Algorithm::EdDSA, ISSUER, AUDIENCE);
-            let known = claims
-                .map_err(|error| refusal(&error, "EdDSA", AUDIENCE))
-                .map(|claims| Known { principal: Principal { claims: Arc::new(claims) }, signed_by: None });
-            return (known, None);
+            return (self.built_in(token), None);
         }
         let mut issuers = self.trusted.issuers.iter().enumerate();
         let Some((index, issuer)) = issuers.find(|(_, issuer)| issuer.config().issuer == addressed.iss)
@@ -160,9 +165,24 @@ impl Verifier {
         let (is_known, is_stale) = issuer.knows(header.kid.as_deref());
         let found = of_issuer(issuer, token, &header).map(|claims| Known {
             principal: Principal { claims: Arc::new(claims) },
-            signed_by: Some((index, header.kid)),
+            signed_by: SignedBy::Other(index, header.kid),
         });
         (found, (is_stale || !is_known).then_some(index))
+    }
+
+    fn built_in(&self, token: &str) -> Result<Known, AuthError> {
+        let id = jsonwebtoken::decode_header(token).ok().and_then(|header| header.kid);
+        let mut reason = AuthError::Invalid("it was signed by another key".to_owned());
+        for (id, key) in self.trusted.keys.candidates(id.as_deref()) {
+            match signed::<Claims>(token, &key, Algorithm::EdDSA, ISSUER, AUDIENCE) {
+                Ok(claims) => {
+                    let principal = Principal { claims: Arc::new(claims) };
+                    return Ok(Known { principal, signed_by: SignedBy::BuiltIn(id) });
+                }
+                Err(error) => reason = refusal(&error, "EdDSA", AUDIENCE),
+            }
+        }
+        Err(reason)
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::iceberg::TableIdent;
+
 /// Body of `POST /v1/tenants/{tenant}/gc`, which starts a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +21,22 @@ pub struct GcRequest {
     /// The same by reference.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub history_of: BTreeMap<String, u64>,
+    /// Only this table's files, and nothing of the database; everything if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<GcTable>,
+}
+
+/// A table whose folder is searched for files that nothing needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GcTable {
+    /// Its name.
+    pub ident: TableIdent,
+    /// The reference where it has that name.
+    pub reference: String,
+    /// More folders that hold files of this table alone, such as that of `write.data.path`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
 }
 
 /// The newest collection of a tenant: answer of `POST` and `GET /v1/tenants/{tenant}/gc`.
@@ -73,6 +91,9 @@ pub struct GcReport {
     pub files_young: u64,
     /// Files outside tables' folders, which are left alone.
     pub files_foreign: u64,
+    /// Files that were written again, or went, while this looked; left alone.
+    #[serde(default)]
+    pub files_changed: u64,
     /// Files removed.
     pub files_removed: u64,
     /// Their bytes.

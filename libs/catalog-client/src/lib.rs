@@ -22,7 +22,7 @@ pub use erasure::{
     RECEIPT_TYPE, Subject, subject_hash,
 };
 pub use error::{ClientError, ClientErrorKind};
-pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcUnreadable};
+pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcTable, GcUnreadable};
 pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};
 pub use tenants::{
     Event, EventPage, LastEvent, LastEvents, LayerRetention, Lease, LeaseRequest, Suspension,

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    fmt,
     future::IntoFuture,
     io,
     time::{Duration, Instant},
@@ -13,9 +14,9 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
+    serve::Listener,
 };
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -70,12 +71,15 @@ pub enum Drained {
 }
 
 /// Serves `router` until `shutdown`, then answers what was begun for at most `drain`.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<L>(
+    listener: L,
     router: Router,
     shutdown: CancellationToken,
     drain: Duration,
-) -> io::Result<Drained> {
+) -> io::Result<Drained>
+where
+    L: Listener<Addr: fmt::Debug>,
+{
     let deadline = {
         let shutdown = shutdown.clone();
         async move {

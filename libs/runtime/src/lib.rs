@@ -1,4 +1,4 @@
-//! What every Firn process needs: configuration, tracing, metrics, health, shutdown, retry, and HTTP basics.
+//! What every Firn process needs: configuration, TLS, tracing, metrics, health, shutdown, retry, and HTTP basics.
 
 mod causes;
 pub mod config;
@@ -6,11 +6,13 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod rate;
+pub mod reload;
 pub mod retry;
 pub mod shutdown;
 mod status;
 pub mod supervise;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;
 
 pub use causes::with_causes;

@@ -33,7 +33,6 @@ mod writer;
 
 use consumer::EmbeddedConsumer;
 use producer::EmbeddedProducer;
-pub use retention::Maintained;
 use writer::Core;
 
 /// Settings.
@@ -74,16 +73,9 @@ impl EmbeddedLog {
     ///
     /// # Errors
     /// What the file answers.
-    pub async fn maintain(&self) -> Result<Maintained, StreamError> {
-        let mut total = Maintained::default();
-        loop {
-            let step = self.core.submit(0, |batch| Ok(Ok(retention::step(batch)?))).await?;
-            total.expired += step.expired;
-            total.compacted += step.compacted;
-            if !step.more {
-                return Ok(total);
-            }
-        }
+    pub async fn maintain(&self) -> Result<(), StreamError> {
+        while self.core.submit(0, |batch| Ok(Ok(retention::step(batch)?))).await? {}
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Topics, offsets, groups and transactions mean what they mean in Kafka. Both backends pass one conformance suite.
 
 mod conformance;
+mod contents;
 mod embedded;
 mod error;
 mod kafka;
@@ -10,7 +11,8 @@ mod log;
 mod record;
 
 pub use conformance::conformance;
-pub use embedded::{EmbeddedConfig, EmbeddedLog, Maintained};
+pub use contents::Contents;
+pub use embedded::{EmbeddedConfig, EmbeddedLog};
 pub use error::{StreamError, StreamErrorKind};
 pub use kafka::{KafkaConfig, KafkaLog};
 pub use log::{Consumer, Event, Log, OffsetRange, SubscribeOptions, Topic, TopicSpec, TransactionalProducer};

@@ -19,7 +19,7 @@ use std::{
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
 use futures::future::{join_all, try_join_all};
 
-use crate::{FileIo, RowPositions, Table, TableError, TableErrorKind, WrittenFile};
+use crate::{FileIo, RowPositions, Table, TableError, TableErrorKind, TableState, WrittenFile};
 pub(crate) use expire::expirable;
 use prepare::Prepared;
 pub(crate) use row_deletes::{position_delete_file, vector_file};
@@ -78,6 +78,22 @@ pub enum Operation {
         /// At least this many of `main`'s ancestors stay.
         keep_last: usize,
     },
+    /// Makes another snapshot of the table's log the current one; no snapshot is made. Conflicts if `base_snapshot_id` is no
+    /// longer the current one.
+    SetCurrent {
+        /// The snapshot; `NotFound` if it isn't in the log.
+        snapshot_id: i64,
+        /// The snapshot that is left.
+        base_snapshot_id: Option<i64>,
+    },
+    /// Brings back the files of an earlier state in a new snapshot (`overwrite`), for a state whose own snapshot has expired.
+    /// Conflicts if `base_snapshot_id` is no longer the current one.
+    Restore {
+        /// The files.
+        state: TableState,
+        /// The snapshot that is left.
+        base_snapshot_id: Option<i64>,
+    },
 }
 
 /// One table's part of a transaction.
@@ -121,7 +137,10 @@ impl Operation {
         match self {
             Self::Append { files } => files,
             Self::Rewrite { add, .. } | Self::Overwrite { add, .. } | Self::RowDelta { add, .. } => add,
-            Self::DeleteRows { .. } | Self::ExpireSnapshots { .. } => &[],
+            Self::DeleteRows { .. }
+            | Self::ExpireSnapshots { .. }
+            | Self::SetCurrent { .. }
+            | Self::Restore { .. } => &[],
         }
     }
 }

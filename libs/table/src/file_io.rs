@@ -5,10 +5,11 @@ mod location;
 mod sink;
 mod stores;
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use firn_runtime::reload::Live;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
@@ -46,6 +47,8 @@ impl std::fmt::Debug for StorageConfig {
 #[derive(Clone)]
 pub struct FileIo {
     config: StorageConfig,
+    /// The process's own access key id and secret, where no table has others.
+    keys: Option<Live<(String, String)>>,
     session_token: Option<String>,
     stores: Arc<StoreCache>,
     manifests: Arc<ManifestCache>,
@@ -73,10 +76,17 @@ impl FileIo {
     pub fn new(config: StorageConfig) -> Self {
         Self {
             config,
+            keys: None,
             session_token: None,
             stores: Arc::new(StoreCache::new()),
             manifests: Arc::new(ManifestCache::new()),
         }
+    }
+
+    /// The same with keys that may change as the process runs, where `config` has none.
+    #[must_use]
+    pub fn with_keys(self, keys: Option<Live<(String, String)>>) -> Self {
+        Self { keys, ..self }
     }
 
     /// The same, with a table's `config` (`s3.endpoint`, `s3.access-key-id` …) on top.
@@ -105,6 +115,16 @@ impl FileIo {
         let file = self.resolve(location)?;
         let read = async { file.store.get(&file.path).await?.bytes().await };
         read.await.map_err(|error| storage_error("read", location, error))
+    }
+
+    /// Whether a file is there.
+    pub async fn exists(&self, location: &str) -> Result<bool, TableError> {
+        let file = self.resolve(location)?;
+        match file.store.head(&file.path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(storage_error("look for", location, error)),
+        }
     }
 
     /// Reads a part of a file.
@@ -147,16 +167,6 @@ impl FileIo {
         match file.store.delete(&file.path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(storage_error("delete", location, error)),
-        }
-    }
-
-    /// Whether a file is there.
-    pub async fn exists(&self, location: &str) -> Result<bool, TableError> {
-        let file = self.resolve(location)?;
-        match file.store.head(&file.path).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(storage_error("look for", location, error)),
         }
     }
 
@@ -205,7 +215,11 @@ impl FileIo {
     }
 
     pub(crate) fn resolve(&self, location: &str) -> Result<ResolvedFile, TableError> {
-        self.stores.resolve(&Location::parse(location)?, &self.config, self.session_token.as_deref())
+        let mut config = Cow::Borrowed(&self.config);
+        if let (None, Some(keys)) = (&config.credentials, &self.keys) {
+            config.to_mut().credentials = Some(keys.get().as_ref().clone());
+        }
+        self.stores.resolve(&Location::parse(location)?, &config, self.session_token.as_deref())
     }
 
     pub(crate) fn manifests(&self) -> &ManifestCache {
@@ -261,6 +275,25 @@ mod tests {
         let root = format!("file:{}", folder.path().display());
         io.write_new(&format!("{root}/x y/one=1"), Bytes::from_static(b"1")).await.unwrap();
         assert_eq!(io.list(&root).await.unwrap(), vec![(format!("{root}/x y/one=1"), 1)]);
+    }
+
+    #[test]
+    fn keys_are_those_of_the_moment_and_a_table_s_own_win() {
+        let pair = |id: &str| (id.to_owned(), "secret".to_owned());
+        let keys = Live::new(pair("one"));
+        let io =
+            FileIo::new(StorageConfig { region: Some("us-east-1".to_owned()), ..StorageConfig::default() });
+        let io = io.with_keys(Some(keys.clone()));
+        let config = [("s3.access-key-id", "own"), ("s3.secret-access-key", "x")];
+        let config = config.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let own = io.with_table_config(&config);
+        // Each set of keys has a store of its own.
+        let store = |io: &FileIo| io.resolve("s3://bucket/key").unwrap().url.as_str().to_owned();
+        let (first, first_own) = (store(&io), store(&own));
+        assert!(store(&io) == first && first != first_own);
+        keys.set(pair("two"));
+        assert_ne!(store(&io), first);
+        assert_eq!(store(&own), first_own);
     }
 
     #[tokio::test]

@@ -1,4 +1,7 @@
-//! Rewriting data files: their rows without the deleted ones, in new files of the present schema, spec and target size.
+//! Rewriting data files: their rows without the deleted ones, in new files of the present schema, spec and target size, and
+//! in order if that is wanted.
+
+mod order;
 
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ use iceberg::metadata_columns::{
     RESERVED_FIELD_ID_LAST_UPDATED_SEQUENCE_NUMBER, RESERVED_FIELD_ID_ROW_ID,
 };
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use tokio::sync::mpsc;
 
 use crate::{
     DataFileWriter, Table, TableError, TableErrorKind, WriteOptions, WrittenFile,
@@ -30,6 +34,11 @@ use crate::{
     },
 };
 
+pub use order::{RowOrder, SortColumn};
+use order::{ZCurve, sorted};
+
+/// Batches that wait to be sorted.
+const SORT_AHEAD: usize = 2;
 /// Files opened ahead of the one that is read.
 const OPEN_AHEAD: usize = 2;
 
@@ -75,16 +84,24 @@ impl RewriteScan {
         self.base_snapshot_id
     }
 
-    /// Writes the rows into new files, one old file after the other. A file that holds another number of rows than its manifest
-    /// says is an error. After an error nothing is left.
+    /// Writes the rows into new files, one old file after the other or in `order`. A file that holds another number of rows than
+    /// its manifest says is an error. After an error nothing is left.
     pub async fn write(
         &self,
         session: &SessionContext,
         options: WriteOptions,
+        order: &RowOrder,
     ) -> Result<RewrittenFiles, TableError> {
         let schema = self.written_schema();
         let mut writer = DataFileWriter::with_schema(&self.layout.table, Arc::clone(&schema), options)?;
-        match self.write_into(session, &schema, &mut writer).await {
+        let written = match order {
+            RowOrder::Kept => self.read_into(session, &schema, Destination::Files(&mut writer)).await,
+            RowOrder::Sorted(columns) => {
+                self.write_sorted(session, &schema, columns, None, &mut writer).await
+            }
+            RowOrder::ZOrdered(columns) => self.write_z_ordered(session, &schema, columns, &mut writer).await,
+        };
+        match written {
             Ok(mut rewritten) => {
                 rewritten.files = writer.close().await?;
                 Ok(rewritten)
@@ -105,11 +122,63 @@ impl RewriteScan {
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    async fn write_into(
+    async fn write_z_ordered(
         &self,
         session: &SessionContext,
         schema: &SchemaRef,
+        columns: &[String],
         writer: &mut DataFileWriter,
+    ) -> Result<RewrittenFiles, TableError> {
+        let files = self.files.iter().map(|(file, _)| file);
+        let curve = ZCurve::new(&self.layout.table, schema, columns, files)?;
+        self.write_sorted(session, schema, &[ZCurve::sort_column()], Some(&curve), writer).await
+    }
+
+    /// Reads all rows, sorts them as the memory allows, and writes them.
+    async fn write_sorted(
+        &self,
+        session: &SessionContext,
+        schema: &SchemaRef,
+        columns: &[SortColumn],
+        curve: Option<&ZCurve>,
+        writer: &mut DataFileWriter,
+    ) -> Result<RewrittenFiles, TableError> {
+        let unsorted = |error| {
+            let table = self.layout.table.ident();
+            table_error(format!("cannot sort rows of table {table} by {}", names(columns)), error)
+        };
+        let (rows, incoming) = mpsc::channel(SORT_AHEAD);
+        let sorted_schema = curve.map_or(schema, |curve| &curve.schema);
+        let sorted = sorted(session, sorted_schema, columns, incoming).await.map_err(unsorted)?;
+        let wanted = (0..schema.fields().len()).collect::<Vec<_>>();
+        // Ends with its stream, so that a failure lets the other side end, too.
+        let write = async move {
+            let (mut sorted, mut written) = (sorted, 0);
+            while let Some(batch) = sorted.next().await {
+                let batch = batch.and_then(|batch| Ok(batch.project(&wanted)?)).map_err(unsorted)?;
+                written += batch.num_rows() as u64;
+                writer.write(&batch).await?;
+            }
+            Ok::<_, TableError>(written)
+        };
+        let read = self.read_into(session, schema, Destination::Sorting { rows, curve });
+        let (read, written) = futures::join!(read, write);
+        let (written, read) = (written?, read?);
+        let expected = read.read_rows - read.deleted_rows;
+        if written != expected {
+            let table = self.layout.table.ident();
+            return Err(TableError::invalid(format!(
+                "sorting {expected} rows of table {table} answered {written}; nothing was rewritten"
+            )));
+        }
+        Ok(read)
+    }
+
+    async fn read_into(
+        &self,
+        session: &SessionContext,
+        schema: &SchemaRef,
+        mut destination: Destination<'_>,
     ) -> Result<RewrittenFiles, TableError> {
         let (table, state) = (&self.layout.table, session.state());
         let file_io = table.file_io();
@@ -134,7 +203,7 @@ impl RewriteScan {
         while let Some(file) = opened.try_next().await? {
             let held = file.planned.file.data_file().record_count();
             total.read_rows += held;
-            let written = self.copy(file, schema, equality.as_ref(), writer).await?;
+            let written = self.copy(file, schema, equality.as_ref(), &mut destination).await?;
             total.deleted_rows += held.saturating_sub(written);
         }
         Ok(total)
@@ -171,13 +240,13 @@ impl RewriteScan {
         Ok(OldFile { planned, rows })
     }
 
-    /// Writes the rows of one file that are not deleted, and answers how many.
+    /// Passes on the rows of one file that are not deleted, and answers how many.
     async fn copy(
         &self,
         file: OldFile,
         schema: &SchemaRef,
         equality: Option<&EqualityScan>,
-        writer: &mut DataFileWriter,
+        destination: &mut Destination<'_>,
     ) -> Result<u64, TableError> {
         let OldFile { planned, mut rows } = file;
         let filter = equality.map(|equality| equality.filter(&rows.schema())).transpose();
@@ -197,7 +266,7 @@ impl RewriteScan {
             let batch = batch.map_err(|error| self.unread(&planned, error))?;
             written += batch.num_rows() as u64;
             // The next batch is decoded while this one is encoded.
-            let (stored, following) = futures::join!(writer.write(&batch), rows.next());
+            let (stored, following) = futures::join!(destination.take(batch), rows.next());
             stored?;
             next = following;
         }
@@ -219,6 +288,32 @@ impl RewriteScan {
 
     fn failed(&self, error: DataFusionError) -> TableError {
         table_error(format!("cannot read the deletes of table {}", self.layout.table.ident()), error)
+    }
+}
+
+fn names(columns: &[SortColumn]) -> String {
+    columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Where rows go.
+enum Destination<'a> {
+    Files(&'a mut DataFileWriter),
+    Sorting { rows: mpsc::Sender<RecordBatch>, curve: Option<&'a ZCurve> },
+}
+
+impl Destination<'_> {
+    async fn take(&mut self, batch: RecordBatch) -> Result<(), TableError> {
+        match self {
+            Self::Files(writer) => writer.write(&batch).await,
+            Self::Sorting { rows, curve } => {
+                let batch = curve.map_or(Ok(batch.clone()), |curve| curve.place(&batch));
+                let batch = batch.map_err(|error| {
+                    TableError::caused(TableErrorKind::Invalid, "cannot place rows on a Z-curve", error)
+                })?;
+                let taken = rows.send(batch).await;
+                taken.map_err(|_| TableError::new(TableErrorKind::Storage, "the rows are no longer sorted"))
+            }
+        }
     }
 }
 

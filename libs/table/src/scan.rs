@@ -32,6 +32,7 @@ use crate::{
     deletes::{DeleteIndex, FileDeletes, load_deleted_rows},
     manifests::{LiveFile, live_files},
 };
+pub(crate) use bounds::column_bounds;
 pub(crate) use layout::{EqualityScan, ScanLayout, hidden_columns};
 pub(crate) use plan::{PlannedFile, ScanRequest, scan_files};
 use prune::{FileStatistics, ManifestStatistics, prune};

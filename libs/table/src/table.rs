@@ -268,17 +268,21 @@ impl Table {
         }
     }
 
+    /// Where a snapshot lists its manifests.
+    pub(crate) fn manifest_list(&self, snapshot_id: i64) -> Option<String> {
+        self.snapshot_document(snapshot_id)?["manifest-list"].as_str().map(str::to_owned)
+    }
+
     /// All manifests of a snapshot (current if none given).
     pub(crate) async fn manifests(&self, snapshot_id: Option<i64>) -> Result<Vec<ManifestFile>, TableError> {
         let Some(id) = self.resolve_snapshot(snapshot_id)? else { return Ok(Vec::new()) };
-        let list = self.snapshot_document(id).and_then(|snapshot| snapshot["manifest-list"].as_str());
-        let list = list.ok_or_else(|| {
+        let list = self.manifest_list(id).ok_or_else(|| {
             TableError::unsupported(format!(
                 "snapshot {id} of table {} has no manifest list (format 1)",
                 self.ident()
             ))
         })?;
-        let manifests = manifests::load_manifest_list(self.file_io(), list, self.format_version()).await?;
+        let manifests = manifests::load_manifest_list(self.file_io(), &list, self.format_version()).await?;
         Ok(manifests.as_ref().clone())
     }
 

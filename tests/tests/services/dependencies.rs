@@ -12,6 +12,10 @@ async fn services_wait_for_what_is_away_and_say_what_it_is() -> Result<()> {
     servers.postgres.stop().await?;
     let mut catalog = servers.launch("catalog", catalog_port, "0", &[])?;
     catalog.waits_for("the catalog's database at 127.0.0.1:").await?;
+    // 404 would mean that there is no such table.
+    let early = reqwest::get(format!("{catalog_url}/iceberg/v1/acme/namespaces/a/tables/b")).await?;
+    assert_eq!(early.status(), 503);
+    assert!(early.headers().contains_key("retry-after"), "{early:?}");
     let mut compactor = servers.launch("compactor", free_port()?, "0", &[])?;
     compactor.waits_for("the catalog at http://127.0.0.1:").await?;
     servers.postgres.restart().await?;

@@ -73,6 +73,17 @@ async fn inventories_reach_gold_and_findings_through_services_of_their_own() -> 
     assert_eq!(get("/v1/tenants/acme/promotions").await?, 200);
     assert_eq!(get("/v1/tenants/other/findings").await?, 403, "the services judge tokens, not the gateway");
     assert_eq!(get("/nothing/here").await?, 404);
+    let reader = servers.run(&["token", "issue", "ann", "--role", "reader"])?;
+    let refused =
+        http.post(format!("{}/v1/tenants/acme/inventory", url(ports[1]))).bearer_auth(reader.trim());
+    let refused = refused.json(&serde_json::json!({"host_id": "x"})).send().await?;
+    assert_eq!(refused.status(), 403);
+    firn_tests::until("the gateway's refusal is in the audit log", DEADLINE, async || {
+        let denied = servers.run(&["audit", "--denied", "--principal", "acme/ann"])?;
+        anyhow::ensure!(denied.contains("upload"), "{denied}");
+        Ok(())
+    })
+    .await?;
     every_metric_is_documented(&ports).await?;
 
     // One trace, from whoever uploads to the catalog's commit.
@@ -120,6 +131,11 @@ async fn every_metric_is_documented(ports: &[u16]) -> Result<()> {
         "firn_ingest_rejections_total",
         "firn_ingest_replayed_total",
         "firn_ingest_suspended",
+        "firn_access_denied_total",
+        "firn_audit_lost_total",
+        "firn_reload_failures_total",
+        "firn_tls_certificate_end_seconds",
+        "firn_tls_refused_total",
     ];
     let surprising: Vec<_> = absent.iter().filter(|name| !rare.contains(name)).collect();
     assert!(surprising.is_empty(), "documented, but nobody has it: {surprising:?}");

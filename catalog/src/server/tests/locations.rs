@@ -142,6 +142,37 @@ async fn a_location_that_overlaps_with_another_tables_is_refused() {
     client.commit_table("main", &ident("staged"), &change, &super::harness::uuid()).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_tables_that_are_made_at_once_no_two_overlap() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let root = root(&server).await;
+    for round in 0..8 {
+        let place = format!("{root}/round-{round}");
+        let at = async |name: String, place: String| {
+            let request = CreateRequest { location: Some(place), ..new_table(&name) };
+            client.create_table("main", &["ns".to_owned()], &request).await
+        };
+        let made = futures::future::join_all([
+            at(format!("same{round}"), place.clone()),
+            at(format!("again{round}"), place.clone()),
+            at(format!("within{round}"), format!("{place}/below/it")),
+            at(format!("beside{round}"), format!("{place}-beside")),
+        ]);
+        let made = made.await;
+        let overlapping = made[..3].iter().filter(|table| table.is_ok()).count();
+        assert!(overlapping <= 1, "{overlapping} tables lie in {place}");
+        for refused in made.iter().filter_map(|table| table.as_ref().err()) {
+            assert!(refused.message.contains("overlaps"), "{refused}");
+        }
+        made[3].as_ref().unwrap();
+        // Who was refused left nothing there.
+        if overlapping == 0 {
+            at(format!("after{round}"), place).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_location_that_is_a_pattern_is_refused() {
     let server = Server::start().await;

@@ -96,6 +96,46 @@ async fn a_grant_opens_its_tables_and_nothing_beside_them() {
 }
 
 #[tokio::test]
+async fn a_grant_on_one_table_is_no_way_to_another_one_s_metadata() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let closed = create(&client, "closed").await.metadata_location.unwrap();
+    let actions = [Action::Read, Action::Write];
+    server.rule(|rules| rules.grants.push(grant("etl", &actions, "*", "ns.open*"))).await;
+    let etl = server.narrow("etl");
+    assert_eq!(status(etl.create_table("main", &ns(), &new_table("open")).await), 200);
+    let mut claims = Claims::new("etl", Duration::from_secs(600));
+    claims.tenants.insert("acme".parse().unwrap(), Role::Agent);
+    let (narrow, writer) = (server.key.sign(&claims), server.token(Role::Writer, &[]));
+    let post = async |token: &str, path: &str, body: &Value| {
+        let request = reqwest::Client::new().post(format!("{}{path}", server.url)).bearer_auth(token);
+        request.json(body).send().await.unwrap().status().as_u16()
+    };
+    for (path, name) in [("register", "open2"), ("register-view", "open3")] {
+        let path = format!("/iceberg/v1/acme/namespaces/ns/{path}");
+        let body = json!({"name": name, "metadata-location": closed});
+        assert_eq!(post(&narrow, &path, &body).await, 403, "{path}");
+    }
+    let head = client.reference("main").await.unwrap().hash().to_owned();
+    let commit = format!("/nessie/acme/api/v2/trees/main@{head}/history/commit");
+    let put = |content: Value| {
+        json!({
+            "commitMeta": {"message": "x"},
+            "operations": [{"type": "PUT", "key": {"elements": ["ns", "open4"]}, "content": content}],
+        })
+    };
+    let table = put(json!({
+        "type": "ICEBERG_TABLE", "metadataLocation": closed, "snapshotId": -1, "schemaId": 0, "specId": 0,
+        "sortOrderId": 0,
+    }));
+    assert_eq!(post(&narrow, &commit, &table).await, 403);
+    let function = put(json!({"type": "UDF", "sqlText": "SELECT 1", "dialect": "SPARK"}));
+    assert_eq!(post(&narrow, &commit, &function).await, 200, "what names no file is its own");
+    let register = json!({"name": "copy", "metadata-location": closed});
+    assert_eq!(post(&writer, "/iceberg/v1/acme/namespaces/ns/register", &register).await, 200);
+}
+
+#[tokio::test]
 async fn a_protected_branch_takes_merges_only() {
     let server = Server::start().await;
     let client = server.client().await;

@@ -11,16 +11,18 @@ use axum::{
 };
 use firn_alerts::FindingsPage;
 use firn_runtime::{StageState, http::json_error};
-use url::Url;
 
-use super::pass_on::{at, away, end_to_end};
+use super::{
+    pass_on::{at, away, end_to_end},
+    places::Place,
+};
 use crate::status::StageLine;
 
 /// Commands and notes are short.
 const MAX_BODY: usize = 1 << 20;
 
 /// Asks all alerts workers: pages of findings become one; of anything else, the answer of the worker that knows it.
-pub(super) async fn ask_all(http: &reqwest::Client, workers: &[Url], request: Request) -> Response {
+pub(super) async fn ask_all(workers: &[Place], request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         let message = format!("the body is broken or longer than {MAX_BODY} bytes");
@@ -30,8 +32,8 @@ pub(super) async fn ask_all(http: &reqwest::Client, workers: &[Url], request: Re
     let is_list = parts.method == Method::GET && parts.uri.path().ends_with("/findings");
     let mut pages = Vec::new();
     let mut unknown = None;
-    for worker in workers {
-        let request = http.request(parts.method.clone(), at(worker, path));
+    for Place { http, url } in workers {
+        let request = http.request(parts.method.clone(), at(url, path));
         let request = request.headers(end_to_end(parts.headers.clone())).body(body.clone());
         let (status, bytes) = match answer(request).await {
             Ok(answer) => answer,

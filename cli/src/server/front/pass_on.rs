@@ -9,6 +9,8 @@ use axum::{
 use firn_runtime::http::json_error;
 use url::Url;
 
+use super::places::Place;
+
 /// Headers that are about one connection, and those that the client sets anew.
 const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::CONNECTION,
@@ -21,14 +23,9 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Passes a request on to `service` and its answer back.
-pub(super) async fn stream(
-    http: &reqwest::Client,
-    service: Option<&Url>,
-    name: &str,
-    request: Request,
-) -> Response {
-    let Some(url) = service else { return not_here(name) };
+/// Passes a request on to a service and its answer back.
+pub(super) async fn stream(place: Option<&Place>, name: &str, request: Request) -> Response {
+    let Some(Place { http, url }) = place else { return not_here(name) };
     let (parts, body) = request.into_parts();
     let target = at(url, parts.uri.path_and_query().map_or("/", PathAndQuery::as_str));
     let sent = http
@@ -88,25 +85,6 @@ pub(super) fn at(service: &Url, path: &str) -> String {
     format!("{}{path}", service.as_str().trim_end_matches('/'))
 }
 
-/// The addresses behind a service's name, if there are several; else its URL as it is. With TLS the name must stay.
-pub(super) async fn addresses(service: Option<&Url>) -> Vec<Url> {
-    let Some(url) = service else { return Vec::new() };
-    let plain = (url.scheme() == "http").then(|| url.host_str()).flatten();
-    let (Some(host), Some(port)) = (plain, url.port_or_known_default()) else { return vec![url.clone()] };
-    let Ok(found) = tokio::net::lookup_host((host, port)).await else { return vec![url.clone()] };
-    let each = |ip| {
-        let mut url = url.clone();
-        url.set_ip_host(ip).ok().map(|()| url)
-    };
-    // `localhost` is one machine, whether reached by IPv4 or IPv6.
-    let mut all: Vec<_> =
-        found.map(|address| address.ip()).filter(|ip| host != "localhost" || ip.is_ipv4()).collect();
-    all.sort();
-    all.dedup();
-    let all: Vec<Url> = all.into_iter().filter_map(each).collect();
-    if all.len() > 1 { all } else { vec![url.clone()] }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -128,11 +106,9 @@ mod tests {
         assert_eq!(left, ["authorization"]);
     }
 
-    #[tokio::test]
-    async fn one_address_keeps_its_name() {
+    #[test]
+    fn path_follows_the_service_s_url() {
         let url: Url = "http://127.0.0.1:9/".parse().unwrap();
-        assert_eq!(addresses(Some(&url)).await, std::slice::from_ref(&url));
         assert_eq!(at(&url, "/v1/x?y=1"), "http://127.0.0.1:9/v1/x?y=1");
-        assert!(addresses(None).await.is_empty());
     }
 }

@@ -8,7 +8,6 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
 use super::*;
-use crate::SigningKey;
 
 fn claims() -> Claims {
     let mut claims = Claims::new("alice", Duration::from_secs(300));
@@ -130,7 +129,7 @@ fn corp_token(key: &SigningKey, id: Option<&str>, change: Value) -> String {
     fields.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = id.map(str::to_owned);
-    jsonwebtoken::encode(&header, &fields, key.encoding_key()).unwrap()
+    jsonwebtoken::encode(&header, &fields, &key.encoding_key()).unwrap()
 }
 
 #[test]
@@ -236,6 +235,6 @@ impl SigningKey {
     }
 
     fn sign_value(&self, claims: &serde_json::Value) -> String {
-        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, self.encoding_key()).unwrap()
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &self.encoding_key()).unwrap()
     }
 }

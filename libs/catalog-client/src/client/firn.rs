@@ -9,7 +9,7 @@ use crate::{
     Lease, LeaseRequest, Provisioning, RevocationRequest, Suspension, SuspensionRequest, Tenant,
     TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
 };
-use firn_auth::{Policy, Revocation};
+use firn_auth::{Policy, Refused, Revocation};
 use serde_json::json;
 
 #[derive(Deserialize)]
@@ -76,6 +76,11 @@ impl CatalogClient {
     /// Revokes tokens in all tenants; for operators.
     pub async fn revoke(&self, request: &RevocationRequest) -> Result<Revocation, ClientError> {
         self.transport.post(&Path::new("/v1/revocations"), request, None).await
+    }
+
+    /// Tells what another of Firn's services refused, for the audit logs; for that service.
+    pub async fn report_refusals(&self, refusals: &[Refused]) -> Result<(), ClientError> {
+        self.transport.post(&Path::new("/v1/refusals"), &refusals, None).await
     }
 
     /// A token for a client's id and secret. A wrong one is `Denied`.

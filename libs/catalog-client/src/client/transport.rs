@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use firn_runtime::{trace, with_causes};
+use firn_runtime::{tls, trace, with_causes};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -42,7 +42,7 @@ impl Transport {
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
             return Err(invalid("is not of the form http://HOST:PORT or https://HOST".to_owned()));
         }
-        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).user_agent("firn");
+        let mut builder = tls::inside().connect_timeout(CONNECT_TIMEOUT).user_agent("firn");
         if matches!(parsed.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
             // A proxy from the environment is meant for other hosts than this one.
             builder = builder.no_proxy();

@@ -1,6 +1,9 @@
 //! Secrets by reference: a configuration never holds one in clear.
 
-use std::{fmt, fs, path::PathBuf};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +32,15 @@ pub enum SecretRefError {
 }
 
 impl SecretRef {
+    /// The file that it refers to, if it does.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Env(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// Reads the secret.
     pub fn resolve(&self) -> Result<String, SecretRefError> {
         match self {

@@ -2,7 +2,7 @@
 use axum::{body::Body, routing::get};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::oneshot,
 };
 use tower::ServiceExt;

@@ -58,10 +58,7 @@ impl Drop for Exporter {
 pub(super) fn start(endpoint: &str, sample: f64, service: &str) -> Result<(Exporter, SdkTracer), TraceError> {
     let failed = |reason: String| TraceError { endpoint: endpoint.to_owned(), reason };
     let client = Client {
-        http: reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|error| failed(error.to_string()))?,
+        http: crate::tls::outside().timeout(TIMEOUT).build().map_err(|error| failed(error.to_string()))?,
         runtime: tokio::runtime::Handle::current(),
     };
     let exporter = SpanExporter::builder()

@@ -17,20 +17,10 @@ const TOMBSTONE_MS: i64 = 24 * 3600 * 1000;
 /// The size of a record in SQL; the same as `batch::cost`, without reading the payload.
 const COST: &str = "32 + IFNULL(length(key), 0) + IFNULL(length(value), 0) + IFNULL(length(headers), 0)";
 
-/// What maintenance did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Maintained {
-    /// Records dropped by age, or because the log was too large.
-    pub expired: u64,
-    /// Records dropped because a newer one has the same key.
-    pub compacted: u64,
-    pub(super) more: bool,
-}
-
-/// One step of all maintenance.
-pub(super) fn step(batch: &mut Batch<'_>) -> rusqlite::Result<Maintained> {
+/// One step of all maintenance; true if another is needed.
+pub(super) fn step(batch: &mut Batch<'_>) -> rusqlite::Result<bool> {
     let floors = floors(batch)?;
-    let mut done = Maintained::default();
+    let mut more = false;
     let entries: Vec<(bool, i64, Vec<u32>)> = batch
         .layout
         .topics
@@ -44,14 +34,11 @@ pub(super) fn step(batch: &mut Batch<'_>) -> rusqlite::Result<Maintained> {
             } else {
                 drop_first(batch, slot, floor(&floors, batch, slot), Some(batch.now_ms - age_ms))?
             };
-            *(if compacted { &mut done.compacted } else { &mut done.expired }) += dropped.records;
-            done.more |= dropped.more;
+            more |= dropped.more;
         }
     }
     let tombstones = drop_tombstones(batch, &floors)?;
-    done.compacted += tombstones.records;
-    done.more |= tombstones.more;
-    Ok(done)
+    Ok(more | tombstones.more)
 }
 
 /// Makes room for `bytes` under `limit` by dropping what every group has passed, oldest first. Refused if the log is full

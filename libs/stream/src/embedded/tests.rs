@@ -99,11 +99,10 @@ async fn compaction_keeps_the_newest_record_of_each_key() {
         record("state", "b", None),
     ])
     .await;
-    let done = log.maintain().await.unwrap();
-    assert_eq!((done.compacted, done.expired), (2, 0));
+    log.maintain().await.unwrap();
     assert_eq!(values(&log, "state", 0).await, ["a2", "-"], "a young tombstone stays");
     log.append(vec![record("state", "a", Some("a3"))]).await;
-    assert_eq!(log.maintain().await.unwrap().compacted, 1);
+    log.maintain().await.unwrap();
     assert_eq!(values(&log, "state", 0).await, ["-", "a3"]);
     assert_eq!(log.offsets("state").await.unwrap(), [OffsetRange { start: 0, end: 5 }]);
 
@@ -119,9 +118,11 @@ async fn compaction_leaves_what_a_group_has_still_to_read() {
     log.ensure_topic(&spec("state", true)).await.unwrap();
     let mut consumer = assigned(&log, "g", "state").await;
     log.append((0..3).map(|_| record("state", "a", Some("x"))).collect()).await;
-    assert_eq!(log.maintain().await.unwrap().compacted, 0);
+    log.maintain().await.unwrap();
+    assert_eq!(values(&log, "state", 0).await.len(), 3);
     consumer.commit(&[(at("state"), 2)]).await.unwrap();
-    assert_eq!(log.maintain().await.unwrap().compacted, 1);
+    log.maintain().await.unwrap();
+    assert_eq!(values(&log, "state", 0).await.len(), 2);
 }
 
 #[tokio::test]
@@ -141,7 +142,7 @@ async fn tombstones_go_after_a_day() {
         batch.now_ms += 24 * 3600 * 1000;
         retention::step(batch).map(Ok)
     };
-    assert_eq!(log.core.submit(0, tomorrow).await.unwrap().compacted, 1);
+    log.core.submit(0, tomorrow).await.unwrap();
     assert!(values(&log, "state", 0).await.is_empty());
     assert_eq!(
         values(&log, "plain", 0).await,

@@ -201,13 +201,10 @@ impl Writer {
         if self.broken.is_some() {
             return false;
         }
-        match self.transact(retention::step) {
-            Ok(step) => step.more,
-            Err(error) => {
-                tracing::warn!(%error, "log maintenance failed");
-                false
-            }
-        }
+        self.transact(retention::step).unwrap_or_else(|error| {
+            tracing::warn!(%error, "log maintenance failed");
+            false
+        })
     }
 
     fn transact<T>(

@@ -46,6 +46,12 @@ pub(super) async fn prepare(table: &Table, operation: &TableOperation) -> Result
                 change.updates.push(json!({"action": "remove-snapshots", "snapshot-ids": expired}));
             }
         }
+        Operation::SetCurrent { snapshot_id, base_snapshot_id } => {
+            check_base(table, *base_snapshot_id)?;
+            table.resolve_snapshot(Some(*snapshot_id))?;
+            change.requirements.push(base_unchanged(table));
+            change.updates.push(main_at(table, *snapshot_id));
+        }
         change_files => {
             let mut builder = SnapshotBuilder::new(table)?;
             let snapshot = match builder.build(change_files, &operation.summary).await {
@@ -100,12 +106,31 @@ fn base_unchanged(table: &Table) -> Value {
     json!({"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": snapshot_id})
 }
 
+/// For operations that only make sense from where their caller saw the table.
+pub(super) fn check_base(table: &Table, expected: Option<i64>) -> Result<(), TableError> {
+    let current = table.current_snapshot().map(|snapshot| snapshot.id);
+    if current == expected {
+        return Ok(());
+    }
+    let show = |id: Option<i64>| id.map_or_else(|| "no snapshot".to_owned(), |id| format!("snapshot {id}"));
+    Err(TableError::conflict(format!(
+        "table {} is at {} and no longer at {}; look at what was written meanwhile, and ask again",
+        table.ident(),
+        show(current),
+        show(expected)
+    )))
+}
+
 fn snapshot_updates(table: &Table, snapshot: Value, snapshot_id: i64) -> [Value; 2] {
-    // The reference's retention settings stay as they are.
+    [json!({"action": "add-snapshot", "snapshot": snapshot}), main_at(table, snapshot_id)]
+}
+
+/// Makes a snapshot the current one. The reference's retention settings stay as they are.
+fn main_at(table: &Table, snapshot_id: i64) -> Value {
     let mut reference = table.metadata()["refs"]["main"].as_object().cloned().unwrap_or_default();
     reference.insert("action".to_owned(), json!("set-snapshot-ref"));
     reference.insert("ref-name".to_owned(), json!("main"));
     reference.insert("type".to_owned(), json!("branch"));
     reference.insert("snapshot-id".to_owned(), json!(snapshot_id));
-    [json!({"action": "add-snapshot", "snapshot": snapshot}), Value::Object(reference)]
+    Value::Object(reference)
 }

@@ -1,5 +1,7 @@
 //! A new snapshot: its manifests, manifest list and JSON.
 
+mod restore;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use iceberg::spec::{ManifestContentType, ManifestEntryRef, ManifestFile, PartitionSpec};
@@ -9,6 +11,7 @@ use uuid::Uuid;
 use super::{
     Operation,
     deletes::{DeleteKey, LiveDeletes, delete_key},
+    prepare::check_base,
     random_u64,
     row_deletes::{NewDelete, write_deletes},
     summary::Changes,
@@ -90,6 +93,10 @@ impl<'a> SnapshotBuilder<'a> {
             Operation::DeleteRows { rows } => return self.row_delta(rows, &[], summary).await,
             Operation::RowDelta { delete, add } if !delete.is_empty() => {
                 return self.row_delta(&delete.sets(), add, summary).await;
+            }
+            Operation::Restore { state, base_snapshot_id } => {
+                check_base(self.table, *base_snapshot_id)?;
+                return self.restore(state, summary).await;
             }
             _ => {}
         }
@@ -180,7 +187,9 @@ impl<'a> SnapshotBuilder<'a> {
             Operation::Append { .. }
             | Operation::DeleteRows { .. }
             | Operation::RowDelta { .. }
-            | Operation::ExpireSnapshots { .. } => ("append", Removal::Nothing),
+            | Operation::ExpireSnapshots { .. }
+            | Operation::SetCurrent { .. }
+            | Operation::Restore { .. } => ("append", Removal::Nothing),
             Operation::Rewrite { remove, .. } => ("replace", files(remove)),
             Operation::Overwrite { remove, base_snapshot_id, .. } => {
                 let current = self.table.current_snapshot().map(|snapshot| snapshot.id);

@@ -6,7 +6,7 @@ use super::load_manifests;
 use crate::{FileIo, TableError};
 
 /// A live data or delete file with the partition spec that it was written with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct LiveFile {
     pub(crate) spec_id: i32,
     pub(crate) entry: ManifestEntryRef,

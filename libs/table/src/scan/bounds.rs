@@ -43,7 +43,7 @@ pub(super) fn scalar(literal: &PrimitiveLiteral, data_type: &DataType) -> Option
 }
 
 /// Lower and upper bound of a column in a file, as far as the file's metrics know them.
-pub(super) fn column_bounds(
+pub(crate) fn column_bounds(
     file: &DataFile,
     id: i32,
     data_type: &DataType,

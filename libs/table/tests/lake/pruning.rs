@@ -5,11 +5,11 @@ use std::sync::Arc;
 use datafusion::{
     datasource::{physical_plan::FileScanConfig, source::DataSourceExec},
     physical_plan::{ExecutionPlan, collect},
-    prelude::SessionContext,
+    prelude::{SessionConfig, SessionContext},
 };
-use firn_table::{Table, TableScan};
+use firn_table::{Operation, RewriteScan, RowOrder, Table, TableScan, WriteOptions};
 
-use crate::harness::{DAY, Lake, samples};
+use crate::harness::{DAY, Lake, operation, rows, samples};
 
 /// Files that a query's plan reads, and the rows that it answers.
 async fn scanned(table: &Table, condition: &str) -> (usize, usize) {
@@ -95,4 +95,64 @@ async fn a_count_needs_no_file() {
     session.register_table("t", Arc::new(TableScan::new(&table, None).await.unwrap())).unwrap();
     let plan = session.sql("SELECT count(*) FROM t").await.unwrap().create_physical_plan().await.unwrap();
     assert_eq!(files_of(plan.as_ref()), 0);
+}
+
+/// Rewrites all files in an order, a hundred rows to each.
+async fn rewrite(lake: &Lake, table: &Table, order: &str) -> Table {
+    let table = lake.load(table).await;
+    let files = table.data_files(None).await.unwrap();
+    let remove: Vec<String> = files.into_iter().map(|file| file.location).collect();
+    let scan = RewriteScan::new(&table, &remove).await.unwrap();
+    let session = SessionContext::new_with_config(SessionConfig::new().with_batch_size(100));
+    let options = WriteOptions { target_file_bytes: 1, ..WriteOptions::default() };
+    let rewritten = scan.write(&session, options, &RowOrder::parse(order).unwrap()).await.unwrap();
+    let base_snapshot_id = scan.base_snapshot_id();
+    let rewrite = Operation::Rewrite { remove, add: rewritten.files, base_snapshot_id };
+    lake.commit(vec![operation(&table, rewrite)]).await.unwrap();
+    lake.load(&table).await
+}
+
+#[tokio::test]
+async fn rows_in_order_leave_files_out() {
+    let lake = Lake::start().await;
+    let table = lake.samples("ordered", &[]).await;
+    // All pairs of 60 times and 60 values, in an order of neither.
+    let pair = |number: i64| {
+        let mixed = number * 1_013 % 3_600;
+        ("a", mixed / 60 * DAY, mixed % 60)
+    };
+    lake.append(&table, &samples(&(0..3_600).map(pair).collect::<Vec<_>>())).await;
+    let (by_value, by_time) = ("value = 7", "at = TIMESTAMP '1970-01-08T00:00:00Z'");
+    let before = rows(&lake.load(&table).await).await;
+
+    for (order, of_value, of_time) in [
+        ("none", 30..=36, 30..=36),
+        ("sort(value)", 1..=2, 30..=36),
+        ("sort(at desc, value)", 30..=36, 1..=2),
+        ("zorder(at, value)", 2..=12, 2..=12),
+    ] {
+        let table = rewrite(&lake, &table, order).await;
+        assert_eq!(table.data_files(None).await.unwrap().len(), 36, "{order}");
+        let (value, time) = (scanned(&table, by_value).await, scanned(&table, by_time).await);
+        assert_eq!((value.1, time.1), (60, 60), "{order}");
+        assert!(of_value.contains(&value.0) && of_time.contains(&time.0), "{order}: {value:?} {time:?}");
+        assert_eq!(rows(&table).await, before, "{order}");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_ordered_stay_as_they_are() {
+    let lake = Lake::start().await;
+    let table = lake.samples("unordered", &[]).await;
+    lake.append(&table, &samples(&[("a", 0, 1), ("b", 1, 2)])).await;
+    let table = lake.load(&table).await;
+    let files = table.data_files(None).await.unwrap();
+    let scan = RewriteScan::new(&table, &[files[0].location.clone()]).await.unwrap();
+    for (order, reason) in [("sort(missing)", "missing"), ("zorder(at, missing)", "it has no such column")] {
+        let order = RowOrder::parse(order).unwrap();
+        let refused = scan.write(&SessionContext::new(), WriteOptions::default(), &order).await.unwrap_err();
+        assert!(format!("{refused} {:?}", refused.source).contains(reason), "{refused:?}");
+    }
+    let location = table.metadata()["location"].as_str().unwrap();
+    assert_eq!(table.file_io().list(&format!("{location}/data")).await.unwrap().len(), 1, "nothing is left");
 }

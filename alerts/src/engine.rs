@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     host::{HostKey, HostState},
-    rules::TenantRules,
+    rules::{ErasureLists, TenantRules},
 };
 use partition::Partition;
 pub(crate) use review::Devices;
@@ -44,6 +44,30 @@ pub(crate) struct Batch {
     pub(crate) devices: Option<Devices>,
     /// Id of the inventory topic.
     pub(crate) topic_id: String,
+    /// Who was erased.
+    pub(crate) erased: Arc<ErasureLists>,
+    /// Whether all hosts are to be looked through for them.
+    pub(crate) sweeps_erased: bool,
+}
+
+impl Batch {
+    /// Leaves out records and commands of erased hosts.
+    pub(crate) fn leave_out_erased(&mut self) {
+        if self.erased.is_empty() {
+            return;
+        }
+        let erased = Arc::clone(&self.erased);
+        let stays = |record: &Record| {
+            let key = record.key.as_deref().and_then(HostKey::parse);
+            key.is_none_or(|key| !is_erased(&erased, &key.tenant, &key.host_id))
+        };
+        self.records.values_mut().chain(self.commands.values_mut()).for_each(|records| records.retain(stays));
+    }
+}
+
+/// Whether a host is on its tenant's erasure list.
+fn is_erased(lists: &ErasureLists, tenant: &str, host_id: &str) -> bool {
+    lists.get(tenant).is_some_and(|list| list.has("host_id", host_id))
 }
 
 /// A command as it lies in the topic `alerts-commands`; the record's key names the host.
@@ -78,6 +102,8 @@ pub(crate) struct Step {
 #[derive(Default)]
 pub(crate) struct PartitionStep {
     pub(crate) changed: HashMap<HostKey, HostState>,
+    /// Hosts that were erased.
+    pub(crate) removed: BTreeSet<HostKey>,
     pub(crate) transitions: Vec<TransitionRecord>,
     /// Tenants whose present rules the partition follows from now on, with their fingerprint.
     pub(crate) adopted: BTreeMap<String, u64>,
@@ -162,6 +188,7 @@ impl Engine {
                 work.command(record);
             }
             work.pass_time(MAX_HOSTS_PER_SWEEP);
+            work.forget_erased();
             work.finish(&mut step);
         }
         step

@@ -121,6 +121,16 @@ impl FindingsIndex {
         }
     }
 
+    /// Forgets hosts.
+    pub(crate) fn forget<'a>(&self, hosts: impl Iterator<Item = &'a HostKey>) {
+        let mut tenants = self.tenants();
+        for key in hosts {
+            if let Some(tenant) = tenants.get_mut(&key.tenant) {
+                tenant.remove(key);
+            }
+        }
+    }
+
     /// Forgets a partition.
     pub(crate) fn revoke(&self, partition: i32) {
         for (name, tenant) in self.tenants().iter_mut() {

@@ -9,7 +9,7 @@ use std::{
 
 use arrow::record_batch::RecordBatch;
 use datafusion::{error::DataFusionError, prelude::SessionContext};
-use firn_catalog_client::{CatalogClient, ClientErrorKind, TenantClient, iceberg::TableIdent};
+use firn_catalog_client::{CatalogClient, ClientErrorKind, ErasureList, TenantClient, iceberg::TableIdent};
 use firn_inventory::{
     bronze_schema,
     tables::{POLICY_RULES, SILVER_DEVICE},
@@ -123,11 +123,36 @@ pub(crate) struct RuleBook {
     catalog: CatalogClient,
     file_io: FileIo,
     entries: Mutex<HashMap<String, Entry>>,
+    /// Another one only where it says something else.
+    erased: Mutex<Arc<ErasureLists>>,
 }
+
+/// Erased subjects by tenant.
+pub(crate) type ErasureLists = BTreeMap<String, ErasureList>;
 
 impl RuleBook {
     pub(crate) fn new(catalog: CatalogClient, file_io: FileIo) -> Self {
-        Self { catalog, file_io, entries: Mutex::new(HashMap::new()) }
+        Self { catalog, file_io, entries: Mutex::new(HashMap::new()), erased: Mutex::default() }
+    }
+
+    /// Who was erased, as read last.
+    pub(crate) fn erased(&self) -> Arc<ErasureLists> {
+        Arc::clone(&self.erased.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn refresh_erased(&self) {
+        match self.catalog.erasure_jobs().await {
+            Ok(jobs) => {
+                let lists = ErasureList::of(&jobs);
+                let mut known = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+                if **known != lists {
+                    *known = Arc::new(lists);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "erasures could not be listed; who is erased stays as it was")
+            }
+        }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
@@ -202,6 +227,7 @@ impl RuleBook {
         loop {
             match self.catalog.tenants().await {
                 Ok(tenants) => {
+                    self.refresh_erased().await;
                     for tenant in tenants {
                         let refreshed = self.refresh(&tenant.name).await;
                         report(&tenant.name, refreshed.err().map(|error| with_causes(&error)));

@@ -10,6 +10,7 @@
 
 mod bulk;
 mod document;
+mod erase;
 mod outcome;
 mod search;
 mod template;

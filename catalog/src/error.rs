@@ -105,6 +105,10 @@ pub enum Missing {
     Collection,
     /// Client.
     Client,
+    /// Erasure.
+    Erasure,
+    /// Legal hold.
+    Hold,
 }
 
 impl std::fmt::Display for Missing {
@@ -120,6 +124,8 @@ impl std::fmt::Display for Missing {
             Self::Function => "function",
             Self::Collection => "garbage collection of",
             Self::Client => "client",
+            Self::Erasure => "erasure",
+            Self::Hold => "legal hold",
         })
     }
 }

@@ -6,8 +6,10 @@ mod answer;
 mod audit;
 mod change;
 mod clients;
+mod erasures;
 mod events;
 mod gc;
+mod holds;
 mod leases;
 mod lifecycle;
 mod limits;
@@ -22,6 +24,7 @@ mod tokens;
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     routing::{delete, get, post},
 };
 use serde::de::DeserializeOwned;
@@ -30,6 +33,7 @@ use crate::CatalogError;
 
 pub(crate) use change::actor;
 pub(crate) use clients::client_claims;
+pub(crate) use holds::{forbid as forbid_held, held_reference, held_table};
 pub(crate) use lifecycle::purge_due;
 pub(crate) use limits::{check_references, check_tables};
 pub(crate) use state::AppState;
@@ -64,6 +68,15 @@ pub(crate) fn router(state: AppState) -> Router {
             post(suspensions::suspend).delete(suspensions::resume),
         )
         .route("/v1/tenants/{tenant}/gc", get(gc::show).post(gc::start))
+        .route("/v1/keys", get(erasures::keys))
+        .route("/v1/erasures", get(erasures::jobs))
+        .route("/v1/tenants/{tenant}/erasures", get(erasures::list).post(erasures::request))
+        .route(
+            "/v1/tenants/{tenant}/erasures/{id}",
+            get(erasures::show).put(erasures::keep).layer(DefaultBodyLimit::max(erasures::MAX_JOB_BYTES)),
+        )
+        .route("/v1/tenants/{tenant}/holds", get(holds::list).post(holds::place))
+        .route("/v1/tenants/{tenant}/holds/{id}", delete(holds::release))
         .with_state(state)
 }
 

@@ -1,7 +1,7 @@
 //! Metadata files: written durably before a commit can become visible, read through a cache bounded by bytes.
 //!
-//! A metadata file never changes once written, so the cache needs no invalidation. Every location is checked to lie
-//! within its tenant's root before anything is read, written or deleted there.
+//! A metadata file never changes once written, but for an erasure, which replaces it: then what is cached of the tenant is
+//! forgotten. Every location is checked to lie within its tenant's root before anything is read, written or deleted there.
 
 mod list;
 mod local;
@@ -9,7 +9,11 @@ mod location;
 mod s3;
 mod warehouse;
 
-use std::{collections::BTreeMap, io::Read as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Read as _,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use bytes::Bytes;
 use object_store::aws::AwsCredentialProvider;
@@ -64,12 +68,16 @@ struct Inner {
     warehouse: Warehouse,
     table_config: BTreeMap<String, String>,
     metadata: moka::future::Cache<String, Cached>,
+    /// Which erasure's files a tenant has, as far as is known here.
+    generations: RwLock<HashMap<String, i64>>,
 }
 
 /// A metadata file that lies within a tenant's root, decompressed.
 #[derive(Clone)]
 struct Cached {
     tenant: Arc<str>,
+    /// The tenant's when its reading began.
+    generation: i64,
     bytes: Bytes,
 }
 
@@ -93,7 +101,15 @@ impl Storage {
             })
             .max_capacity(config.cache_bytes / 2)
             .build();
-        Ok(Self { inner: Arc::new(Inner { files, warehouse, table_config, metadata }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                files,
+                warehouse,
+                table_config,
+                metadata,
+                generations: RwLock::default(),
+            }),
+        })
     }
 
     /// Settings that a table's clients need for file access. No secrets.
@@ -163,29 +179,54 @@ impl Storage {
             Files::S3(files) => files.write(&target, bytes.clone()).await,
         };
         written.map_err(|error| CatalogError::Unavailable(error.to_string()))?;
-        self.inner.metadata.insert(text.clone(), Cached { tenant: Arc::from(tenant), bytes }).await;
+        let generation = self.generation(tenant);
+        let cached = Cached { tenant: Arc::from(tenant), generation, bytes };
+        self.inner.metadata.insert(text.clone(), cached).await;
         Ok(text)
     }
 
     /// Reads a metadata file of a tenant, decompressed. Concurrent readers of one file share one request.
     pub(crate) async fn read_metadata(&self, tenant: &str, text: &str) -> Result<Bytes, CatalogError> {
+        let generation = self.generation(tenant);
         if let Some(cached) = self.inner.metadata.get(text).await
             && *cached.tenant == *tenant
         {
-            return Ok(cached.bytes);
+            if cached.generation == generation {
+                return Ok(cached.bytes);
+            }
+            self.inner.metadata.invalidate(text).await;
         }
         let location = self.check(tenant, text)?;
         let load = async {
             let bytes = self.load(&location).await?;
-            Ok(Cached { tenant: Arc::from(tenant), bytes })
+            Ok(Cached { tenant: Arc::from(tenant), generation, bytes })
         };
-        let loaded = self.inner.metadata.try_get_with_by_ref(text, load).await;
-        loaded.map(|cached| cached.bytes).map_err(|error: Arc<FileError>| match &*error {
+        let loaded = match self.inner.metadata.try_get_with_by_ref(text, load).await {
+            // Another reader began before the file was replaced.
+            Ok(cached) if cached.generation < generation => self.load(&location).await.map_err(Arc::new),
+            loaded => loaded.map(|cached| cached.bytes),
+        };
+        loaded.map_err(|error| match &*error {
             FileError::Missing(_) => {
                 CatalogError::Invalid(format!("the metadata file {error}: it was deleted or never written"))
             }
             FileError::Failed { .. } => CatalogError::Unavailable(error.to_string()),
         })
+    }
+
+    /// Notes which erasure's files a tenant has. What was read of its metadata before another one is forgotten: it may have been
+    /// replaced.
+    pub(crate) fn note_generation(&self, tenant: &str, generation: i64) {
+        if self.generation(tenant) != generation {
+            let mut generations = self.inner.generations.write().unwrap_or_else(PoisonError::into_inner);
+            generations.insert(tenant.to_owned(), generation);
+        }
+    }
+
+    /// Rises whenever metadata files of the tenant were replaced; the same for all replicas.
+    pub(crate) fn generation(&self, tenant: &str) -> i64 {
+        let generations = self.inner.generations.read().unwrap_or_else(PoisonError::into_inner);
+        generations.get(tenant).copied().unwrap_or_default()
     }
 
     /// Deletes a file of a commit that certainly lost. A failure leaves an orphan, which garbage collection finds.
@@ -295,6 +336,24 @@ mod tests {
         storage.delete_metadata("acme", &first).await;
         assert!(storage.read_metadata("acme", &first).await.is_err());
         assert_eq!(storage.read_metadata("acme", &second).await.unwrap(), "[]");
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = storage(&folder);
+        let table = storage.new_location("acme", &["a".to_owned()], "t");
+        let file = storage.write_metadata("acme", &table, None, b"{}".to_vec()).await.unwrap();
+        std::fs::write(file.strip_prefix("file://").unwrap(), "[]").unwrap();
+        assert_eq!(storage.read_metadata("acme", &file).await.unwrap(), "{}", "it is cached");
+        storage.note_generation("other", 1);
+        assert_eq!(
+            storage.read_metadata("acme", &file).await.unwrap(),
+            "{}",
+            "another tenant's files changed"
+        );
+        storage.note_generation("acme", 1);
+        assert_eq!(storage.read_metadata("acme", &file).await.unwrap(), "[]");
     }
 
     #[tokio::test]

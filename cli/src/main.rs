@@ -16,11 +16,13 @@ mod data_dir;
 mod doctor;
 mod duration;
 mod env;
+mod erase;
 mod events;
 mod failure;
 mod findings;
 mod graph;
 mod health;
+mod hold;
 mod host;
 mod ingest;
 mod lineage;
@@ -150,6 +152,11 @@ enum Command {
     /// List, inspect and maintain tables
     #[command(subcommand)]
     Table(table::TableCommand),
+    /// Erase a person's or a computer's data from all tables and all history, with a signed receipt
+    Erase(erase::EraseArgs),
+    /// Place, list and release legal holds, which keep data from erasure, expiry and removal
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
     /// Print the OpenAPI document of Firn's own endpoints
     Openapi,
     /// Print the version
@@ -220,6 +227,8 @@ fn run_client(command: Command) -> Result<()> {
             Command::Model(command) => model::run(&command).await,
             Command::Promote(command) => promote::run(&command).await,
             Command::Lineage(args) => lineage::run(&args).await,
+            Command::Erase(args) => erase::run(&args).await,
+            Command::Hold(command) => hold::run(&command).await,
             Command::Up(_)
             | Command::Gateway(_)
             | Command::Compactor(_)

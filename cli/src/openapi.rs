@@ -171,6 +171,42 @@ const ENDPOINTS: &[Endpoint] = &[
             "Start a garbage collection, of the tenant or of one table's folder, or say what it would remove",
         )
     },
+    open("/v1/keys", "The public keys with which receipts of erasures can be checked"),
+    get("/v1/erasures", "lifecycle", "All erasures with what services need to carry them out; for operators"),
+    get("/v1/tenants/{tenant}/erasures", "lifecycle", "The tenant's erasures, oldest first"),
+    Endpoint {
+        success: ("202", "It will be carried out"),
+        failures: &[
+            ("400", "No subject, or a reason that names it"),
+            ("401", "No valid token"),
+            ("403", "The token doesn't allow it"),
+            ("409", "A legal hold forbids it"),
+        ],
+        ..post("/v1/tenants/{tenant}/erasures", "lifecycle", "Erase a subject's data")
+    },
+    get(
+        "/v1/tenants/{tenant}/erasures/{id}",
+        "lifecycle",
+        "How an erasure stands; its receipt once it is done",
+    ),
+    Endpoint {
+        method: HttpMethod::Put,
+        ..post(
+            "/v1/tenants/{tenant}/erasures/{id}",
+            "lifecycle",
+            "Keep how an erasure stands, by who carries it out; for operators",
+        )
+    },
+    get("/v1/tenants/{tenant}/holds", "lifecycle", "The tenant's legal holds, released ones too"),
+    Endpoint {
+        success: ("201", "It is in force"),
+        ..post("/v1/tenants/{tenant}/holds", "lifecycle", "Place a legal hold")
+    },
+    Endpoint {
+        method: HttpMethod::Delete,
+        success: ("204", "It is released"),
+        ..get("/v1/tenants/{tenant}/holds/{id}", "lifecycle", "Release a legal hold")
+    },
     post("/v1/tenants/{tenant}/leases/{name}", "leases", "Acquire or renew a lease"),
     Endpoint {
         method: HttpMethod::Delete,

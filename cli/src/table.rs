@@ -32,6 +32,8 @@ pub(crate) enum TableCommand {
     Compact(maintain::CompactArgs),
     /// Remove old snapshots from a table's log; no file and no commit goes with them
     Expire(maintain::ExpireArgs),
+    /// Take partitions out that lie wholly beyond the retention; the server does so by itself for tenants that set one
+    Retain(maintain::RetainArgs),
     /// List, or remove, files in a table's folder that no kept state of any branch or tag needs
     Orphans(orphans::OrphansArgs),
     /// Take a table back to an earlier snapshot, time or commit
@@ -114,6 +116,7 @@ pub(crate) async fn run(command: &TableCommand) -> Result<()> {
         TableCommand::Health(args) => maintain::health(args).await,
         TableCommand::Compact(args) => maintain::compact(args).await,
         TableCommand::Expire(args) => maintain::expire(args).await,
+        TableCommand::Retain(args) => maintain::retain(args).await,
         TableCommand::Orphans(args) => orphans::orphans(args).await,
         TableCommand::Rollback(args) => rollback::rollback(args).await,
     }

@@ -47,7 +47,7 @@ struct Traits {
     /// Name of a storage profile; recorded only, nothing chooses storage by it yet
     #[arg(long, value_name = "NAME")]
     storage_profile: Option<String>,
-    /// Days for which a layer is to keep its rows, such as bronze=90; recorded only, nothing removes rows by it yet
+    /// Days for which a layer keeps its rows, such as bronze=90: partitions that are older are taken out
     #[arg(long = "retain", value_name = "LAYER=DAYS")]
     retention: Vec<String>,
     /// A limit: requests-per-s, body-bytes, concurrent-commits, tables or references; may be given several times

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::Router;
 use firn_auth::Guard;
-use firn_catalog_client::{CatalogClient, Tenant};
+use firn_catalog_client::{CatalogClient, ErasureJob, ErasureState, Tenant};
 use firn_runtime::{StageState, StatusBoard};
 use firn_table::FileIo;
 use futures::{StreamExt, stream};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     CompactorConfig, CompactorError, api,
     engine::Engine,
+    erasure::{ErasurePlace, Erasures},
     history::History,
     maintenance::{MAINTENANCE, Maintenance, MaintenancePlace},
     models,
@@ -33,6 +34,7 @@ pub struct Compactor {
     client: CatalogClient,
     pub(crate) promotion: Promotion,
     pub(crate) maintenance: Maintenance,
+    pub(crate) erasures: Erasures,
 }
 
 /// What is remembered of one tenant.
@@ -40,6 +42,7 @@ pub struct Compactor {
 struct Place {
     promotion: TenantPlace,
     maintenance: MaintenancePlace,
+    erasure: ErasurePlace,
 }
 
 impl Compactor {
@@ -58,8 +61,10 @@ impl Compactor {
             file_io: file_io.clone(),
             board: board.clone(),
         };
+        let erasures =
+            Erasures { config: Arc::clone(&config), file_io: file_io.clone(), board: board.clone() };
         let promotion = Promotion { config, graph, engine, file_io, board, history: History::default() };
-        Ok(Self { client, promotion, maintenance })
+        Ok(Self { client, promotion, maintenance, erasures })
     }
 
     /// `/v1/tenants/{tenant}/promotions` and `/v1/tenants/{tenant}/models`.
@@ -132,19 +137,46 @@ impl Compactor {
                 status.message = format!("{} tenants", tenants.len());
             });
         }
+        let mut jobs = self.open_erasures().await;
         let visits: Vec<_> = tenants
             .into_iter()
             .map(|tenant| {
                 let place = places.remove(&tenant.name).unwrap_or_default();
-                self.visit(tenant, place, stop)
+                let jobs = jobs.remove(&tenant.name).unwrap_or_default();
+                self.visit(tenant, place, jobs, stop)
             })
             .collect();
         stream::iter(visits).buffer_unordered(self.promotion.config.parallel_tenants.max(1)).collect().await
     }
 
-    async fn visit(&self, tenant: Tenant, mut place: Place, stop: &CancellationToken) -> (String, Place) {
+    /// Erasures that are not done, by tenant, oldest first.
+    async fn open_erasures(&self) -> HashMap<String, Vec<ErasureJob>> {
+        let mut jobs = match self.client.erasure_jobs().await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                tracing::warn!(%error, "erasures could not be listed, trying again");
+                Vec::new()
+            }
+        };
+        jobs.retain(|job| job.erasure.state != ErasureState::Done);
+        jobs.sort_by(|a, b| a.erasure.requested_at.cmp(&b.erasure.requested_at));
+        let mut by_tenant: HashMap<String, Vec<ErasureJob>> = HashMap::new();
+        for job in jobs {
+            by_tenant.entry(job.erasure.tenant.clone()).or_default().push(job);
+        }
+        by_tenant
+    }
+
+    async fn visit(
+        &self,
+        tenant: Tenant,
+        mut place: Place,
+        jobs: Vec<ErasureJob>,
+        stop: &CancellationToken,
+    ) -> (String, Place) {
         if tenant.state == "active" {
             let client = self.client.tenant(&tenant.name);
+            self.erasures.visit(&client, jobs, &mut place.erasure, stop).await;
             self.promotion.visit(&client, &mut place.promotion, stop).await;
             self.maintenance.visit(&client, &mut place.maintenance, stop).await;
         } else {

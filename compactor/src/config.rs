@@ -30,6 +30,33 @@ pub struct CompactorConfig {
     pub max_backoff: Duration,
     /// Maintenance.
     pub maintenance: MaintenanceConfig,
+    /// Erasures.
+    pub erasure: ErasureConfig,
+}
+
+/// Waits of erasures.
+#[derive(Clone, Debug)]
+pub struct ErasureConfig {
+    /// How long after a subject was listed records of it may still come into the tables.
+    pub settle: Duration,
+    /// How long another replica of the catalog may go by what it read before.
+    pub replica_lag: Duration,
+    /// Age of a file that nothing leads to after which no commit under way can lead to it.
+    pub orphan_age: Duration,
+    /// Pause before an erasure that waits or failed is looked at again.
+    pub retry: Duration,
+}
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        Self {
+            // Lists are a second old at the most, and a commit that had one has ended or failed by then.
+            settle: Duration::from_secs(30),
+            replica_lag: Duration::from_millis(1_500),
+            orphan_age: Duration::from_secs(3_600),
+            retry: Duration::from_secs(60),
+        }
+    }
 }
 
 /// Defaults of maintenance; a table's properties `firn.maintenance.*` win.
@@ -64,6 +91,7 @@ impl Default for CompactorConfig {
             keep_failed: 3,
             max_backoff: Duration::from_secs(300),
             maintenance: MaintenanceConfig::default(),
+            erasure: ErasureConfig::default(),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) use dedup::{Repeats, find_repeats};
 pub(crate) use judged::judged;
 pub(crate) use latest::{Arrived, Newest};
 pub(crate) use locate::{collect, locate, ranges};
-pub(crate) use partial::{Partials, merge_partials};
+pub(crate) use partial::{Partials, merge_partials, remembered_columns};
 pub use plan::check_models;
 pub(crate) use pour::Pour;
 pub(crate) use verdicts::{RuleSet, judge, verdict_schema};

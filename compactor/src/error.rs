@@ -51,6 +51,11 @@ pub enum CompactorError {
         "the lease '{0}' could not be renewed in time: the run was given up before it published anything"
     )]
     LeaseLost(String),
+    /// Rows of an erased subject come in as fast as they go.
+    #[error(
+        "after {0} passes there are still rows of the subject: somebody writes them; the list keeps them out of ingest only"
+    )]
+    Restless(u64),
     /// The service is stopping.
     #[error("stopped before publishing; the next start repeats the run")]
     Stopped,

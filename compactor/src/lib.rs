@@ -1,13 +1,14 @@
 //! The compactor: promotes bronze to silver and gold by SQL models, and keeps tables in shape.
 //!
 //! *Promotion* writes on a branch, checks there, and publishes with one atomic merge, so that `main` never shows half a
-//! run. *Maintenance* packs small files, drops deleted rows for good, and expires snapshots. Both hold a lease per tenant and reach the lake only
-//! through the catalog's HTTP API.
+//! run. *Maintenance* packs small files, drops deleted rows for good, and expires snapshots. *Erasures* take a subject's rows out of
+//! everything there is. All hold leases per tenant and learn of the lake only through the catalog's HTTP API.
 
 mod api;
 mod compactor;
 mod config;
 mod engine;
+mod erasure;
 mod error;
 mod history;
 mod lease;
@@ -17,7 +18,7 @@ mod model;
 mod promotion;
 
 pub use compactor::Compactor;
-pub use config::{CompactorConfig, MaintenanceConfig};
+pub use config::{CompactorConfig, ErasureConfig, MaintenanceConfig};
 pub use engine::check_models;
 pub use error::CompactorError;
 pub use history::{FailingCheck, RunRecord, RunState};

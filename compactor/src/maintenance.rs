@@ -1,12 +1,13 @@
 //! Maintenance: packs small files, drops deleted rows for good, and expires snapshots of `main`'s tables.
 //!
-//! Expiry shortens a table's log, nothing more: earlier commits of the catalog still reach their snapshots and files, and
+//! Retention takes outdated partitions out of the tables. Expiry shortens a table's log, nothing more: earlier commits of the catalog still reach their snapshots and files, and
 //! files are removed by garbage collection alone.
 
 mod health;
 mod on_demand;
 mod pack;
 mod plan;
+mod retention;
 mod rollback;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use firn_catalog_client::{TenantClient, iceberg::TableIdent};
+use firn_catalog_client::{LayerRetention, TenantClient, iceberg::TableIdent};
 use firn_runtime::{StageState, StatusBoard, with_causes};
 use firn_table::{FileIo, Operation, Table, TableOperation, Transaction};
 use tokio_util::sync::CancellationToken;
@@ -57,11 +58,19 @@ pub(crate) struct MaintenancePlace {
     packed: BTreeMap<TableIdent, i64>,
 }
 
+/// What a tenant wants of a visit.
+struct Duties {
+    /// While anything is held, nothing expires.
+    is_held: bool,
+    retention: LayerRetention,
+}
+
 /// What a visit did.
 #[derive(Clone, Copy, Debug, Default)]
 struct Done {
     rewritten_files: u64,
     written_files: u64,
+    outdated_files: u64,
     expiries: u64,
 }
 
@@ -97,6 +106,7 @@ impl Maintenance {
             add("runs", 1);
             add("files_rewritten", done.rewritten_files);
             add("files_written", done.written_files);
+            add("files_outdated", done.outdated_files);
             add("expiries", done.expiries);
         });
     }
@@ -121,6 +131,10 @@ impl Maintenance {
     ) -> Result<Done, CompactorError> {
         let mut done = Done::default();
         let mut failed = None;
+        let duties = Duties {
+            is_held: client.holds().await?.iter().any(|hold| hold.active),
+            retention: client.tenant().await?.retention,
+        };
         for namespace in LAYERS {
             let tables =
                 match client.list_tables(MAIN, &[namespace.to_owned()]).await.map_err(CompactorError::from) {
@@ -129,7 +143,7 @@ impl Maintenance {
                 };
             for ident in tables {
                 // One table in trouble does not keep the others from being maintained.
-                if let Err(error) = self.maintain_table(client, &ident, place, &mut done).await {
+                if let Err(error) = self.maintain_table(client, &ident, &duties, place, &mut done).await {
                     tracing::warn!(tenant = client.name(), table = %ident, %error, "table not maintained");
                     failed = Some(error);
                 }
@@ -142,6 +156,7 @@ impl Maintenance {
         &self,
         client: &TenantClient,
         ident: &TableIdent,
+        duties: &Duties,
         place: &mut MaintenancePlace,
         done: &mut Done,
     ) -> Result<(), CompactorError> {
@@ -158,10 +173,17 @@ impl Maintenance {
                 done.written_files += self.pack(&table, &bin, &settings).await? as u64;
             }
         }
+        if duties.is_held {
+            return Ok(());
+        }
+        if let Some(days) = retention::days_of(&duties.retention, &table) {
+            done.outdated_files += self.retain(&table, days).await? as u64;
+        }
         let unread_since = self.unread_since(client, &table).await?;
         if let Some(older_than_ms) = expiry(&table.snapshots(), &settings, unread_since, now_ms()) {
             let keep_last = settings.min_snapshots;
-            self.commit(&table, Operation::ExpireSnapshots { older_than_ms, keep_last }).await?;
+            let operation = Operation::ExpireSnapshots { older_than_ms, keep_last };
+            self.commit(&table, operation, MAINTENANCE).await?;
             done.expiries += 1;
         }
         Ok(())
@@ -195,13 +217,13 @@ impl Maintenance {
         Ok(oldest)
     }
 
-    async fn commit(&self, table: &Table, operation: Operation) -> Result<(), CompactorError> {
+    async fn commit(&self, table: &Table, operation: Operation, reason: &str) -> Result<(), CompactorError> {
         let transaction = Transaction {
             reference: MAIN.to_owned(),
             operations: vec![TableOperation {
                 table: table.ident().clone(),
                 operation,
-                summary: BTreeMap::from([("firn.reason".to_owned(), MAINTENANCE.to_owned())]),
+                summary: BTreeMap::from([("firn.reason".to_owned(), reason.to_owned())]),
                 assert_properties: BTreeMap::new(),
                 set_properties: BTreeMap::new(),
             }],

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use datafusion::{arrow::util::pretty::pretty_format_batches, prelude::SessionContext};
 use firn_auth::SigningKey;
@@ -17,7 +17,7 @@ use firn_table::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Compactor, CompactorConfig};
+use crate::{Compactor, CompactorConfig, ErasureConfig};
 
 /// Microseconds of a minute.
 pub(crate) const MINUTE: i64 = 60_000_000;
@@ -73,6 +73,12 @@ impl Lake {
         config.spill_dir = Some(self.folder.path().to_owned());
         config.maintenance.interval = Duration::ZERO;
         config.maintenance.min_snapshots = 1;
+        config.erasure = ErasureConfig {
+            settle: Duration::ZERO,
+            replica_lag: Duration::ZERO,
+            orphan_age: Duration::ZERO,
+            retry: Duration::ZERO,
+        };
         Compactor::new(config, self.catalog.clone(), self.file_io.clone(), self.board.clone()).unwrap()
     }
 
@@ -158,4 +164,23 @@ pub(crate) fn inventory(offset: i64, host: &str, event: &str, more: Value) -> Re
     });
     json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     Report { offset, json }
+}
+
+/// How often work is polled before it is killed: about twenty places, closer together at first, to beyond its end.
+pub(crate) fn growing() -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(4), |polls| Some(polls * 4 / 3 + 3))
+}
+
+/// Polls a future so often at the most, then drops it where it stands, as if its process were killed; `true` if it ended before.
+pub(crate) async fn kill_after(polls: usize, work: impl Future<Output = ()>) -> bool {
+    let mut work = pin!(work);
+    let mut left = polls;
+    std::future::poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        work.as_mut().poll(context).map(|()| true)
+    })
+    .await
 }

@@ -38,6 +38,7 @@ mod api;
 mod book;
 mod commit;
 mod directory;
+mod erased;
 mod feed;
 mod forget;
 mod positions;
@@ -61,6 +62,7 @@ use firn_stream::{Log, StreamError, SubscribeOptions, Topic, TopicSpec};
 use firn_table::{FileIo, WriteOptions};
 use tokio_util::sync::CancellationToken;
 
+use erased::Erased;
 use feed::Feed;
 use session::Session;
 
@@ -168,6 +170,7 @@ pub struct Worker {
     catalog: CatalogClient,
     file_io: FileIo,
     board: StatusBoard,
+    erased: Arc<Erased>,
 }
 
 impl Worker {
@@ -181,7 +184,8 @@ impl Worker {
         file_io: FileIo,
         board: StatusBoard,
     ) -> Self {
-        Self { feed: &feed::INVENTORY, config, log, catalog, file_io, board }
+        let erased = Arc::new(Erased::new(catalog.clone()));
+        Self { feed: &feed::INVENTORY, config, log, catalog, file_io, board, erased }
     }
 
     /// The same for transitions of findings, from the topic `compliance` into `gold.transitions`.

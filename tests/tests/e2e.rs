@@ -8,6 +8,8 @@ mod clients;
 mod console;
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/erase.rs"]
+mod erase;
 #[path = "e2e/events.rs"]
 mod events;
 #[path = "e2e/faults.rs"]

@@ -114,6 +114,21 @@ async fn findings_reach_the_server_once_whatever_happens_to_it() {
     assert_eq!(state["hits"]["hits"][1]["_source"]["firn"]["status"], "open");
     let events = get(format!("{}/firn-transitions-*/_search?q=firn.tenant:acme", server.url())).await;
     assert_eq!(events["hits"]["total"]["value"], 3, "{events}");
+    // An erased host leaves by a record without a value; all others stay.
+    let erased = ProduceRecord {
+        topic: "compliance".to_owned(),
+        key: Some("acme/a".into()),
+        partition: Some(0),
+        value: None,
+        headers: Vec::new(),
+    };
+    log.append(vec![erased]).await.pop().unwrap().unwrap();
+    up.until("the erased host is delivered", |_, delivered, _| delivered == 5).await;
+    for index in ["firn-findings", "firn-transitions-*"] {
+        let left = get(format!("{}/{index}/_search?q=firn.tenant:acme", server.url())).await;
+        assert_eq!(left["hits"]["total"]["value"], 1, "{left}");
+        assert_eq!(left["hits"]["hits"][0]["_source"]["host"]["id"], "b", "{left}");
+    }
     let dead = log.offsets("compliance-dead-letter").await.unwrap();
     assert_eq!(dead.iter().map(|range| range.end).sum::<i64>(), 1);
     up.end().await;

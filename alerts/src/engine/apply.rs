@@ -12,7 +12,7 @@ use firn_stream::Record;
 use serde_json::Value;
 
 use super::{
-    Batch, CommandRecord, Counts, PartitionStep, Step,
+    Batch, CommandRecord, Counts, PartitionStep, Step, is_erased,
     judge::{Judged, TenantBatch},
     partition::Partition,
 };
@@ -230,6 +230,21 @@ impl<'a> Work<'a> {
             self.pass(&key, &mut host, &rules, self.out.time_us);
             self.out.changed.insert(key, host);
         }
+    }
+
+    /// Forgets hosts that were erased; nobody is told anything of them any more.
+    pub(super) fn forget_erased(&mut self) {
+        let batch = self.batch;
+        if batch.erased.is_empty() {
+            return;
+        }
+        let is_erased = |tenant: &str, host_id: &str| is_erased(&batch.erased, tenant, host_id);
+        if batch.sweeps_erased {
+            let keys = self.base.keys().filter(|key| is_erased(&key.tenant, &key.host_id));
+            self.out.removed = keys.cloned().collect();
+        }
+        self.out.changed.retain(|key, _| !is_erased(&key.tenant, &key.host_id));
+        self.out.transitions.retain(|transition| !is_erased(&transition.tenant, &transition.host_id));
     }
 
     pub(super) fn finish(self, step: &mut Step) {

@@ -46,6 +46,10 @@ impl Partition {
         self.tenants.iter()
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &HostKey> {
+        self.hosts.keys()
+    }
+
     pub(super) fn hosts_of(&self, tenant: &str) -> impl Iterator<Item = (&HostKey, &HostState)> {
         self.hosts.iter().filter(move |(key, _)| key.tenant == tenant)
     }
@@ -78,6 +82,10 @@ impl Partition {
             self.schedule(key, host, rules);
             self.hosts.insert(key.clone(), host.clone());
         }
+        for key in &step.removed {
+            self.hosts.remove(key);
+            self.unschedule(key);
+        }
         for (tenant, fingerprint) in &step.adopted {
             self.adopted.insert(tenant.clone(), *fingerprint);
             let hosts: Vec<HostKey> = self.hosts_of(tenant).map(|(key, _)| key.clone()).collect();
@@ -96,12 +104,16 @@ impl Partition {
     /// Notes when time will touch a host next.
     fn schedule(&mut self, key: &HostKey, host: &HostState, rules: &HashMap<String, Arc<TenantRules>>) {
         let due_us = rules.get(&key.tenant).and_then(|rules| due_us(host, rules, self.retire_after_us));
-        if let Some(before) = self.due_of.remove(key) {
-            self.due.remove(&(before, key.clone()));
-        }
+        self.unschedule(key);
         if let Some(due_us) = due_us {
             self.due.insert((due_us, key.clone()));
             self.due_of.insert(key.clone(), due_us);
+        }
+    }
+
+    fn unschedule(&mut self, key: &HostKey) {
+        if let Some(before) = self.due_of.remove(key) {
+            self.due.remove(&(before, key.clone()));
         }
     }
 }

@@ -113,6 +113,37 @@ fn breach_opens_and_resolves_with_its_whole_story() {
 }
 
 #[test]
+fn erased_hosts_are_forgotten_and_nobody_is_told() {
+    use firn_catalog_client::{Erasure, ErasureJob, ErasureList, subject_hash};
+    let mut lab = Lab::new(&[policy("enc", "disk_encrypted", 0)]);
+    lab.records(vec![encrypted("a", 1, false), encrypted("b", 2, false)]);
+    let listed = BTreeMap::from([("host_id".to_owned(), [subject_hash("k", "host_id", "a")].into())]);
+    let erasure = Erasure { tenant: "acme".to_owned(), ..Erasure::default() };
+    let job = ErasureJob { erasure, listed, key: "k".to_owned(), ..ErasureJob::default() };
+    let erased = Arc::new(ErasureList::of(&[job]));
+    let records = BTreeMap::from([(0, vec![encrypted("a", 3, true), encrypted("b", 4, true)])]);
+    let mut batch = Batch {
+        records,
+        rules: lab.rules.clone(),
+        erased: erased.clone(),
+        sweeps_erased: true,
+        ..Batch::default()
+    };
+    batch.leave_out_erased();
+    assert_eq!(batch.records[&0].len(), 1, "its records are passed over");
+    let step = lab.engine.process(&batch);
+    assert_eq!(step.partitions[&0].removed, BTreeSet::from([key("a")]));
+    assert_eq!(told(&step.partitions[&0].transitions), [("b", Open, Resolved, 4)]);
+    lab.engine.accept(&step, &batch.rules);
+    assert!(lab.engine.host(0, &key("a")).is_none() && lab.engine.host(0, &key("b")).is_some());
+    // What was read before its list was known is not kept either.
+    let records = BTreeMap::from([(0, vec![encrypted("a", 5, false)])]);
+    let late = Batch { records, rules: lab.rules.clone(), erased, ..Batch::default() };
+    let step = lab.engine.process(&late);
+    assert!(step.partitions[&0].changed.is_empty() && step.partitions[&0].transitions.is_empty());
+}
+
+#[test]
 fn process_changes_nothing_until_it_is_accepted() {
     let lab = Lab::new(&[policy("enc", "disk_encrypted", 0)]);
     let records = BTreeMap::from([(0, vec![encrypted("a", 1, false)])]);

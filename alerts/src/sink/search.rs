@@ -18,10 +18,11 @@ use super::{
     Delivered, Destination, REQUEST_TIMEOUT, RETRIES, SinkError,
     bulk::send,
     document::{self, Document},
+    erase::erase,
     outcome::Rejected,
     template,
 };
-use crate::AlertsError;
+use crate::{AlertsError, host::HostKey};
 
 /// A person waits for a reindex: after so many tries it is better to say what is wrong.
 const REINDEX_RETRIES: u32 = 8;
@@ -67,7 +68,14 @@ impl Destination for Search {
     async fn deliver(&self, records: &[Record]) -> Result<Delivered, SinkError> {
         let mut rejected = BTreeMap::new();
         let mut documents: Vec<Document> = Vec::new();
+        let mut erased: Vec<HostKey> = Vec::new();
         for (at, record) in records.iter().enumerate() {
+            if record.value.is_none()
+                && let Some(key) = record.key.as_deref().and_then(HostKey::parse)
+            {
+                erased.push(key);
+                continue;
+            }
             match document::of(at, record) {
                 Ok(two) => documents.extend(two),
                 Err(reason) => {
@@ -77,6 +85,10 @@ impl Destination for Search {
         }
         for Rejected { at, reason } in send(&self.client, &documents).await? {
             rejected.insert(at, reason);
+        }
+        // Behind what was sent of them before; nothing comes after.
+        for key in &erased {
+            erase(&self.client, key).await?;
         }
         Ok(Delivered { done: records.len(), rejected })
     }

@@ -20,7 +20,7 @@ use crate::{
     AlertsError, codec,
     engine::{Batch, Engine, Step},
     host::HostKey,
-    rules::{RuleBook, TenantRules},
+    rules::{ErasureLists, RuleBook, TenantRules},
 };
 
 /// Records of one transaction, at the most.
@@ -48,6 +48,8 @@ pub(super) struct Session<'a> {
     ends_at_us: i64,
     looked_at_ends: Option<Instant>,
     reviews: Reviews,
+    /// The erasure lists that all hosts were looked through for.
+    swept: Option<Arc<ErasureLists>>,
 }
 
 impl<'a> Session<'a> {
@@ -78,6 +80,7 @@ impl<'a> Session<'a> {
             ends_at_us: i64::MIN,
             looked_at_ends: None,
             reviews: Reviews::default(),
+            swept: None,
         })
     }
 
@@ -85,12 +88,17 @@ impl<'a> Session<'a> {
     pub(super) async fn turn(&mut self) -> Result<(), AlertsError> {
         let mut batch = Batch { topic_id: self.topic_id.clone(), ..Batch::default() };
         let read = self.gather(&mut batch).await?;
+        batch.erased = self.worker.book.erased();
+        batch.leave_out_erased();
+        let is_swept = self.swept.as_ref().is_some_and(|swept| Arc::ptr_eq(swept, &batch.erased));
+        batch.sweeps_erased = !is_swept && !batch.erased.is_empty();
         self.look_at_ends(&read).await?;
         batch.rules = rules(&self.worker.book, self.tenants(&batch)).await?;
         batch.clock_us = self.clock(&read);
         let engine = &self.engine;
         batch.devices = self.reviews.next(&self.worker.book, |tenant| engine.hosts(tenant));
-        if batch.devices.is_some() || !read.is_empty() || self.engine.has_work(&batch) {
+        let has_work = batch.sweeps_erased || self.engine.has_work(&batch);
+        if batch.devices.is_some() || !read.is_empty() || has_work {
             self.step(batch, read).await?;
         }
         Ok(())
@@ -167,6 +175,7 @@ impl<'a> Session<'a> {
                 let hosts = restore(log, partition.partition).await?;
                 self.worker.index.update(partition.partition, hosts.iter());
                 self.engine.assign(partition.partition, hosts);
+                self.swept = None;
             }
             self.positions.insert(partition, position.unwrap_or_default());
         }
@@ -261,6 +270,10 @@ impl<'a> Session<'a> {
         adopted.into_iter().for_each(|tenant| self.reviews.want(tenant));
         for (number, part) in &step.partitions {
             self.worker.index.update(*number, part.changed.iter());
+            self.worker.index.forget(part.removed.iter());
+        }
+        if batch.sweeps_erased {
+            self.swept = Some(batch.erased);
         }
         self.count(&step);
         Ok(())
@@ -340,25 +353,30 @@ async fn rules(
     Ok(rules)
 }
 
-/// A step as records: one state per host, and the transitions.
+/// A step as records: one state per host, and the transitions; of an erased host a record without a value in both topics, which
+/// ends what is kept of it: there, and where transitions are delivered to.
 fn outputs(step: &Step) -> Vec<ProduceRecord> {
     let mut records = Vec::new();
     for (partition, part) in &step.partitions {
-        let record = |topic: &str, key: &HostKey, value: Vec<u8>| ProduceRecord {
+        let record = |topic: &str, key: &HostKey, value: Option<Vec<u8>>| ProduceRecord {
             topic: topic.to_owned(),
             key: Some(key.to_bytes()),
             partition: Some(*partition),
-            value: Some(value.into()),
+            value: value.map(Into::into),
             headers: vec![(TENANT_HEADER.to_owned(), key.tenant.clone().into_bytes().into())],
         };
         for (key, state) in &part.changed {
-            records.push(record(ALERTS_STATE_TOPIC, key, codec::encode(state)));
+            records.push(record(ALERTS_STATE_TOPIC, key, Some(codec::encode(state))));
+        }
+        for key in &part.removed {
+            records.push(record(ALERTS_STATE_TOPIC, key, None));
+            records.push(record(COMPLIANCE_TOPIC, key, None));
         }
         for transition in &part.transitions {
             let key = HostKey { tenant: transition.tenant.clone(), host_id: transition.host_id.clone() };
             // Plain data with text keys: serializing it can't fail.
             let value = serde_json::to_vec(transition).unwrap_or_default();
-            records.push(record(COMPLIANCE_TOPIC, &key, value));
+            records.push(record(COMPLIANCE_TOPIC, &key, Some(value)));
         }
     }
     records

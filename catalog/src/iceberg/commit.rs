@@ -24,7 +24,7 @@ use super::{
 use crate::{
     delegation::TableFiles,
     error::Missing,
-    management::AppState,
+    management::{AppState, forbid_held},
     metadata::{ApplyContext, Document, apply_updates, check_requirements, requires_create},
     storage::Location,
     store::Hash,
@@ -133,6 +133,9 @@ async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put,
     let Some(found) = found else {
         return plan_create(scope, ident, key, &resolved, &change).await;
     };
+    if let Some(end) = change.updates.iter().find_map(ends_data) {
+        forbid_held(&scope.state, &scope.tenant, end).await?;
+    }
     let former_location = found.metadata_location()?.to_owned();
     let bytes = scope.state.storage.read_metadata(&scope.tenant, &former_location).await?;
     let former = former_location.clone();
@@ -155,6 +158,17 @@ async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put,
     }
     let former_location = Some(former_location);
     Ok(Put { kind: Kind::Table, key, ident, former: Some(found.content), former_location, document, takes })
+}
+
+/// What an update does, if a legal hold forbids it.
+fn ends_data(update: &serde_json::Value) -> Option<&'static str> {
+    match update["action"].as_str() {
+        Some("remove-snapshots") => Some("the expiry of snapshots"),
+        Some("add-snapshot") if update["snapshot"]["summary"]["firn.reason"] == "retention" => {
+            Some("the removal of rows beyond the retention")
+        }
+        _ => None,
+    }
 }
 
 async fn plan_create(

@@ -135,7 +135,13 @@ fn no_such(what: Missing) -> &'static str {
         Missing::Namespace => "NoSuchNamespaceException",
         Missing::View => "NoSuchViewException",
         Missing::Function => "NoSuchFunctionException",
-        Missing::Table | Missing::Content | Missing::Collection | Missing::Client => "NoSuchTableException",
+        // The last ones are of Firn's own endpoints, and never asked for here.
+        Missing::Table
+        | Missing::Content
+        | Missing::Collection
+        | Missing::Client
+        | Missing::Erasure
+        | Missing::Hold => "NoSuchTableException",
         Missing::Reference | Missing::Commit => "NoSuchReferenceException",
     }
 }

@@ -38,7 +38,9 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
     let files = async || found.files(&scope).await;
     let access = call.delegate(&scope, &found.key, files, found.resolved.writable, Some(&ident.name)).await?;
     let delegation = call.header("x-iceberg-access-delegation").unwrap_or_default();
-    let tag = etag(location, snapshots, delegation, &access.tag, scope.principal().name());
+    // An erasure replaces the file where it is.
+    let file = format!("{location}\n{}", state.storage.generation(&scope.tenant));
+    let tag = etag(&file, snapshots, delegation, &access.tag, scope.principal().name());
     if call.header("if-none-match").is_some_and(|known| known.split(',').any(|known| known.trim() == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
@@ -55,9 +57,9 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
 }
 
 /// Differs wherever the answer differs.
-fn etag(location: &str, snapshots: Snapshots, delegation: &str, keys: &str, principal: &str) -> String {
+fn etag(file: &str, snapshots: Snapshots, delegation: &str, keys: &str, principal: &str) -> String {
     let mode = if snapshots == Snapshots::All { "all" } else { "refs" };
-    let whole = [location, mode, delegation, keys, principal].join("\0");
+    let whole = [file, mode, delegation, keys, principal].join("\0");
     format!("\"{}\"", &Hash::of(whole.as_bytes()).to_string()[..32])
 }
 

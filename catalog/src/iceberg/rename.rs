@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     CatalogError,
-    management::AppState,
+    management::{AppState, held_table},
     store::Hash,
     version::{CommitRequest, IdempotencyRecord, Op},
 };
@@ -72,6 +72,7 @@ async fn run(
     let found = found.ok_or_else(|| ApiError::missing(kind.missing(), &source.to_string()))?;
     let (branch, resolved) = writable(&found.spec, found.resolved)?;
     scope.need_namespace(&resolved, &destination.namespace).await?;
+    held_table(&scope.state, &scope.tenant, &found.key.0, "renaming it").await?;
     let key = scope.refuse_taken(&resolved, &destination).await?;
     let content = found.content;
     let operations = vec![

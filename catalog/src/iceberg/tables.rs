@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     CatalogError,
-    management::AppState,
+    management::{AppState, held_table},
     metadata::Document,
     store::Hash,
     version::{CommitRequest, IdempotencyRecord, Op},
@@ -93,6 +93,7 @@ pub(super) async fn run_remove(
     let found = found.ok_or_else(|| ApiError::missing(kind.missing(), &ident.to_string()))?;
     let (branch, _) = writable(&found.spec, found.resolved)?;
     if kind == Kind::Table {
+        held_table(&scope.state, &scope.tenant, &found.key.0, "removing it").await?;
         let location = metadata_location(&found.key, &found.content)?;
         // A table whose metadata can't be read can still be dropped.
         if let Ok(bytes) = scope.state.storage.read_metadata(&scope.tenant, location).await

@@ -13,7 +13,7 @@ use firn_catalog_client::{GcRequest, GcRun, GcState};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{AppState, access::read_all, answer::Refused};
+use super::{AppState, access::read_all, answer::Refused, holds};
 use crate::{
     CatalogError,
     error::Missing,
@@ -40,6 +40,9 @@ pub(super) async fn start(
         false => super::parse(&body)?,
     };
     let mut settings = Settings::of(&request)?;
+    if !settings.dry_run {
+        holds::forbid(&state, &tenant, "garbage collection").await?;
+    }
     state.versions.repository(&tenant).resolve("main").await?;
     if let Some(table) = &request.table {
         settings.folders = Some(gc::folders_of(&state, &tenant, table).await?);

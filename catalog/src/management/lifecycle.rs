@@ -16,7 +16,7 @@ use super::{
     AppState,
     answer::Refused,
     change::{Change, SYSTEM},
-    tenants, tokens,
+    holds, tenants, tokens,
 };
 use crate::{CatalogError, version::Actor};
 
@@ -134,7 +134,9 @@ pub(super) async fn purge(
 pub(crate) async fn purge_due(state: &AppState) -> Result<Vec<String>, CatalogError> {
     let mut purged = Vec::new();
     for tenant in tenants::all(state).await? {
-        if matches!(tenant.state.as_str(), "deleted" | "purging") && is_due(&tenant) {
+        let is_over = matches!(tenant.state.as_str(), "deleted" | "purging") && is_due(&tenant);
+        // What is held waits, without keeping others from their end.
+        if is_over && holds::active(state, &tenant.name).await?.is_empty() {
             purge_tenant(state, &tenant.name, &Actor::default()).await?;
             purged.push(tenant.name);
         }
@@ -145,6 +147,7 @@ pub(crate) async fn purge_due(state: &AppState) -> Result<Vec<String>, CatalogEr
 /// Files first, rows after them: what stops half-way is done again. The tenant's own document stays, so that its name is not
 /// given to anybody else.
 async fn purge_tenant(state: &AppState, name: &str, actor: &Actor) -> Result<Tenant, CatalogError> {
+    holds::forbid(state, name, "a purge").await?;
     tenants::change(state, name, actor, "tenant-purging", &Value::Null, |tenant| {
         match tenant.state.as_str() {
             "deleted" | "purging" if is_due(tenant) => tenant.state = "purging".to_owned(),

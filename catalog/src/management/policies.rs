@@ -11,8 +11,9 @@ use firn_auth::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{refusals, tenants};
+use super::{erasures, refusals, tenants};
 use crate::{
+    storage::Storage,
     store::{DocumentRow, DocumentSelection, Store},
     version::VersionStore,
 };
@@ -46,12 +47,13 @@ pub(super) struct Policies {
     me: Weak<Self>,
     store: Arc<dyn Store>,
     versions: VersionStore,
+    storage: Storage,
     refusals: Refusals,
 }
 
 impl Policies {
-    pub(super) fn new(store: Arc<dyn Store>, versions: VersionStore) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { me: me.clone(), store, versions, refusals: Refusals::default() })
+    pub(super) fn new(store: Arc<dyn Store>, versions: VersionStore, storage: Storage) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { me: me.clone(), store, versions, storage, refusals: Refusals::default() })
     }
 
     /// Writes what waits, until nothing does.
@@ -81,6 +83,9 @@ impl PolicySource for Policies {
         let text = |error: crate::store::StoreError| error.to_string();
         let rules = self.store.documents(RULES, one()).await.map_err(text)?;
         let (rules, _) = StoredRules::of(rules.first())?;
+        // Whoever replaces metadata files raises the epoch, too.
+        let rows = self.store.documents(erasures::KEY_KIND, one()).await.map_err(text)?;
+        self.storage.note_generation(tenant.as_str(), rows.first().map_or(0, |row| row.version));
         let rows = self.store.documents(tenants::KIND, one()).await.map_err(text)?;
         let (standing, limits) = match rows.first() {
             Some(row) => {

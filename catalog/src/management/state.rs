@@ -38,7 +38,8 @@ impl AppState {
         let delegation = Delegation::new(&storage, &config.s3)?;
         let store = store::open(&config.database_url).await?;
         let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
-        let guard = Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone()));
+        let guard =
+            Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone(), storage.clone()));
         Ok(Self(Arc::new(Parts {
             config,
             store,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CatalogError,
-    management::check_tables,
+    management::{check_tables, held_table},
     version::{CommitRequest, Content, Op},
 };
 
@@ -58,6 +58,9 @@ pub(super) async fn commit(call: Call, bytes: Bytes) -> Result<Json<Value>, Ness
             Op::Unchanged { key } => (Action::Read, key),
         };
         access.require_key(action, Some(&branch), &key.0)?;
+        if matches!(operation, Op::Delete { .. }) {
+            held_table(call.state(), access.tenant().as_str(), &key.0, "deleting it").await?;
+        }
         // Whose metadata file it is, nobody looks: a grant on one table must not open the others.
         if matches!(operation, Op::Put { content, .. } if !content.0["metadataLocation"].is_null()) {
             access.require_all(Action::Read, None)?;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CatalogError,
-    management::check_references,
+    management::{check_references, held_reference},
     version::{Hash, MAIN, NO_ANCESTOR, NamedRef, Repository},
 };
 
@@ -126,6 +126,7 @@ pub(super) async fn assign(call: Call, bytes: Bytes) -> Result<Json<Value>, Ness
     let (name, expected) = call.target()?;
     reached.access.require_all(Action::AssignReference, Some(&name))?;
     check_type(repository, &call, &name).await?;
+    held_reference(call.state(), call.path("tenant"), &name, "assigning it").await?;
     let to = call::body::<Source>(&bytes)?.resolve(&reached).await?;
     let assigned = repository.assign_reference(&name, Some(expected.ok_or_else(unexpected)?), to).await?;
     Ok(Json(json!({"reference": reference_json(&assigned)})))
@@ -137,6 +138,7 @@ pub(super) async fn delete(call: Call) -> Result<Json<Value>, NessieError> {
     let (name, expected) = call.target()?;
     reached.access.require_all(Action::DeleteReference, Some(&name))?;
     check_type(repository, &call, &name).await?;
+    held_reference(call.state(), call.path("tenant"), &name, "deleting it").await?;
     let deleted = repository.delete_reference(&name, Some(expected.ok_or_else(unexpected)?)).await?;
     Ok(Json(json!({"reference": reference_json(&deleted)})))
 }

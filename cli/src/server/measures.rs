@@ -77,6 +77,7 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
         "Longest time between two commits of a tenant now",
     ),
     ("firn_ingest_rejections_total", "counter", "kind", "Records that went to quarantine, by reason"),
+    ("firn_ingest_erased_total", "counter", "tenant", "Records passed over, since their subject was erased"),
     ("firn_ingest_replayed_total", "counter", "tenant", "Records taken by replays"),
     ("firn_ingest_suspended", "gauge", "tenant", "1 while the tenant's ingest is suspended, else 0"),
     ("firn_promotion_runs_total", "counter", "outcome", "Promotion runs: ok or failed"),

@@ -76,6 +76,7 @@ fn publisher(server: &Server) -> Result<Option<events::Publisher>> {
 fn compactor(server: &Server) -> Result<Compactor> {
     let mut config =
         CompactorConfig { interval: server.settings.promotion.interval, ..CompactorConfig::default() };
+    config.erasure.settle = server.settings.erasure.settle;
     if server.is_whole() {
         // The directory's lock makes this process the only one: it need not wait for the lease of a killed one.
         "firn-up".clone_into(&mut config.holder);

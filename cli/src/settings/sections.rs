@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use firn_alerts::WebhookFormat;
 use firn_catalog::DelegationConfig;
+use firn_compactor::ErasureConfig;
 use firn_runtime::config::SecretRef;
 use serde::Deserialize;
 
@@ -254,6 +255,21 @@ pub(crate) struct PromotionSection {
 impl Default for PromotionSection {
     fn default() -> Self {
         Self { interval: Duration::from_secs(10), url: None }
+    }
+}
+
+/// `[erasure]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ErasureSection {
+    /// How long after a subject was listed records of it may still come into the tables.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) settle: Duration,
+}
+
+impl Default for ErasureSection {
+    fn default() -> Self {
+        Self { settle: ErasureConfig::default().settle }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `firn table health|compact|expire`: maintenance in this process, under the lease that the server's own takes too.
+//! `firn table health|compact|expire|retain`: maintenance in this process, under the lease that the server's own takes too.
 
 use std::time::Duration;
 
@@ -54,6 +54,24 @@ pub(crate) struct ExpireArgs {
     connection: ConnectionArgs,
 }
 
+/// Arguments of `firn table retain`.
+#[derive(clap::Args)]
+pub(crate) struct RetainArgs {
+    /// Its name, such as bronze.inventory
+    table: String,
+    /// Keep rows for so many days (default: as the tenant wants of the table's layer)
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    days: Option<u32>,
+    /// Only tell which files would go
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
 fn maintenance() -> Result<TableMaintenance> {
     let config = CompactorConfig {
         holder: format!("firn-table-{}", uuid::Uuid::new_v4().simple()),
@@ -92,7 +110,7 @@ pub(super) async fn compact(args: &CompactArgs) -> Result<()> {
     };
     let groups = maintenance.plan(&table, args.all).await?;
     if args.dry_run {
-        return print_plan(&groups, args.json);
+        return print_plan(&groups, args.json, "nothing is worth a rewrite; --all takes every file");
     }
     let files: usize = groups.iter().map(|group| group.files.len()).sum();
     // Drawn on standard error, and only if that is a terminal.
@@ -113,7 +131,7 @@ pub(super) async fn compact(args: &CompactArgs) -> Result<()> {
     output::line(&format!("{rewritten_files} files became {written_files}"))
 }
 
-fn print_plan(groups: &[FileGroup], as_json: bool) -> Result<()> {
+fn print_plan(groups: &[FileGroup], as_json: bool, nothing: &str) -> Result<()> {
     let sizes = groups.iter().map(|group| {
         let rows: u64 = group.files.iter().map(|file| file.record_count).sum();
         let bytes: u64 = group.files.iter().map(|file| file.size_bytes).sum();
@@ -129,11 +147,7 @@ fn print_plan(groups: &[FileGroup], as_json: bool) -> Result<()> {
             partition.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
         vec![partition, files.to_string(), rows.to_string(), bytes.to_string()]
     });
-    output::rows(
-        &["partition", "files", "rows", "bytes"],
-        rows.collect(),
-        "nothing is worth a rewrite; --all takes every file",
-    )
+    output::rows(&["partition", "files", "rows", "bytes"], rows.collect(), nothing)
 }
 
 /// `firn table expire`.
@@ -152,4 +166,20 @@ pub(super) async fn expire(args: &ExpireArgs) -> Result<()> {
         return output::json(&json!({"expired_snapshots": expired}));
     }
     output::line(&format!("{expired} snapshots expired"))
+}
+
+/// `firn table retain`.
+pub(super) async fn retain(args: &RetainArgs) -> Result<()> {
+    let table = load(&args.table, "main", &args.connection).await?;
+    let maintenance = maintenance()?;
+    if args.dry_run {
+        let files = maintenance.outdated(&table, args.days).await?;
+        let groups: Vec<_> = files.into_iter().map(|file| FileGroup { files: vec![file] }).collect();
+        return print_plan(&groups, args.json, "no partition lies wholly beyond the retention");
+    }
+    let files = maintenance.retain(&table, args.days).await?;
+    if args.json {
+        return output::json(&json!({"removed_files": files}));
+    }
+    output::line(&format!("{files} files taken out"))
 }

@@ -53,6 +53,14 @@ pub(crate) struct Partials {
     pub(crate) output_key: Vec<String>,
 }
 
+/// Groups, and counted values, of one model that are looked for.
+const MOST_REMEMBERED: usize = 16;
+
+/// Columns of partials in which values of the input stand as they are: groups, and what is counted.
+pub(crate) fn remembered_columns() -> impl Iterator<Item = String> {
+    (0..MOST_REMEMBERED).flat_map(|index| [key(index), distinct(index)])
+}
+
 fn key(index: usize) -> String {
     format!("key_{}", index + 1)
 }

@@ -15,6 +15,7 @@ use super::{
     health::health,
     millis, plan,
     plan::{Settings, bins},
+    retention,
 };
 use crate::{CompactorConfig, CompactorError, compactor::now_ms, engine::Engine, lease::HeldLease, models};
 
@@ -129,11 +130,37 @@ impl TableMaintenance {
             let (older_than_ms, keep_last) = self.bounds(table, age, keep).await?;
             let expired = table.expirable_snapshots(older_than_ms, keep_last).len();
             if expired > 0 {
-                self.inner.commit(table, Operation::ExpireSnapshots { older_than_ms, keep_last }).await?;
+                let operation = Operation::ExpireSnapshots { older_than_ms, keep_last };
+                self.inner.commit(table, operation, MAINTENANCE).await?;
             }
             Ok(expired)
         })
         .await
+    }
+
+    /// Files that lie wholly beyond the retention: that of `days`, or the tenant's for the table's layer. None if there is neither.
+    pub async fn outdated(
+        &self,
+        table: &Table,
+        days: Option<u32>,
+    ) -> Result<Vec<DataFileEntry>, CompactorError> {
+        match self.retention(table, days).await? {
+            Some(days) => retention::outdated_files(table, days).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes those files out of the table and answers how many. Earlier states can be read until they are collected.
+    pub async fn retain(&self, table: &Table, days: Option<u32>) -> Result<usize, CompactorError> {
+        let Some(days) = self.retention(table, days).await? else { return Ok(0) };
+        self.with_lease(table, self.inner.retain(table, days)).await
+    }
+
+    async fn retention(&self, table: &Table, days: Option<u32>) -> Result<Option<u32>, CompactorError> {
+        if days.is_some() {
+            return Ok(days);
+        }
+        Ok(retention::days_of(&table.client().tenant().await?.retention, table))
     }
 
     async fn bounds(

@@ -20,7 +20,8 @@ impl Maintenance {
         let rewritten = scan.write(&self.engine.session(), options, &settings.order).await?;
         let (written, rows, deleted) = (rewritten.files.len(), rewritten.read_rows, rewritten.deleted_rows);
         let base_snapshot_id = scan.base_snapshot_id();
-        self.commit(table, Operation::Rewrite { remove, add: rewritten.files, base_snapshot_id }).await?;
+        let operation = Operation::Rewrite { remove, add: rewritten.files, base_snapshot_id };
+        self.commit(table, operation, super::MAINTENANCE).await?;
         tracing::info!(table = %table.ident(), files = files.len(), written, rows, deleted, "packed files");
         Ok(written)
     }

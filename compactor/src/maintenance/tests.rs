@@ -77,6 +77,41 @@ async fn expiry_never_takes_a_snapshot_that_a_model_starts_from() {
     assert!(models.contains(&"silver.inventory increment 12".to_owned()), "{models:?}");
 }
 
+#[tokio::test]
+async fn partitions_beyond_the_retention_go_and_what_was_made_of_them_stays() {
+    use firn_catalog_client::{HoldRequest, TenantUpdate};
+    let lake = Lake::start().await;
+    let compactor = lake.compactor("one");
+    // A million minutes before the tests' present is in December 2024.
+    lake.report(&[inventory(-1_000_000, "h1", "old", json!({}))]).await;
+    lake.report(&[inventory(0, "h1", "new", json!({}))]).await;
+    promote(&lake, &compactor.promotion).await;
+    let since = "2026-01-01T00:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let days = u32::try_from((chrono::Utc::now() - since).num_days()).unwrap();
+    let retention = Some(LayerRetention { bronze_days: Some(days), ..LayerRetention::default() });
+    lake.client.update(&TenantUpdate { retention, ..TenantUpdate::default() }).await.unwrap();
+    let events = async |table: &str| lake.rows("main", table, "SELECT event_id FROM t ORDER BY 1").await;
+
+    let held = HoldRequest { reason: "case 7".to_owned(), ..HoldRequest::default() };
+    let hold = lake.client.place_hold(&held).await.unwrap();
+    maintain(&lake, &compactor.maintenance).await;
+    assert!(events("bronze.inventory").await.contains("old"), "what is held stays");
+    let table = lake.table("main", "bronze.inventory").await.unwrap();
+    let refused = compactor.maintenance.retain(&table, days).await.unwrap_err().to_string();
+    assert!(refused.contains(&hold.id), "{refused}");
+
+    lake.client.release_hold(&hold.id).await.unwrap();
+    maintain(&lake, &compactor.maintenance).await;
+    let left = events("bronze.inventory").await;
+    assert!(left.contains("new") && !left.contains("old"), "{left}");
+    let status = &lake.board.all()[&(MAINTENANCE.to_owned(), "acme".to_owned())];
+    assert_eq!(status.totals["files_outdated"], 1);
+    lake.report(&[inventory(1, "h1", "newer", json!({}))]).await;
+    let models = promote(&lake, &compactor.promotion).await;
+    assert!(models.contains(&"silver.inventory increment 1".to_owned()), "{models:?}");
+    assert!(events("silver.inventory").await.contains("old"), "silver keeps its own");
+}
+
 async fn count(lake: &Lake, reference: &str) -> String {
     let counted = lake.rows(reference, BRONZE, "SELECT count(*) AS rows FROM t").await;
     counted.lines().nth(3).unwrap().trim_matches(['|', ' ']).to_owned()

@@ -13,7 +13,7 @@ use firn_table::Operation;
 use super::*;
 use crate::{
     Model, RunState, models,
-    testing::{Lake, inventory},
+    testing::{Lake, growing, inventory, kill_after},
 };
 
 async fn promote(lake: &Lake, promotion: &Promotion) {
@@ -109,6 +109,58 @@ async fn a_run_fills_every_layer_and_publishes_once() {
     let status = &lake.board.all()[&(PROMOTION.to_owned(), "acme".to_owned())];
     assert_eq!(status.state, StageState::Running, "{status:?}");
     assert_eq!((status.totals["runs"], status.totals["rows silver.inventory"]), (1, 2));
+}
+
+/// Which of the outputs `main` has, and how many rows of `silver.inventory`.
+async fn outputs(lake: &Lake) -> (usize, String) {
+    let mut there = 0;
+    for table in
+        ["silver.inventory", "silver.device", "silver.software", "gold.compliance", "gold.org_metrics"]
+    {
+        there += usize::from(lake.table(MAIN, table).await.is_some());
+    }
+    let count = "SELECT count(*) AS n FROM t";
+    let rows = if there > 0 { lake.rows(MAIN, "silver.inventory", count).await } else { String::new() };
+    (there, rows)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_killed_anywhere_leaves_main_whole() {
+    let lake = Lake::start().await;
+    first_reports(&lake).await;
+    let mut kills = 0;
+    for polls in growing() {
+        let promotion = lake.compactor("one").promotion;
+        let ended = kill_after(polls, promote(&lake, &promotion)).await;
+        let (there, rows) = outputs(&lake).await;
+        assert!(
+            there == 0 || there == 5 && rows.contains("| 2 |"),
+            "{there} outputs after {polls} polls: {rows}"
+        );
+        if ended && there == 5 {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills > 5, "it was killed {kills} times only");
+    // The same again for a run that finds outputs.
+    lake.report(&[inventory(3, "h2", "e3", json!({"disk_encrypted": true}))]).await;
+    for polls in growing() {
+        let promotion = lake.compactor("one").promotion;
+        let ended = kill_after(polls, promote(&lake, &promotion)).await;
+        let (_, rows) = outputs(&lake).await;
+        assert!(rows.contains("| 2 |") || rows.contains("| 3 |"), "after {polls} polls: {rows}");
+        if ended && rows.contains("| 3 |") {
+            break;
+        }
+    }
+    // The killed runs' branches go with the next run that has work.
+    lake.report(&[inventory(4, "h2", "e4", json!({}))]).await;
+    promote(&lake, &lake.compactor("one").promotion).await;
+    assert_eq!(lake.references().await, ["main"]);
+    let log = lake.client.log("main", 100, false).await.unwrap();
+    let receipts = log.iter().filter(|entry| entry.commit_meta.all_properties.contains_key(RECEIPT_PROPERTY));
+    assert_eq!(receipts.count(), 3, "each run was published once");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     address::Taken,
+    erased::Erased,
     feed::Feed,
     positions::{self, Positions},
     rows::Rows,
@@ -39,6 +40,7 @@ pub(super) struct Committer {
     pub(super) topic_id: String,
     pub(super) write: WriteOptions,
     pub(super) shutdown: CancellationToken,
+    pub(super) erased: Arc<Erased>,
 }
 
 /// What a commit did.
@@ -120,14 +122,18 @@ impl Committer {
         if records.is_empty() {
             return Ok(Committed { positions: base.positions.clone(), ..Committed::default() });
         }
-        let records = Arc::new(records);
-        let quarantine = self.quarantine(&base.client).await?;
-        let written = self.write(base.client.name(), &records, &base.table, &quarantine).await?;
+        // The positions move behind what is left out, too.
         let mut moved = Positions::new();
         for taken in records.iter().filter(|taken| is_new(&base.positions, taken)) {
             let next = moved.entry(taken.partition).or_default();
             *next = (taken.offset + 1).max(*next);
         }
+        let newest_us = records.iter().map(|taken| taken.received_at_us).max();
+        let tenant = base.client.name();
+        let stay = self.erased.leave_out(tenant, records).await;
+        let stay = stay.map_err(|error| Failure::Later(format!("the erasure list is away: {error}")))?;
+        let quarantine = self.quarantine(&base.client).await?;
+        let written = self.write(tenant, &Arc::new(stay), &base.table, &quarantine).await?;
         let rows = |files: &[WrittenFile]| files.iter().map(|file| file.record_count).sum();
         let (taken, quarantined) = (rows(&written.taken), rows(&written.quarantine));
         let mut after = base.positions.clone();
@@ -139,7 +145,6 @@ impl Committer {
             first.set_properties.insert(guard.property, guard.value);
         }
         self.post(&base.client, transaction).await?;
-        let newest_us = records.iter().map(|taken| taken.received_at_us).max();
         Ok(Committed { positions: after, taken, quarantined, newest_us })
     }
 

@@ -65,6 +65,7 @@ impl Session {
             topic_id: topic.id.clone(),
             write: worker.config.write.clone(),
             shutdown: shutdown.clone(),
+            erased: worker.erased.clone(),
         });
         let report = Report::new(worker.feed, worker.board.clone());
         let suspensions = Suspensions::of(worker.feed.stage);

@@ -129,6 +129,18 @@ impl SigningKey {
         meant.map(|key| (key.id.clone(), key.decoding.clone())).collect()
     }
 
+    /// Id and key that sign now.
+    pub(crate) fn signing(&self) -> (String, EncodingKey) {
+        let ring = self.ring.get();
+        (ring[0].id.clone(), ring[0].encoding.clone())
+    }
+
+    /// Public keys with their ids, the one that signs first.
+    pub(crate) fn public_parts(&self) -> Vec<(String, [u8; 32])> {
+        let ring = self.ring.get();
+        ring.iter().map(|key| (key.id.clone(), key.key.verifying_key().to_bytes())).collect()
+    }
+
     #[cfg(test)]
     pub(crate) fn verifying_key(&self) -> ed25519_dalek::VerifyingKey {
         self.ring.get()[0].key.verifying_key()

@@ -5,6 +5,7 @@
 //! how each tenant stands ([`Policy`], from a [`PolicySource`]), and decides.
 
 mod claims;
+mod document;
 mod glob;
 mod guard;
 mod issuer;
@@ -15,6 +16,7 @@ mod refusals;
 mod verify;
 
 pub use claims::{Claims, Role, Scope, TenantName, TenantNameError};
+pub use document::{DocumentError, verify_document};
 pub use guard::{Access, Denied, Guard, Place, PolicySource};
 pub use issuer::{Issuer, IssuerConfig, IssuerError};
 pub use key::{SigningKey, SigningKeyError};

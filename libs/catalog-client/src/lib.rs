@@ -4,6 +4,7 @@
 
 mod access;
 mod client;
+mod erasure;
 mod error;
 mod gc;
 pub mod iceberg;
@@ -16,6 +17,10 @@ pub use access::{
     RevocationRequest, TokenRequest,
 };
 pub use client::{CatalogClient, StaticToken, TenantClient, TokenSource};
+pub use erasure::{
+    Erasure, ErasureCounts, ErasureJob, ErasureList, ErasureRequest, ErasureState, Hold, HoldRequest,
+    RECEIPT_TYPE, Subject, subject_hash,
+};
 pub use error::{ClientError, ClientErrorKind};
 pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcTable, GcUnreadable};
 pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};

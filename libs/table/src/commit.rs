@@ -22,6 +22,7 @@ use futures::future::{join_all, try_join_all};
 use crate::{FileIo, RowPositions, Table, TableError, TableErrorKind, TableState, WrittenFile};
 pub(crate) use expire::expirable;
 use prepare::Prepared;
+pub(crate) use row_deletes::{position_delete_file, vector_file};
 
 /// First pause after a conflict; it doubles, with jitter, up to the longest.
 const FIRST_PAUSE_MS: u64 = 20;

@@ -54,6 +54,15 @@ pub struct FileIo {
     manifests: Arc<ManifestCache>,
 }
 
+/// A file that a listing found.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredFile {
+    pub(crate) location: String,
+    pub(crate) size_bytes: u64,
+    /// By the store's clock, milliseconds since the epoch.
+    pub(crate) modified_ms: i64,
+}
+
 /// A location's store, with the URL under which DataFusion finds it and the path within it.
 pub(crate) struct ResolvedFile {
     pub(crate) store: Arc<dyn ObjectStore>,
@@ -109,7 +118,7 @@ impl FileIo {
     }
 
     /// Whether a file is there.
-    pub(crate) async fn exists(&self, location: &str) -> Result<bool, TableError> {
+    pub async fn exists(&self, location: &str) -> Result<bool, TableError> {
         let file = self.resolve(location)?;
         match file.store.head(&file.path).await {
             Ok(_) => Ok(true),
@@ -140,6 +149,18 @@ impl FileIo {
         Ok(())
     }
 
+    /// Puts a file in the place of one that is there, durably; readers see the one or the other, never a part.
+    pub(crate) async fn replace(&self, location: &str, bytes: Bytes) -> Result<(), TableError> {
+        if let Location::Local { path, .. } = Location::parse(location)? {
+            return local::replace(path, bytes).await.map_err(|error| {
+                TableError::caused(TableErrorKind::Storage, format!("cannot replace {location}"), error)
+            });
+        }
+        let file = self.resolve(location)?;
+        let put = file.store.put(&file.path, PutPayload::from_bytes(bytes)).await;
+        put.map(drop).map_err(|error| storage_error("replace", location, error))
+    }
+
     /// Deletes a file; one that is absent is no error.
     pub async fn delete(&self, location: &str) -> Result<(), TableError> {
         let file = self.resolve(location)?;
@@ -151,11 +172,21 @@ impl FileIo {
 
     /// Locations and sizes of all files below a location, recursively.
     pub async fn list(&self, location: &str) -> Result<Vec<(String, u64)>, TableError> {
+        let files = self.list_dated(location).await?;
+        Ok(files.into_iter().map(|file| (file.location, file.size_bytes)).collect())
+    }
+
+    /// All files below a location, recursively.
+    pub(crate) async fn list_dated(&self, location: &str) -> Result<Vec<StoredFile>, TableError> {
         let root = Location::parse(location)?;
         let file = self.resolve(location)?;
         file.store
             .list(Some(&file.path))
-            .map_ok(|meta| (root.sibling(meta.location.as_ref()), meta.size))
+            .map_ok(|meta| StoredFile {
+                location: root.sibling(meta.location.as_ref()),
+                size_bytes: meta.size,
+                modified_ms: meta.last_modified.timestamp_millis(),
+            })
             .try_collect()
             .await
             .map_err(|error| storage_error("list", location, error))

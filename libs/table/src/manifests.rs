@@ -14,7 +14,7 @@ use iceberg::spec::{
 use moka::future::Cache;
 
 use crate::{FileIo, TableError, TableErrorKind};
-pub(crate) use live::{LiveFile, PartitionKey, live_files};
+pub(crate) use live::{LiveFile, PartitionKey, copy_of, live_files};
 pub(crate) use write::{ManifestEncoder, NewManifestList, write_manifest_list};
 
 /// Bytes of Avro whose parsed form is kept; parsed, it takes several times as much memory.

@@ -12,6 +12,7 @@ use iceberg::spec::DataFile;
 
 use crate::{FileIo, Table, TableError, TableErrorKind, file_io::FileSink};
 use encode::{EncodedPart, Encoder, FileLayout};
+pub(crate) use metrics::{ClosedFile, data_file};
 
 /// How to write.
 #[derive(Clone, Debug)]

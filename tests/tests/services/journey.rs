@@ -126,6 +126,7 @@ async fn every_metric_is_documented(ports: &[u16]) -> Result<()> {
         "firn_alerts_sink_dead_letters_total",
         "firn_alerts_sink_delivered_total",
         "firn_catalog_metrics_reports_total",
+        "firn_ingest_erased_total",
         "firn_ingest_failures_total",
         "firn_ingest_rejections_total",
         "firn_ingest_replayed_total",

@@ -200,6 +200,7 @@ fn committer(worker: &Worker, branch: &str, topic_id: &str) -> Committer {
         topic_id: topic_id.to_owned(),
         write: worker.config.write.clone(),
         shutdown: CancellationToken::new(),
+        erased: worker.erased.clone(),
     }
 }
 

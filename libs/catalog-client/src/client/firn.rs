@@ -4,9 +4,10 @@ use serde::Deserialize;
 
 use super::{CatalogClient, Path, TenantClient};
 use crate::{
-    AccessRules, AuditEntry, Client, ClientCreate, ClientError, ClientRotate, ClientSecret, EventPage,
-    GcRequest, GcRun, IssuedToken, LastEvents, Lease, LeaseRequest, Provisioning, RevocationRequest,
-    Suspension, SuspensionRequest, Tenant, TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
+    AccessRules, AuditEntry, Client, ClientCreate, ClientError, ClientRotate, ClientSecret, Erasure,
+    ErasureJob, ErasureRequest, EventPage, GcRequest, GcRun, Hold, HoldRequest, IssuedToken, LastEvents,
+    Lease, LeaseRequest, Provisioning, RevocationRequest, Suspension, SuspensionRequest, Tenant,
+    TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
 };
 use firn_auth::{Policy, Refused, Revocation};
 use serde_json::json;
@@ -36,6 +37,16 @@ struct Granted {
 #[derive(Deserialize)]
 struct Suspensions {
     suspensions: Vec<Suspension>,
+}
+
+#[derive(Deserialize)]
+struct Erasures<T> {
+    erasures: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Holds {
+    holds: Vec<Hold>,
 }
 
 impl CatalogClient {
@@ -84,6 +95,17 @@ impl CatalogClient {
     pub async fn suspensions(&self) -> Result<Vec<Suspension>, ClientError> {
         let answer: Suspensions = self.transport.get(&Path::new("/v1/suspensions")).await?;
         Ok(answer.suspensions)
+    }
+
+    /// All tenants' erasures with what is needed to carry them out; for operators.
+    pub async fn erasure_jobs(&self) -> Result<Vec<ErasureJob>, ClientError> {
+        let answer: Erasures<ErasureJob> = self.transport.get(&Path::new("/v1/erasures")).await?;
+        Ok(answer.erasures)
+    }
+
+    /// The public keys of the built-in issuer, as a JSON Web Key Set.
+    pub async fn keys(&self) -> Result<serde_json::Value, ClientError> {
+        self.transport.get(&Path::new("/v1/keys")).await
     }
 }
 
@@ -229,6 +251,44 @@ impl TenantClient {
         let path = self.firn_path().fixed("/events").query("after", &after.to_string());
         let path = path.query("limit", &limit.to_string()).query("wait_ms", &wait_ms.to_string());
         self.transport.get(&path).await
+    }
+
+    /// Asks for an erasure. One that a legal hold forbids is a conflict.
+    pub async fn erase(&self, request: &ErasureRequest) -> Result<Erasure, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/erasures"), request, None).await
+    }
+
+    /// The tenant's erasures, oldest first.
+    pub async fn erasures(&self) -> Result<Vec<Erasure>, ClientError> {
+        let answer: Erasures<Erasure> = self.transport.get(&self.firn_path().fixed("/erasures")).await?;
+        Ok(answer.erasures)
+    }
+
+    /// One erasure.
+    pub async fn erasure(&self, id: &str) -> Result<Erasure, ClientError> {
+        self.transport.get(&self.firn_path().fixed("/erasures").segment(id)).await
+    }
+
+    /// Keeps how an erasure stands, if `job` has the newest version; answers it as it was kept. For operators.
+    pub async fn keep_erasure(&self, job: &ErasureJob) -> Result<ErasureJob, ClientError> {
+        let path = self.firn_path().fixed("/erasures").segment(&job.erasure.id);
+        self.transport.put(&path, job).await
+    }
+
+    /// The tenant's legal holds, released ones too.
+    pub async fn holds(&self) -> Result<Vec<Hold>, ClientError> {
+        let answer: Holds = self.transport.get(&self.firn_path().fixed("/holds")).await?;
+        Ok(answer.holds)
+    }
+
+    /// Places a legal hold.
+    pub async fn place_hold(&self, request: &HoldRequest) -> Result<Hold, ClientError> {
+        self.transport.post(&self.firn_path().fixed("/holds"), request, None).await
+    }
+
+    /// Releases a legal hold.
+    pub async fn release_hold(&self, id: &str) -> Result<(), ClientError> {
+        self.transport.delete(&self.firn_path().fixed("/holds").segment(id)).await
     }
 
     /// Starts a garbage collection; one that runs already is a conflict.

@@ -57,7 +57,7 @@ pub(super) async fn write_deletes(
     for (number, rows) in rows.into_iter().enumerate() {
         let location = format!("{prefix}-{number:05}-deletes.parquet");
         let failed = |error: parquet::errors::ParquetError| unwritable(&location, error);
-        let bytes = position_delete_file(rows.file.location(), &rows.positions).map_err(failed)?;
+        let bytes = position_delete_file([(rows.file.location(), &rows.positions)]).map_err(failed)?;
         let mut builder = delete_entry(&rows, &location, DataFileFormat::Parquet, bytes.len());
         let path = HashMap::from([(RESERVED_FIELD_ID_DELETE_FILE_PATH, Datum::string(rows.file.location()))]);
         builder.lower_bounds(path.clone()).upper_bounds(path);
@@ -78,35 +78,13 @@ async fn write_vectors(
 ) -> Result<Vec<NewDelete>, TableError> {
     let before = rows.iter().map(|rows| (&rows.file, &rows.before)).collect::<Vec<_>>();
     let before = load_deleted_rows(table.file_io(), &before).await?;
-    let failed = |error: iceberg::Error| unwritable(&location, error);
-    let memory = MemoryIo::new_with_memory();
-    let output = memory.new_output(&location).map_err(failed)?;
-    let mut puffin = PuffinWriter::new(&output, HashMap::new(), false).await.map_err(failed)?;
-    let mut places = Vec::new();
-    let mut offset = PUFFIN_MAGIC_BYTES;
     for rows in &mut rows {
         if let Some(before) = before.get(rows.file.location()) {
             rows.positions |= before.as_ref();
         }
-        let data = encode_vector(&rows.positions).map_err(|error| unwritable(&location, error))?;
-        places.push((offset, data.len()));
-        offset += data.len();
-        let blob = Blob::builder()
-            .r#type(DELETION_VECTOR_V1.to_owned())
-            .fields(vec![RESERVED_FIELD_ID_POS])
-            // Both are inherited from the commit.
-            .snapshot_id(-1)
-            .sequence_number(-1)
-            .data(data)
-            .properties(HashMap::from([
-                ("referenced-data-file".to_owned(), rows.file.location().to_owned()),
-                ("cardinality".to_owned(), rows.positions.len().to_string()),
-            ]))
-            .build();
-        puffin.add(blob, CompressionCodec::None).await.map_err(failed)?;
     }
-    puffin.close().await.map_err(failed)?;
-    let bytes = memory.new_input(&location).map_err(failed)?.read().await.map_err(failed)?;
+    let vectors = rows.iter().map(|rows| (rows.file.location(), &rows.positions)).collect::<Vec<_>>();
+    let (bytes, places) = vector_file(&location, &vectors).await?;
     let number = |number: usize| Some(i64::try_from(number).unwrap_or(i64::MAX));
     let entries = rows.iter().zip(places).map(|(rows, (offset, length))| {
         let mut builder = delete_entry(rows, &location, DataFileFormat::Puffin, bytes.len());
@@ -134,9 +112,43 @@ fn delete_entry(rows: &RowDeletes, location: &str, format: DataFileFormat, bytes
     builder
 }
 
-fn position_delete_file(
-    path: &str,
-    positions: &RoaringTreemap,
+/// A Puffin file with one deletion vector per data file, and where each of them stands in it: offset and length.
+pub(crate) async fn vector_file(
+    location: &str,
+    vectors: &[(&str, &RoaringTreemap)],
+) -> Result<(Bytes, Vec<(usize, usize)>), TableError> {
+    let failed = |error: iceberg::Error| unwritable(location, error);
+    let memory = MemoryIo::new_with_memory();
+    let output = memory.new_output(location).map_err(failed)?;
+    let mut puffin = PuffinWriter::new(&output, HashMap::new(), false).await.map_err(failed)?;
+    let mut places = Vec::new();
+    let mut offset = PUFFIN_MAGIC_BYTES;
+    for (path, positions) in vectors {
+        let data = encode_vector(positions).map_err(|error| unwritable(location, error))?;
+        places.push((offset, data.len()));
+        offset += data.len();
+        let blob = Blob::builder()
+            .r#type(DELETION_VECTOR_V1.to_owned())
+            .fields(vec![RESERVED_FIELD_ID_POS])
+            // Both are inherited from the commit.
+            .snapshot_id(-1)
+            .sequence_number(-1)
+            .data(data)
+            .properties(HashMap::from([
+                ("referenced-data-file".to_owned(), (*path).to_owned()),
+                ("cardinality".to_owned(), positions.len().to_string()),
+            ]))
+            .build();
+        puffin.add(blob, CompressionCodec::None).await.map_err(failed)?;
+    }
+    puffin.close().await.map_err(failed)?;
+    let bytes = memory.new_input(location).map_err(failed)?.read().await.map_err(failed)?;
+    Ok((bytes, places))
+}
+
+/// A position delete file; its rows are sorted if the paths are.
+pub(crate) fn position_delete_file<'a>(
+    deletes: impl IntoIterator<Item = (&'a str, &'a RoaringTreemap)>,
 ) -> Result<Vec<u8>, parquet::errors::ParquetError> {
     let column = |name: &str, id: i32, data_type| {
         let id = (PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string());
@@ -146,13 +158,14 @@ fn position_delete_file(
         column(RESERVED_COL_NAME_DELETE_FILE_PATH, RESERVED_FIELD_ID_DELETE_FILE_PATH, DataType::Utf8),
         column(RESERVED_COL_NAME_DELETE_FILE_POS, RESERVED_FIELD_ID_DELETE_FILE_POS, DataType::Int64),
     ]));
-    let numbers = positions.iter().map(|position| i64::try_from(position).unwrap_or(i64::MAX));
-    let numbers = Int64Array::from_iter_values(numbers);
-    let paths = StringArray::from_iter_values(std::iter::repeat_n(path, numbers.len()));
-    let columns: Vec<ArrayRef> = vec![Arc::new(paths), Arc::new(numbers)];
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, None)?;
-    writer.write(&batch)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), None)?;
+    for (path, positions) in deletes {
+        let numbers = positions.iter().map(|position| i64::try_from(position).unwrap_or(i64::MAX));
+        let numbers = Int64Array::from_iter_values(numbers);
+        let paths = StringArray::from_iter_values(std::iter::repeat_n(path, numbers.len()));
+        let columns: Vec<ArrayRef> = vec![Arc::new(paths), Arc::new(numbers)];
+        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+    }
     writer.into_inner()
 }
 

@@ -32,7 +32,7 @@ use crate::{FileIo, TableError, TableErrorKind, manifests::LiveFile, schema::fie
 /// Delete files read at once.
 const PARALLEL_READS: usize = 8;
 
-type PositionsByFile = HashMap<String, RoaringTreemap>;
+pub(crate) type PositionsByFile = HashMap<String, RoaringTreemap>;
 
 /// Deleted positions by data file; files without any are absent. Each delete file is read once.
 pub(crate) async fn load_deleted_rows(
@@ -77,13 +77,31 @@ async fn load(
         }
         DataFileFormat::Parquet => {
             let bytes = file_io.read(&location).await?;
-            let read = tokio::task::spawn_blocking(move || read_positions(bytes, &paths)).await;
+            let read =
+                tokio::task::spawn_blocking(move || read_positions(bytes, |path| paths.contains(path))).await;
             read.map_err(|error| unreadable(&location, error))?.map_err(|error| unreadable(&location, error))
         }
         format => Err(TableError::unsupported(format!(
             "delete file {location} is {format}; Firn reads Parquet and Puffin only"
         ))),
     }
+}
+
+/// All that a position delete file or a deletion vector deletes, by data file.
+pub(crate) async fn load_positions(
+    file_io: &FileIo,
+    delete: &LiveFile,
+) -> Result<PositionsByFile, TableError> {
+    let location = delete.location().to_owned();
+    if let Some(path) = delete.data_file().referenced_data_file() {
+        return load(file_io, delete, HashSet::from([path])).await;
+    }
+    if delete.data_file().key_metadata().is_some() {
+        return Err(TableError::unsupported(format!("delete file {location} is encrypted")));
+    }
+    let bytes = file_io.read(&location).await?;
+    let read = tokio::task::spawn_blocking(move || read_positions(bytes, |_| true)).await;
+    read.map_err(|error| unreadable(&location, error))?.map_err(|error| unreadable(&location, error))
 }
 
 async fn load_vector(file_io: &FileIo, delete: &LiveFile) -> Result<RoaringTreemap, TableError> {
@@ -108,7 +126,7 @@ async fn load_vector(file_io: &FileIo, delete: &LiveFile) -> Result<RoaringTreem
 /// Positions of the wanted data files in a position delete file.
 fn read_positions(
     bytes: Bytes,
-    wanted: &HashSet<String>,
+    wanted: impl Fn(&str) -> bool,
 ) -> Result<PositionsByFile, Box<dyn std::error::Error + Send + Sync>> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
     let schema = Arc::clone(builder.schema());
@@ -136,7 +154,7 @@ fn read_positions(
             let path = paths.value(row);
             let end =
                 (row..batch.num_rows()).find(|next| paths.value(*next) != path).unwrap_or(batch.num_rows());
-            if wanted.contains(path) {
+            if wanted(path) {
                 let deleted = found.entry(path.to_owned()).or_default();
                 for position in &positions.values()[row..end] {
                     deleted.insert(

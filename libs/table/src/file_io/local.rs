@@ -22,6 +22,26 @@ pub(super) async fn write_new(path: PathBuf, bytes: Bytes) -> io::Result<()> {
     .await
 }
 
+/// Puts a file in the place of another at once: readers see the one or the other.
+pub(super) async fn replace(path: PathBuf, bytes: Bytes) -> io::Result<()> {
+    blocking(move || {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let beside = path.with_file_name(name);
+        // What an earlier try left behind.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = create_new(&beside)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        path.parent().map_or(Ok(()), sync_folder)
+    })
+    .await
+}
+
 /// Opens a file that must not exist, creating and syncing its folders.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {

@@ -70,6 +70,17 @@ pub(crate) async fn live_files(
 
 /// The same file with a first row id; the crate has no setter for it.
 pub(super) fn with_first_row_id(file: &DataFile, first_row_id: i64) -> iceberg::Result<DataFile> {
+    let built = copy_of(file).first_row_id(Some(first_row_id)).build();
+    built.map_err(|error| {
+        iceberg::Error::new(
+            iceberg::ErrorKind::DataInvalid,
+            format!("{} is incomplete: {error}", file.file_path()),
+        )
+    })
+}
+
+/// A builder that holds all that is known of a file.
+pub(crate) fn copy_of(file: &DataFile) -> DataFileBuilder {
     let mut builder = DataFileBuilder::default();
     builder
         .content(file.content_type())
@@ -87,17 +98,12 @@ pub(super) fn with_first_row_id(file: &DataFile, first_row_id: i64) -> iceberg::
         .key_metadata(file.key_metadata().map(<[u8]>::to_vec))
         .split_offsets(file.split_offsets().map(<[i64]>::to_vec))
         .equality_ids(file.equality_ids())
-        .first_row_id(Some(first_row_id))
+        .first_row_id(file.first_row_id())
         .referenced_data_file(file.referenced_data_file())
         .content_offset(file.content_offset())
         .content_size_in_bytes(file.content_size_in_bytes());
     if let Some(sort_order_id) = file.sort_order_id() {
         builder.sort_order_id(sort_order_id);
     }
-    builder.build().map_err(|error| {
-        iceberg::Error::new(
-            iceberg::ErrorKind::DataInvalid,
-            format!("{} is incomplete: {error}", file.file_path()),
-        )
-    })
+    builder
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use iceberg::{
     io::FileIO as MemoryIo,
     spec::{
-        DataFile, ManifestContentType, ManifestEntry, ManifestFile, ManifestListWriter, ManifestWriter,
-        ManifestWriterBuilder, PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
+        DataFile, ManifestContentType, ManifestEntry, ManifestFile, ManifestListWriter, ManifestStatus,
+        ManifestWriter, ManifestWriterBuilder, PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
     },
 };
 
@@ -70,6 +70,16 @@ impl ManifestEncoder {
             entry.file_sequence_number.or(entry.sequence_number),
         );
         removed.map_err(|error| unwritable(&self.location, error))
+    }
+
+    /// An entry as it is, but for its file.
+    pub(crate) fn copy(&mut self, entry: &ManifestEntry, file: DataFile) -> Result<(), TableError> {
+        let copied = ManifestEntry { data_file: file, ..entry.clone() };
+        match entry.status {
+            ManifestStatus::Added => self.add(copied.data_file, entry.sequence_number),
+            ManifestStatus::Existing => self.keep(&copied),
+            ManifestStatus::Deleted => self.remove(&copied),
+        }
     }
 
     /// Writes the manifest to its location.

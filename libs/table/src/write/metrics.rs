@@ -16,12 +16,12 @@ use parquet::{
 use crate::{TableError, TableErrorKind};
 
 /// What is known of a file besides its footer.
-pub(super) struct ClosedFile<'a> {
-    pub(super) location: &'a str,
-    pub(super) size_bytes: u64,
-    pub(super) partition: Struct,
-    pub(super) spec_id: i32,
-    pub(super) nan_counts: HashMap<i32, u64>,
+pub(crate) struct ClosedFile<'a> {
+    pub(crate) location: &'a str,
+    pub(crate) size_bytes: u64,
+    pub(crate) partition: Struct,
+    pub(crate) spec_id: i32,
+    pub(crate) nan_counts: HashMap<i32, u64>,
 }
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct ColumnMetrics {
     upper: Option<Datum>,
 }
 
-pub(super) fn data_file(
+pub(crate) fn data_file(
     file: ClosedFile<'_>,
     parquet: &ParquetMetaData,
     schema: &Schema,

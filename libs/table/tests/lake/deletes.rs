@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::harness::{DAY, Lake, files_below, operation, query, rows, sample_schema, samples};
 
-async fn table_of_format(lake: &Lake, version: u8) -> Table {
+pub(crate) async fn table_of_format(lake: &Lake, version: u8) -> Table {
     let new = NewTable {
         ident: TableIdent::new("bronze", format!("v{version}")),
         schema: sample_schema(),
@@ -31,7 +31,7 @@ async fn table_of_format(lake: &Lake, version: u8) -> Table {
 }
 
 /// Appends a file of rows `first..last`, by host and value, and answers its location.
-async fn append(lake: &Lake, table: &Table, first: i64, last: i64) -> String {
+pub(crate) async fn append(lake: &Lake, table: &Table, first: i64, last: i64) -> String {
     let hosts = (first..last).map(|n| format!("h{n:03}")).collect::<Vec<_>>();
     let batch = hosts.iter().zip(first..last).map(|(host, n)| (host.as_str(), DAY, n)).collect::<Vec<_>>();
     let snapshot = lake.append(table, &samples(&batch)).await;
@@ -39,7 +39,7 @@ async fn append(lake: &Lake, table: &Table, first: i64, last: i64) -> String {
     files.into_iter().find(|file| file.added_snapshot_id == snapshot).unwrap().location
 }
 
-fn delete(table: &Table, location: &str, positions: &[u64]) -> firn_table::TableOperation {
+pub(crate) fn delete(table: &Table, location: &str, positions: &[u64]) -> firn_table::TableOperation {
     let rows = BTreeMap::from([(location.to_owned(), positions.iter().copied().collect::<BTreeSet<_>>())]);
     operation(table, Operation::DeleteRows { rows })
 }

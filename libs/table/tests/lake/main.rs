@@ -10,4 +10,5 @@ mod increments;
 mod merges;
 mod pruning;
 mod round_trips;
+mod scrub;
 mod sessions;

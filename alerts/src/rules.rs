@@ -150,7 +150,7 @@ impl RuleBook {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "erasures could not be listed; who is erased stays as it was")
+                tracing::warn!(%error, "erasures could not be listed; who is erased stays as it was");
             }
         }
     }

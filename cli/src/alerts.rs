@@ -44,7 +44,7 @@ pub(crate) enum DashboardsCommand {
     /// Print them as saved objects (NDJSON), to be imported by hand
     Export,
     /// Import them into Kibana or OpenSearch Dashboards; an older version is replaced
-    Install(InstallArgs),
+    Install(Box<InstallArgs>),
 }
 
 /// Arguments of `firn alerts dashboards install`.

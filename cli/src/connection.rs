@@ -177,10 +177,12 @@ pub(crate) fn unanswered(url: &str, error: reqwest::Error) -> anyhow::Error {
     anyhow::Error::from(error).context(format!("{url} doesn't answer{advice}"))
 }
 
+type Mint = Box<dyn Fn(&SigningKey, Duration) -> String + Send + Sync>;
+
 /// Tokens minted with the issuer's key, renewed at half their life, and when another key signs.
 pub(crate) struct MintedTokens {
     key: SigningKey,
-    mint: Box<dyn Fn(&SigningKey, Duration) -> String + Send + Sync>,
+    mint: Mint,
     current: Mutex<Option<Minted>>,
 }
 

@@ -169,8 +169,7 @@ impl<'a> Session<'a> {
         let last = self.publisher.catalog.last_events().await.context("asking the catalog for events")?;
         for last in last.tenants {
             let partition = partition_for_key(last.tenant.as_bytes(), self.partitions);
-            loop {
-                let Some((_, positions)) = self.owned.get(&partition) else { break };
+            while let Some((_, positions)) = self.owned.get(&partition) {
                 let after = positions.get(&last.tenant).copied().unwrap_or_default();
                 if after >= last.sequence || stop.is_cancelled() {
                     break;

@@ -34,13 +34,13 @@ impl Secrets {
     }
 }
 
+type Reload = Box<dyn FnMut(&Server) -> Result<()> + Send>;
+
 /// Looks after all that are in files, the signing key and the database's URL among them.
 pub(super) fn watch(server: &Server) -> Watch {
     let mut watch = Watch::default();
     let settings = &server.settings;
-    let mut add = |name: &'static str,
-                   references: &[Option<&SecretRef>],
-                   mut reload: Box<dyn FnMut(&Server) -> Result<()> + Send>| {
+    let mut add = |name: &'static str, references: &[Option<&SecretRef>], mut reload: Reload| {
         let files = files(references);
         let server = server.clone();
         watch.add(name, files, move || reload(&server).map_err(|error| with_causes(error.as_ref())));

@@ -161,13 +161,11 @@ impl Tls {
     }
 
     /// Clients of Firn's own services: they trust `ca` and say who they are.
-    #[must_use]
     pub fn inside(&self) -> reqwest::ClientBuilder {
         client::builder(&self.shared, true)
     }
 
     /// Clients of everybody else: they trust `ca`.
-    #[must_use]
     pub fn outside(&self) -> reqwest::ClientBuilder {
         client::builder(&self.shared, false)
     }
@@ -269,13 +267,11 @@ pub fn process() -> Tls {
 }
 
 /// A client of Firn's own services.
-#[must_use]
 pub fn inside() -> reqwest::ClientBuilder {
     process().inside()
 }
 
 /// A client of anybody else.
-#[must_use]
 pub fn outside() -> reqwest::ClientBuilder {
     process().outside()
 }

@@ -87,7 +87,7 @@ async fn rows_go_from_every_snapshot_and_deletes_by_position_go_on_to_fit() {
         append(&lake, &table, 20, 30).await;
         lake.commit(vec![delete(&table, &one, &[0, 3, 9])]).await.unwrap();
         lake.commit(vec![delete(&table, &two, &[5])]).await.unwrap();
-        let packed = RewriteScan::new(&lake.load(&table).await, &[two.clone()]).await.unwrap();
+        let packed = RewriteScan::new(&lake.load(&table).await, std::slice::from_ref(&two)).await.unwrap();
         let rewritten =
             packed.write(&SessionContext::new(), WriteOptions::default(), &RowOrder::Kept).await.unwrap();
         let base_snapshot_id = packed.base_snapshot_id();

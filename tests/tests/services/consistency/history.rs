@@ -211,7 +211,7 @@ mod tests {
             (log(&["a", "a"]), vec![], vec![a.clone()], "in the log 2 times"),
             (log(&["a"]), vec![], vec![refused], "was refused, and is in the log"),
             (log(&["b", "a"]), vec![], vec![a.clone(), b.clone()], "a commit saw 1 commits"),
-            (log(&["a", "b"]), vec![read_a.clone()], vec![a.clone(), b], "a read saw 1 commits"),
+            (log(&["a", "b"]), vec![read_a.clone()], vec![a, b], "a read saw 1 commits"),
             (log(&["a", "b"]), vec![torn], vec![], "and the log says"),
             (log(&["b"]), vec![read_a], vec![], "not in the log"),
         ] {

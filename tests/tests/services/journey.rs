@@ -125,6 +125,8 @@ async fn every_metric_is_documented(ports: &[u16]) -> Result<()> {
     let rare = [
         "firn_alerts_sink_dead_letters_total",
         "firn_alerts_sink_delivered_total",
+        "firn_catalog_collected_bytes_total",
+        "firn_catalog_collected_files_total",
         "firn_catalog_metrics_reports_total",
         "firn_ingest_erased_total",
         "firn_ingest_failures_total",

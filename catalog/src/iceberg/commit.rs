@@ -87,22 +87,44 @@ impl Target {
 }
 
 /// Commits changes of several tables at once, all or none.
+///
+/// First on the branch's state that is known here, without asking whether it still is that: a commit insists on the contents
+/// that it replaces. Only a refusal needs the present state, since what is wrong on an older one may be right now.
 pub(super) async fn commit_tables(
     scope: &Scope,
     changes: Vec<TableChange>,
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
-    let idents = changes.iter().map(identifier).collect::<Result<Vec<_>, _>>()?;
+    let changes: Vec<Arc<TableChange>> = changes.into_iter().map(Arc::new).collect();
+    let idents = changes.iter().map(|change| identifier(change)).collect::<Result<Vec<_>, _>>()?;
     let places = idents.iter().map(|ident| ident_key(ident)).collect::<Result<_, _>>()?;
     // By name as it was written: two spellings of one table race each other, which costs a conflict and nothing else.
-    let turn = scope.state.turns.take(&scope.tenant, &scope.spec, places).await?;
+    let _turn = scope.state.turns.take(&scope.tenant, &scope.spec, places).await?;
+    if let Some(recent) = scope.recent() {
+        match commit_on(&recent, &changes, record.clone()).await {
+            Ok(Some(hash)) => return Ok(hash),
+            Err(error) if !error.is_final() => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
+    }
+    match commit_on(scope, &changes, record).await? {
+        Some(hash) => Ok(hash),
+        None => Ok(scope.resolve().await?.hash),
+    }
+}
+
+/// Commits on the state of `scope`; `None` if nothing changes.
+async fn commit_on(
+    scope: &Scope,
+    changes: &[Arc<TableChange>],
+    record: Option<IdempotencyRecord>,
+) -> Result<Option<Hash>, ApiError> {
     let mut branch: Option<String> = None;
     let mut keys = BTreeSet::new();
     let mut puts = Vec::with_capacity(changes.len());
     let mut messages = Vec::with_capacity(changes.len());
-    let mut head = None;
     for change in changes {
-        let target = Target::find(scope, identifier(&change)?, &change.requirements).await?;
+        let target = Target::find(scope, identifier(change)?, &change.requirements).await?;
         if branch.get_or_insert_with(|| target.branch.clone()) != &target.branch {
             return Err(ApiError::invalid("a transaction has one branch: its tables name several"));
         }
@@ -110,18 +132,15 @@ pub(super) async fn commit_tables(
             return Err(ApiError::invalid(format!("the transaction changes '{}' twice", target.ident)));
         }
         messages.push(describe(Kind::Table, &target.ident, &change.updates));
-        head = Some(target.resolved.hash);
         puts.push(plan(scope, target, change).await?);
     }
-    let (Some(branch), Some(head)) = (branch, head) else {
+    let Some(branch) = branch else {
         return Err(ApiError::invalid("the transaction changes no table"));
     };
     if puts.iter().all(|put| put.document.is_none()) {
-        return Ok(head);
+        return Ok(None);
     }
-    let hash = write_and_commit(scope, &branch, messages.join("; "), puts, record).await;
-    drop(turn);
-    hash
+    write_and_commit(scope, &branch, messages.join("; "), puts, record).await.map(Some)
 }
 
 fn identifier(change: &TableChange) -> Result<&TableIdent, ApiError> {
@@ -129,17 +148,18 @@ fn identifier(change: &TableChange) -> Result<&TableIdent, ApiError> {
 }
 
 /// Checks one table's change and works out its new document.
-async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put, ApiError> {
+async fn plan(scope: &Scope, target: Target, change: &Arc<TableChange>) -> Result<Put, ApiError> {
     let Target { ident, key, found, resolved, .. } = target;
     let Some(found) = found else {
-        return plan_create(scope, ident, key, &resolved, &change).await;
+        return plan_create(scope, ident, key, &resolved, change).await;
     };
     if let Some(end) = change.updates.iter().find_map(ends_data) {
         forbid_held(&scope.state, &scope.tenant, end).await?;
     }
     let former_location = found.metadata_location()?.to_owned();
     let SizedTable { document: base, bytes } = scope.table_at(&former_location).await?;
-    let (known, former, named) = (Arc::clone(&base), former_location.clone(), ident.to_string());
+    let (known, change) = (Arc::clone(&base), Arc::clone(change));
+    let (former, named) = (former_location.clone(), ident.to_string());
     let document = sized_work(bytes, move || {
         check_requirements(Some(&known), &change.requirements).map_err(|error| error.within(&named))?;
         let context = context(Some(&former), "", "");

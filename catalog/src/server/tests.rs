@@ -10,6 +10,7 @@ mod locations;
 mod outside;
 mod reads;
 mod references;
+mod replicas;
 mod rights;
 mod tenants;
 mod views;

@@ -8,6 +8,7 @@ mod change;
 mod clients;
 mod erasures;
 mod events;
+mod expiries;
 mod gc;
 mod holds;
 mod leases;
@@ -26,7 +27,7 @@ mod tokens;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use serde::de::DeserializeOwned;
 
@@ -34,6 +35,7 @@ use crate::CatalogError;
 
 pub(crate) use change::actor;
 pub(crate) use clients::client_claims;
+pub(crate) use erasures::recover_erasures;
 pub(crate) use holds::{forbid as forbid_held, held_reference, held_table};
 pub(crate) use lifecycle::purge_due;
 pub(crate) use limits::{check_references, check_tables};
@@ -70,6 +72,8 @@ pub(crate) fn router(state: AppState) -> Router {
             post(suspensions::suspend).delete(suspensions::resume),
         )
         .route("/v1/tenants/{tenant}/gc", get(gc::show).post(gc::start))
+        .route("/v1/tenants/{tenant}/expiries", get(expiries::list).post(expiries::prune))
+        .route("/v1/tenants/{tenant}/expiries/{ref}", put(expiries::set).delete(expiries::unset))
         .route("/v1/keys", get(erasures::keys))
         .route("/v1/erasures", get(erasures::jobs))
         .route("/v1/tenants/{tenant}/erasures", get(erasures::list).post(erasures::request))

@@ -262,6 +262,21 @@ impl Storage {
         written.map_err(|error| CatalogError::Unavailable(error.to_string()))
     }
 
+    /// Writes a file over the one that may be there. Durable when it returns.
+    pub(crate) async fn replace_file(
+        &self,
+        tenant: &str,
+        text: &str,
+        bytes: Bytes,
+    ) -> Result<(), CatalogError> {
+        let target = self.check(tenant, text)?;
+        let written = match &self.inner.files {
+            Files::Local(files) => files.replace(&target, bytes).await,
+            Files::S3(files) => files.write(&target, bytes).await,
+        };
+        written.map_err(|error| CatalogError::Unavailable(error.to_string()))
+    }
+
     /// Reads a manifest or manifest list, past the cache.
     pub(crate) async fn read_file(&self, tenant: &str, text: &str) -> Result<Bytes, CatalogError> {
         let location = self.check(tenant, text)?;

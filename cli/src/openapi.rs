@@ -171,6 +171,21 @@ const ENDPOINTS: &[Endpoint] = &[
             "Start a garbage collection, of the tenant or of one table's folder, or say what it would remove",
         )
     },
+    get("/v1/tenants/{tenant}/expiries", "lifecycle", "When branches and tags go by themselves"),
+    post(
+        "/v1/tenants/{tenant}/expiries",
+        "lifecycle",
+        "Remove branches and tags whose time is over, or say which would go",
+    ),
+    Endpoint {
+        method: HttpMethod::Put,
+        ..post("/v1/tenants/{tenant}/expiries/{ref}", "lifecycle", "Say when a branch or tag goes")
+    },
+    Endpoint {
+        method: HttpMethod::Delete,
+        success: ("204", "It stays until somebody deletes it"),
+        ..get("/v1/tenants/{tenant}/expiries/{ref}", "lifecycle", "Take an expiry back")
+    },
     open("/v1/keys", "The public keys with which receipts of erasures can be checked"),
     get("/v1/erasures", "lifecycle", "All erasures with what services need to carry them out; for operators"),
     get("/v1/tenants/{tenant}/erasures", "lifecycle", "The tenant's erasures, oldest first"),
@@ -214,7 +229,10 @@ const ENDPOINTS: &[Endpoint] = &[
         success: ("204", "Given back"),
         ..get("/v1/tenants/{tenant}/leases/{name}", "leases", "Give a lease back")
     },
-    get("/v1/tenants/{tenant}/promotions", "promotion", "Recent promotion runs with their receipts"),
+    Endpoint {
+        query: &["limit", "ref"],
+        ..get("/v1/tenants/{tenant}/promotions", "promotion", "Recent promotion runs with their receipts")
+    },
     get("/v1/tenants/{tenant}/models", "promotion", "The models, in the order they run"),
     Endpoint {
         query: &["status", "rule", "host", "limit"],

@@ -25,8 +25,8 @@ use crate::{data_dir::DataDir, failure::usage, server::Service};
 pub(crate) use secret_url::SecretUrl;
 pub(crate) use sections::Backend;
 use sections::{
-    AlertsSection, AuthSection, CatalogSection, ErasureSection, IngestSection, PromotionSection,
-    ProvisioningSection, ServerSection, StorageSection, StreamSection,
+    AlertsSection, AuthSection, CatalogSection, ErasureSection, IngestSection, MaintenanceSection,
+    PromotionSection, ProvisioningSection, ServerSection, StorageSection, StreamSection,
 };
 
 /// What STS allows; sessions of a role that was itself assumed end after an hour.
@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) stream: StreamSection,
     pub(crate) ingest: IngestSection,
     pub(crate) promotion: PromotionSection,
+    pub(crate) maintenance: MaintenanceSection,
     pub(crate) erasure: ErasureSection,
     pub(crate) alerts: AlertsSection,
     pub(crate) log: LogConfig,

@@ -4,6 +4,7 @@
 
 mod access;
 mod commits;
+mod erasures;
 mod harness;
 mod lists;
 mod locations;

@@ -82,6 +82,13 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
     ("firn_ingest_suspended", "gauge", "tenant", "1 while the tenant's ingest is suspended, else 0"),
     ("firn_promotion_runs_total", "counter", "outcome", "Promotion runs: ok or failed"),
     ("firn_promotion_rows_total", "counter", "model", "Rows that models wrote"),
+    (
+        "firn_freshness_behind_seconds",
+        "gauge",
+        "tenant, table",
+        "How long a table with a freshness objective lacks what its inputs have",
+    ),
+    ("firn_freshness_missed", "gauge", "tenant, table", "1 while that is longer than the objective, else 0"),
     ("firn_alerts_records_total", "counter", "tenant", "Records that were judged"),
     ("firn_alerts_transitions_total", "counter", "tenant", "Transitions of findings"),
     ("firn_alerts_late_samples_total", "counter", "tenant", "Samples that came too late for their window"),

@@ -6,6 +6,7 @@ mod access;
 mod client;
 mod erasure;
 mod error;
+mod expiry;
 mod gc;
 pub mod iceberg;
 pub mod nessie;
@@ -22,6 +23,7 @@ pub use erasure::{
     RECEIPT_TYPE, Subject, subject_hash,
 };
 pub use error::{ClientError, ClientErrorKind};
+pub use expiry::{Expiry, ExpiryRequest, PruneRequest, Pruned};
 pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcTable, GcUnreadable};
 pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};
 pub use tenants::{

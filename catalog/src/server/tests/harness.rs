@@ -83,8 +83,18 @@ impl Server {
 
     /// A client of a person who may do everything.
     pub(super) fn operator(&self) -> CatalogClient {
+        self.operator_at(&self.url)
+    }
+
+    /// The same at another server that trusts this one's key.
+    pub(super) fn operator_at(&self, url: &str) -> CatalogClient {
         let claims = Claims { operator: true, ..Claims::new("root", Duration::from_secs(600)) };
-        self.server_client(self.key.sign(&claims))
+        CatalogClient::new(url, Arc::new(StaticToken(self.key.sign(&claims)))).unwrap()
+    }
+
+    /// The root of its files.
+    pub(super) fn warehouse(&self) -> String {
+        format!("file://{}", self.folder.path().join("warehouse").display())
     }
 
     /// A client of `acme` with a role.

@@ -157,7 +157,7 @@ fn versions_differ_in_what_they_hold() {
     assert!(v1.int("last-sequence-number").is_none() && v3.int("last-sequence-number") == Some(0));
     assert_eq!((v3.int("next-row-id"), &*v3.0["current-snapshot-id"]), (Some(0), &Value::Null));
     let up = apply(&v1, json!([{"action": "upgrade-format-version", "format-version": 3}])).unwrap();
-    assert!(up.0.get("schema").is_none() && up.int("next-row-id") == Some(0));
+    assert!(!up.0.contains_key("schema") && up.int("next-row-id") == Some(0));
     refused(
         &up,
         json!([{"action": "upgrade-format-version", "format-version": 2}]),

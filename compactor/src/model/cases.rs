@@ -150,7 +150,7 @@ mod tests {
         let (a, b) = (json!({"v": 1}), json!({"v": 2}));
         assert_eq!(differences(&[a.clone(), b.clone()], &[b.clone(), a.clone()]), [""; 0]);
         assert_eq!(
-            differences(&[a.clone(), a.clone(), b.clone()], &[a.clone(), json!({"v": 3})]),
+            differences(&[a.clone(), a.clone(), b], &[a, json!({"v": 3})]),
             [r#"- {"v":1}"#, r#"- {"v":2}"#, r#"+ {"v":3}"#]
         );
         assert_eq!(differences(&[json!(0.3)], &[json!(0.1 + 0.2)]), [""; 0]);

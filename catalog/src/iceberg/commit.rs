@@ -1,6 +1,6 @@
 //! Commits to tables: requirements, updates, and what the server insists on beside them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     extract::{State, rejection::BytesRejection},
@@ -19,6 +19,7 @@ use super::{
     error::ApiError,
     idempotency::once,
     names::ident_key,
+    recent::SizedTable,
     write::{Put, describe, write_and_commit},
 };
 use crate::{
@@ -137,16 +138,12 @@ async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put,
         forbid_held(&scope.state, &scope.tenant, end).await?;
     }
     let former_location = found.metadata_location()?.to_owned();
-    let bytes = scope.state.storage.read_metadata(&scope.tenant, &former_location).await?;
-    let former = former_location.clone();
-    let named = ident.to_string();
-    let (base, document) = sized_work(bytes.len(), move || {
-        let base = Document::parse_table(&bytes)?;
-        check_requirements(Some(&base), &change.requirements).map_err(|error| error.within(&named))?;
+    let SizedTable { document: base, bytes } = scope.table_at(&former_location).await?;
+    let (known, former, named) = (Arc::clone(&base), former_location.clone(), ident.to_string());
+    let document = sized_work(bytes, move || {
+        check_requirements(Some(&known), &change.requirements).map_err(|error| error.within(&named))?;
         let context = context(Some(&former), "", "");
-        let document =
-            apply_updates(Some(&base), &change.updates, &context).map_err(|error| error.within(&named))?;
-        Ok((base, document))
+        apply_updates(Some(&known), &change.updates, &context).map_err(|error| error.within(&named).into())
     })
     .await?;
     let mut takes = None;
@@ -156,7 +153,7 @@ async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put,
             takes = check_table_location(scope, document, Some(&base)).await?;
         }
     }
-    let former_location = Some(former_location);
+    let (document, former_location) = (document.map(Arc::new), Some(former_location));
     Ok(Put { kind: Kind::Table, key, ident, former: Some(found.content), former_location, document, takes })
 }
 
@@ -203,6 +200,7 @@ async fn plan_create(
         check_positions(scope, &ident, None, document)?;
         takes = check_table_location(scope, document, None).await?;
     }
+    let document = document.map(Arc::new);
     Ok(Put { kind: Kind::Table, key, ident, former: None, former_location: None, document, takes })
 }
 

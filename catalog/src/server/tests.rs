@@ -8,6 +8,7 @@ mod harness;
 mod lists;
 mod locations;
 mod outside;
+mod reads;
 mod references;
 mod rights;
 mod tenants;

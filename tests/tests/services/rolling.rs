@@ -107,8 +107,8 @@ impl Cluster {
     }
 }
 
-/// What a newer version's migration does first: a column that nobody has to know, in every table, and a schema number whose
-/// floor is the one before.
+/// What a newer version's migration does first: a column that nobody has to know, in every table, and a schema number that leaves
+/// no program behind.
 fn expand_schema(servers: &Services) -> Result<()> {
     let tables = servers.postgres.psql(
         "SELECT string_agg(format('ALTER TABLE %I ADD COLUMN of_the_next_version TEXT;', tablename), ' ')
@@ -117,7 +117,7 @@ fn expand_schema(servers: &Services) -> Result<()> {
     ensure!(tables.contains("branches_and_tags"), "no tables: {tables}");
     servers.postgres.psql(&format!(
         "BEGIN; {tables}
-         INSERT INTO catalog_floors SELECT max(number) + 1, max(number) FROM catalog_migrations;
+         INSERT INTO catalog_floors SELECT max(number) + 1, max(oldest) FROM catalog_floors;
          INSERT INTO catalog_migrations SELECT max(number) + 1 FROM catalog_migrations; COMMIT"
     ))?;
     Ok(())

@@ -42,6 +42,8 @@ impl SeaweedFs {
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             "-volume.max=0",
+            // With its 30 GB a volume would find no room on many a disk, and nothing could be written.
+            "-master.volumeSizeLimitMB=1024",
             "-volume.preStopSeconds=0",
             "-filer",
         ]);

@@ -175,6 +175,8 @@ impl Default for StorageSection {
 pub(crate) struct ProvisioningSection {
     /// VPC endpoints through which alone data is reached.
     pub(crate) vpc_endpoint_ids: Vec<String>,
+    /// VPCs from which alone data is reached.
+    pub(crate) vpc_ids: Vec<String>,
     /// Refuse requests that don't come over TLS.
     pub(crate) require_tls: Option<bool>,
     /// Role that the server runs as.

@@ -16,6 +16,7 @@ mod limits;
 mod policies;
 mod provision;
 mod refusals;
+mod reports;
 mod rules;
 mod state;
 mod suspensions;
@@ -68,6 +69,7 @@ pub(crate) fn router(state: AppState) -> Router {
             post(suspensions::suspend).delete(suspensions::resume),
         )
         .route("/v1/tenants/{tenant}/gc", get(gc::show).post(gc::start))
+        .route("/v1/tenants/{tenant}/metrics-reports", get(reports::list))
         .route("/v1/keys", get(erasures::keys))
         .route("/v1/erasures", get(erasures::jobs))
         .route("/v1/tenants/{tenant}/erasures", get(erasures::list).post(erasures::request))

@@ -9,6 +9,8 @@ use crate::{
     CatalogConfig, CatalogError,
     delegation::Delegation,
     iceberg::Turns,
+    reports::Reports,
+    scan::Jobs,
     storage::Storage,
     store::{self, Store},
     version::VersionStore,
@@ -29,6 +31,10 @@ pub(crate) struct Parts {
     pub(crate) guard: Guard,
     /// Commits to one table take turns here.
     pub(crate) turns: Turns,
+    /// What engines said of their scans and commits.
+    pub(crate) reports: Reports,
+    /// Scans that are being planned.
+    pub(crate) scans: Jobs,
 }
 
 impl AppState {
@@ -38,6 +44,7 @@ impl AppState {
         let delegation = Delegation::new(&storage, &config.s3)?;
         let store = store::open(&config.database_url).await?;
         let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
+        let reports = Reports::new(Arc::clone(&store));
         let guard =
             Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone(), storage.clone()));
         Ok(Self(Arc::new(Parts {
@@ -48,6 +55,8 @@ impl AppState {
             delegation,
             guard,
             turns: Turns::default(),
+            reports,
+            scans: Jobs::default(),
         })))
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Server {
     pub(super) catalog: Catalog,
     pub(super) url: String,
     pub(super) key: SigningKey,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -34,8 +34,19 @@ impl Server {
 
     /// With something in front of the router.
     pub(super) async fn start_with(wrap: impl FnOnce(Router) -> Router) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key = SigningKey::generate();
+        Self::open(Arc::new(tempfile::tempdir().unwrap()), SigningKey::generate(), wrap).await
+    }
+
+    /// Another server on the same database and files.
+    pub(super) async fn replica(&self) -> Self {
+        Self::open(Arc::clone(&self.folder), self.key.clone(), |router| router).await
+    }
+
+    async fn open(
+        folder: Arc<tempfile::TempDir>,
+        key: SigningKey,
+        wrap: impl FnOnce(Router) -> Router,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let config = CatalogConfig {

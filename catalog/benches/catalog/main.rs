@@ -10,6 +10,7 @@
 
 mod client;
 mod limits;
+mod many;
 mod server;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use firn_tests::Postgres;
 
 use client::{Load, Request, Sample};
 use limits::Limits;
+use many::Many;
 use server::Server;
 
 /// As the binary `firn` has.
@@ -65,6 +67,8 @@ enum Scenario {
     Transaction,
     /// Nessie commits without files
     Nessie,
+    /// Lists, loads, commits, branches and differences with a million tables, beside a thousand; not run unless it is named
+    Million,
 }
 
 #[tokio::main]
@@ -79,8 +83,9 @@ async fn main() -> Result<()> {
         "{:<13} {:<28} {:>9} {:>9} {:>9} {:>9}  answers",
         "scenario", "", "per s", "ratio", "p50 ms", "p99 ms"
     );
-    let all = Scenario::value_variants();
-    for scenario in if args.scenarios.is_empty() { all } else { &args.scenarios } {
+    let all: Vec<Scenario> =
+        Scenario::value_variants().iter().copied().filter(|one| *one != Scenario::Million).collect();
+    for scenario in if args.scenarios.is_empty() { &all } else { &args.scenarios } {
         run(*scenario, &args, &server, &limits).await?;
     }
     Ok(())
@@ -95,6 +100,7 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
             vec![("limit: bytes from memory", limits.memory()), ("limit: one SELECT", limits.select())],
             server.load(),
         ),
+        Scenario::Million => return million(load(1), server).await,
         Scenario::Authorization => return authorization(load(args.clients), server).await,
         Scenario::NotModified => {
             (args.clients, vec![("limit: one SELECT", limits.select())], server.not_modified().await?)
@@ -141,6 +147,25 @@ async fn authorization(load: Load, server: &Server) -> Result<()> {
     let share = (once / twice - 1.0) * 100.0;
     println!("{:<13} {:<28} {once:>9.0}", "authorization", "asked once");
     println!("{:<13} {:<28} {twice:>9.0}  costs {share:.1} % of a load", "authorization", "asked twice");
+    Ok(())
+}
+
+/// One client, whose rate says what a request costs; the ratio is that of a million tables to a thousand.
+async fn million(load: Load, server: &Server) -> Result<()> {
+    let few = Many::make(server, "thousand", 1_000).await?;
+    let many = Many::make(server, "million", 1_000_000).await?;
+    for (name, few, many) in [
+        ("list a page", few.list(server).await?, many.list(server).await?),
+        ("load", few.load(), many.load()),
+        ("commit", few.commit(), many.commit()),
+        ("branch", few.branch(server).await?, many.branch(server).await?),
+        ("diff of 10 changes", few.diff(), many.diff()),
+    ] {
+        let limit = client::measure(load, server.address(), few).await?;
+        print(Scenario::Million, &format!("{name}, 1,000"), &limit, &[]);
+        let sample = client::measure(load, server.address(), many).await?;
+        print(Scenario::Million, &format!("{name}, 1,000,000"), &sample, &[limit.rate()]);
+    }
     Ok(())
 }
 

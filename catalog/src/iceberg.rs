@@ -19,6 +19,7 @@ mod names;
 mod namespaces;
 mod page;
 mod plan;
+mod recent;
 mod rename;
 mod tables;
 mod token;
@@ -38,6 +39,7 @@ use crate::management::AppState;
 
 pub(crate) use commit::POSITION_PREFIX;
 pub(crate) use content::Kind;
+pub(crate) use recent::RecentTables;
 pub(crate) use turns::Turns;
 
 /// Larger than any commit that makes sense.

@@ -1,6 +1,9 @@
 //! What the number of tables in a repository costs: the same requests on a thousand and on a million.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -90,8 +93,10 @@ impl Many {
     pub(crate) async fn branch(&self, server: &Server) -> Result<Request> {
         let (main, token, run) = (self.main(server).await?, self.token.clone(), uuid::Uuid::new_v4());
         let tenant = self.tenant;
-        Ok(Arc::new(move |client, turn| {
-            let path = format!("/nessie/{tenant}/api/v2/trees?name=b-{run}-{client}-{turn}&type=BRANCH");
+        let made = AtomicUsize::new(0);
+        Ok(Arc::new(move |_, _| {
+            let number = made.fetch_add(1, Ordering::Relaxed);
+            let path = format!("/nessie/{tenant}/api/v2/trees?name=b-{run}-{number}&type=BRANCH");
             request("POST", &path, &token, &[], Some(&main))
         }))
     }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     CatalogError,
-    management::AppState,
+    management::{AppState, Given},
     metadata::Document,
     scan::{Part, Planned, Scan, ScanRequest, joined},
 };
@@ -152,6 +152,7 @@ impl Table {
     async fn open(state: &AppState, call: &Call) -> Result<Self, ApiError> {
         let scope = call.open(state, Action::Read).await?;
         let found = scope.need(Kind::Table, &call.ident()?).await?;
+        scope.note_read(&found, Given::Metadata);
         let bytes = state.storage.read_metadata(&scope.tenant, found.metadata_location()?).await?;
         let document = sized_work(bytes.len(), move || Ok(Document::parse_table(&bytes)?)).await?;
         let uuid = document.uuid().unwrap_or_default().to_owned();
@@ -181,6 +182,7 @@ impl Table {
         // Who plans a scan reads.
         let access = call.delegate(&self.scope, &self.found.key, files, false, None).await?;
         if !access.credentials.is_empty() {
+            self.scope.note_read(&self.found, Given::Credentials);
             answer.insert("storage-credentials".to_owned(), json!(access.credentials));
         }
         Ok(answer)

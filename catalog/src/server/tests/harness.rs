@@ -34,10 +34,15 @@ impl Server {
 
     /// With something in front of the router.
     pub(super) async fn start_with(wrap: impl FnOnce(Router) -> Router) -> Self {
-        Self::open(Arc::new(tempfile::tempdir().unwrap()), SigningKey::generate(), wrap).await
+        let server = Self::open(Arc::new(tempfile::tempdir().unwrap()), SigningKey::generate(), wrap).await;
+        for name in ["acme", "other"] {
+            let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
+            server.catalog.ensure_tenant(&request).await.unwrap();
+        }
+        server
     }
 
-    /// Another server on the same database and files.
+    /// Another one over the same database and files.
     pub(super) async fn replica(&self) -> Self {
         Self::open(Arc::clone(&self.folder), self.key.clone(), |router| router).await
     }
@@ -59,10 +64,6 @@ impl Server {
             public_url: url.clone(),
         };
         let catalog = Catalog::open(config).await.unwrap();
-        for name in ["acme", "other"] {
-            let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
-            catalog.ensure_tenant(&request).await.unwrap();
-        }
         let router = wrap(catalog.router());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { catalog, url, key, folder, task }

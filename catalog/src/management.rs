@@ -18,6 +18,7 @@ mod policies;
 mod provision;
 mod reads;
 mod refusals;
+mod reports;
 mod rules;
 mod state;
 mod suspensions;
@@ -74,6 +75,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/tenants/{tenant}/gc", get(gc::show).post(gc::start))
         .route("/v1/tenants/{tenant}/expiries", get(expiries::list).post(expiries::prune))
         .route("/v1/tenants/{tenant}/expiries/{ref}", put(expiries::set).delete(expiries::unset))
+        .route("/v1/tenants/{tenant}/metrics-reports", get(reports::list))
         .route("/v1/keys", get(erasures::keys))
         .route("/v1/erasures", get(erasures::jobs))
         .route("/v1/tenants/{tenant}/erasures", get(erasures::list).post(erasures::request))

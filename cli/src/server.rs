@@ -18,7 +18,7 @@ mod secrets;
 mod stages;
 
 #[cfg(test)]
-mod routes;
+pub(crate) mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

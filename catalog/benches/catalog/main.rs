@@ -10,6 +10,7 @@
 
 mod client;
 mod limits;
+mod many;
 mod server;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use firn_tests::Postgres;
 
 use client::{Sample, Side};
 use limits::Limits;
+use many::Many;
 use server::Server;
 
 /// As the binary `firn` has.
@@ -63,6 +65,8 @@ enum Scenario {
     Transaction,
     /// Nessie commits without files
     Nessie,
+    /// Lists, loads, commits, branches and differences with a million tables, beside a thousand; not run unless it is named
+    Million,
 }
 
 #[tokio::main]
@@ -77,8 +81,9 @@ async fn main() -> Result<()> {
         "{:<13} {:<28} {:>9} {:>9} {:>9} {:>9}  answers",
         "scenario", "", "per s", "ratio", "p50 ms", "p99 ms"
     );
-    let all = Scenario::value_variants();
-    for scenario in if args.scenarios.is_empty() { all } else { &args.scenarios } {
+    let all: Vec<Scenario> =
+        Scenario::value_variants().iter().copied().filter(|one| *one != Scenario::Million).collect();
+    for scenario in if args.scenarios.is_empty() { &all } else { &args.scenarios } {
         run(*scenario, &args, &server, &limits).await?;
     }
     Ok(())
@@ -95,6 +100,7 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
             limit("limit: one SELECT", many, limits.select()),
             firn("firn", many, server.load()),
         ],
+        Scenario::Million => return million(Duration::from_secs(args.seconds), server).await,
         Scenario::Authorization => vec![firn("loads", many, server.load())],
         Scenario::NotModified => vec![
             limit("limit: one SELECT", many, limits.select()),
@@ -137,6 +143,29 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
             ask / load * 100.0,
             load * 1e6
         );
+    }
+    Ok(())
+}
+
+/// One client, whose rate says what a request costs; the ratio is that of a million tables to a thousand.
+async fn million(duration: Duration, server: &Server) -> Result<()> {
+    let few = Many::make(server, "thousand", 1_000).await?;
+    let many = Many::make(server, "million", 1_000_000).await?;
+    let firn = |name, request| Side { name, clients: 1, server: server.address(), request };
+    for sides in [
+        [firn("list, 1,000", few.list(server).await?), firn("list, 1,000,000", many.list(server).await?)],
+        [firn("load, 1,000", few.load()), firn("load, 1,000,000", many.load())],
+        [firn("commit, 1,000", few.commit()), firn("commit, 1,000,000", many.commit())],
+        [
+            firn("branch, 1,000", few.branch(server).await?),
+            firn("branch, 1,000,000", many.branch(server).await?),
+        ],
+        [firn("diff of 10, 1,000", few.diff()), firn("diff of 10, 1,000,000", many.diff())],
+    ] {
+        let samples = client::measure(duration, &sides).await?;
+        let [of_few, of_many] = samples.as_slice() else { continue };
+        print(Scenario::Million, sides[0].name, of_few, &[]);
+        print(Scenario::Million, sides[1].name, of_many, &[of_few.rate()]);
     }
     Ok(())
 }

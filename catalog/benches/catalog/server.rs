@@ -33,6 +33,8 @@ const COLUMNS: usize = 95;
 const CACHE_BYTES: u64 = 256 << 20;
 
 pub(crate) struct Server {
+    catalog: Catalog,
+    key: SigningKey,
     address: SocketAddr,
     guard: Guard,
     token: String,
@@ -55,19 +57,26 @@ impl Server {
             public_url: String::new(),
         })
         .await?;
-        catalog.ensure_tenant(&TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() }).await?;
-        let mut claims = Claims::new("bench", Duration::from_secs(24 * 3600));
-        claims.tenants.insert("acme".parse()?, Role::Maintainer);
         let routes = firn_runtime::http::with_basics(catalog.router(), Default::default());
         let address = serve(routes).await?;
-        let (guard, token) = (catalog.guard(), key.sign(&claims));
-        let server = Self { address, guard, token, tables, _folder: folder };
+        let guard = catalog.guard();
+        let mut server = Self { catalog, key, address, guard, token: String::new(), tables, _folder: folder };
+        server.token = server.tenant("acme").await?;
         server.create_tables().await?;
         Ok(server)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Makes a tenant, and a token of a maintainer of it.
+    pub(crate) async fn tenant(&self, name: &str) -> Result<String> {
+        let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
+        self.catalog.ensure_tenant(&request).await?;
+        let mut claims = Claims::new("bench", Duration::from_secs(24 * 3600));
+        claims.tenants.insert(name.parse()?, Role::Maintainer);
+        Ok(self.key.sign(&claims))
     }
 
     /// How long it takes to decide whether a load is allowed, on one core, after loads have warmed the caches.
@@ -160,16 +169,25 @@ impl Server {
         Ok(())
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response> {
-        let answer = request.bearer_auth(&self.token).send().await?;
-        let status = answer.status();
-        ensure!(status.is_success(), "{status}: {}", answer.text().await?);
-        Ok(answer)
+        succeed(request.bearer_auth(&self.token)).await
     }
+
+    /// The JSON of a successful answer.
+    pub(crate) async fn json(&self, request: RequestBuilder) -> Result<Value> {
+        Ok(succeed(request).await?.json().await?)
+    }
+}
+
+async fn succeed(request: RequestBuilder) -> Result<reqwest::Response> {
+    let answer = request.send().await?;
+    let status = answer.status();
+    ensure!(status.is_success(), "{status}: {}", answer.text().await?);
+    Ok(answer)
 }
 
 fn table_path(table: usize) -> String {
@@ -181,7 +199,7 @@ fn change(client: usize, turn: usize) -> Value {
     json!({"requirements": [], "updates": [update]})
 }
 
-fn request(
+pub(crate) fn request(
     method: &str,
     path: &str,
     token: &str,

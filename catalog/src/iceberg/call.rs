@@ -184,8 +184,13 @@ pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError
     if let Value::Object(fields) = &mut value {
         fields.retain(|_, value| !value.is_null());
     }
-    serde_json::from_value(value)
-        .map_err(|error| ApiError::invalid(format!("the body is not as specified: {error}")))
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = match error.path().to_string() {
+            whole if whole == "." => "$".to_owned(),
+            path => format!("$.{path}"),
+        };
+        ApiError::invalid(format!("the body is not as specified: {path}: {}", error.inner()))
+    })
 }
 
 /// Runs work whose cost grows with `bytes`: off the thread once it could hold up other requests.

@@ -9,6 +9,8 @@ use crate::{
     CatalogConfig, CatalogError,
     delegation::Delegation,
     iceberg::{RecentTables, Turns},
+    reports::Reports,
+    scan::Jobs,
     storage::Storage,
     store::{self, Store},
     version::VersionStore,
@@ -33,6 +35,10 @@ pub(crate) struct Parts {
     pub(crate) turns: Turns,
     /// What commits begin with.
     pub(crate) recent_tables: RecentTables,
+    /// What engines said of their scans and commits.
+    pub(crate) reports: Reports,
+    /// Scans that are being planned.
+    pub(crate) scans: Jobs,
 }
 
 impl AppState {
@@ -42,6 +48,7 @@ impl AppState {
         let delegation = Delegation::new(&storage, &config.s3)?;
         let store = store::open(&config.database_url).await?;
         let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
+        let reports = Reports::new(Arc::clone(&store));
         let guard =
             Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone(), storage.clone()));
         let recent_tables = RecentTables::new(config.cache_bytes / 8);
@@ -56,6 +63,8 @@ impl AppState {
             reads,
             turns: Turns::default(),
             recent_tables,
+            reports,
+            scans: Jobs::default(),
         })))
     }
 }

@@ -205,6 +205,19 @@ impl Repository {
         tree::diff(&workspace, from, to).await
     }
 
+    /// One page of the keys that differ between two states; `true` if there are more. It costs what is on the page, however much
+    /// differs elsewhere.
+    pub async fn diff_page(
+        &self,
+        from: Hash,
+        to: Hash,
+        range: &EntryRange,
+    ) -> Result<(Vec<(Key, Option<Content>, Option<Content>)>, bool), CatalogError> {
+        let mut workspace = self.workspace();
+        let (from, to) = (workspace.root(from).await?, workspace.root(to).await?);
+        tree::diff_page(&workspace, from, to, range).await
+    }
+
     /// The newest commit that both reach; Nessie's no-ancestor hash if there is none.
     pub async fn merge_base(&self, left: Hash, right: Hash) -> Result<Hash, CatalogError> {
         history::merge_base(&self.workspace(), left, right).await

@@ -36,6 +36,12 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
     ),
     ("firn_catalog_metrics_reports_total", "counter", "tenant", "Scan and commit reports that engines sent"),
     (
+        "firn_catalog_metrics_reports_dropped_total",
+        "counter",
+        "tenant",
+        "Those of them that were not kept: too many at once, or the database was away",
+    ),
+    (
         "firn_catalog_collected_files_total",
         "counter",
         "tenant",

@@ -11,6 +11,7 @@ mod gc;
 pub mod iceberg;
 pub mod nessie;
 mod provisioning;
+mod reports;
 mod tenants;
 
 pub use access::{
@@ -26,6 +27,7 @@ pub use error::{ClientError, ClientErrorKind};
 pub use expiry::{Expiry, ExpiryRequest, PruneRequest, Pruned};
 pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcTable, GcUnreadable};
 pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};
+pub use reports::{MetricsReport, MetricsReports};
 pub use tenants::{
     Event, EventPage, LastEvent, LastEvents, LayerRetention, Lease, LeaseRequest, Suspension,
     SuspensionRequest, Tenant, TenantCreate, TenantSuspend, TenantUpdate,

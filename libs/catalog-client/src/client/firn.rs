@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 
-use super::{CatalogClient, Path, TenantClient};
+use super::{CatalogClient, Path, TenantClient, path::join_namespace};
 use crate::{
     AccessRules, AuditEntry, Client, ClientCreate, ClientError, ClientRotate, ClientSecret, Erasure,
     ErasureJob, ErasureRequest, EventPage, Expiry, ExpiryRequest, GcRequest, GcRun, Hold, HoldRequest,
-    IssuedToken, LastEvents, Lease, LeaseRequest, Provisioning, PruneRequest, Pruned, RevocationRequest,
-    Suspension, SuspensionRequest, Tenant, TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
+    IssuedToken, LastEvents, Lease, LeaseRequest, MetricsReport, MetricsReports, Provisioning, PruneRequest,
+    Pruned, RevocationRequest, Suspension, SuspensionRequest, Tenant, TenantCreate, TenantSuspend,
+    TenantUpdate, TokenRequest, iceberg::TableIdent,
 };
 use firn_auth::{Policy, Refused, Revocation};
 use serde_json::json;
@@ -231,6 +232,23 @@ impl TenantClient {
         }
         let answer: Audit = self.transport.get(&path).await?;
         Ok((answer.entries, answer.next))
+    }
+
+    /// The newest metrics reports of a table, or of all tables that the caller may read.
+    pub async fn metrics_reports(
+        &self,
+        table: Option<&TableIdent>,
+        limit: usize,
+    ) -> Result<Vec<MetricsReport>, ClientError> {
+        let mut path = self.firn_path().fixed("/metrics-reports").query("limit", &limit.to_string());
+        if let Some(TableIdent { namespace, name }) = table {
+            path = path.query(
+                "table",
+                &join_namespace(&[namespace.as_slice(), std::slice::from_ref(name)].concat()),
+            );
+        }
+        let answer: MetricsReports = self.transport.get(&path).await?;
+        Ok(answer.reports)
     }
 
     /// Acquires or renews a lease; one held by another is a conflict.

@@ -17,6 +17,7 @@ mod load;
 mod names;
 mod namespaces;
 mod page;
+mod recent;
 mod rename;
 mod tables;
 mod token;
@@ -36,6 +37,7 @@ use crate::management::AppState;
 
 pub(crate) use commit::POSITION_PREFIX;
 pub(crate) use content::Kind;
+pub(crate) use recent::RecentTables;
 pub(crate) use turns::Turns;
 
 /// Larger than any commit that makes sense.

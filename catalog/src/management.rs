@@ -16,6 +16,7 @@ mod lifecycle;
 mod limits;
 mod policies;
 mod provision;
+mod reads;
 mod refusals;
 mod rules;
 mod state;
@@ -38,6 +39,7 @@ pub(crate) use erasures::recover_erasures;
 pub(crate) use holds::{forbid as forbid_held, held_reference, held_table};
 pub(crate) use lifecycle::purge_due;
 pub(crate) use limits::{check_references, check_tables};
+pub(crate) use reads::Given;
 pub(crate) use state::AppState;
 pub(crate) use tenants::{create_tenant, put_tenant, require as tenant, tenant_names};
 

@@ -106,6 +106,11 @@ impl Catalog {
         Ok(management::recover_erasures(&self.state, tenants).await)
     }
 
+    /// Writes what waits in memory. Nothing is asked of the catalog after that.
+    pub async fn close(&self) {
+        self.state.reads.write().await;
+    }
+
     /// Whether the database answers; the text says what is wrong.
     pub async fn health(&self) -> Result<(), String> {
         self.state.store.ping().await.map_err(|error| error.to_string())

@@ -94,12 +94,12 @@ impl Storage {
                 (Files::S3(Box::new(files)), s3::table_config(&config.s3))
             }
         };
-        // Metadata takes half of the memory, the version store's objects the other half.
+        // The version store's objects take half of the memory, parsed documents an eighth, and metadata files the rest.
         let metadata = moka::future::Cache::builder()
             .weigher(|key: &String, cached: &Cached| {
                 u32::try_from(key.len() + cached.bytes.len()).unwrap_or(u32::MAX)
             })
-            .max_capacity(config.cache_bytes / 2)
+            .max_capacity(config.cache_bytes / 8 * 3)
             .build();
         Ok(Self {
             inner: Arc::new(Inner {

@@ -228,6 +228,9 @@ impl Running {
         stages.drain(stages_drain(&server.settings)).await;
         http_end.cancel();
         let drained = http.await.context("the HTTP server crashed")?.context("the HTTP server failed")?;
+        if let Some(catalog) = &server.catalog {
+            catalog.close().await;
+        }
         tracing::info!(?drained, "stopped");
         Ok(())
     }

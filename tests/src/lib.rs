@@ -19,6 +19,7 @@ mod process;
 mod python;
 mod s3;
 mod services;
+mod tls_front;
 mod wait;
 
 use std::net::TcpListener;
@@ -37,6 +38,7 @@ pub use process::Process;
 pub use python::{python, spark};
 pub use s3::SeaweedFs;
 pub use services::{ServiceProcess, Services};
+pub use tls_front::TlsFront;
 pub use wait::until;
 
 /// A port that was free a moment ago.

@@ -85,6 +85,12 @@ impl SeaweedFs {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Port of the S3 API.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Creates a bucket: for SeaweedFS it is a folder of its filer.
     ///
     /// # Errors

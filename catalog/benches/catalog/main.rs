@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use firn_tests::Postgres;
 
-use client::{Load, Request, Sample};
+use client::{Sample, Side};
 use limits::Limits;
 use server::Server;
 
@@ -28,15 +28,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Tables of the scenarios, and clients that work on them unless a scenario says otherwise.
 const TABLES: usize = 64;
-/// Measurements of each side where two are close to each other.
-const ROUNDS: u32 = 3;
 
 #[derive(Parser)]
 struct Args {
     /// Which to run; all if none is named
     #[arg(value_enum)]
     scenarios: Vec<Scenario>,
-    /// Length of each measurement
+    /// Length of each measurement, over all its rounds
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     seconds: u64,
     /// Concurrent clients, one connection each
@@ -51,7 +49,7 @@ struct Args {
 enum Scenario {
     /// Loads of warm tables
     Load,
-    /// Loads that ask once who may do what, beside those that ask twice: what authorization costs
+    /// What it takes to decide whether a load is allowed, as a share of a load
     Authorization,
     /// Loads that answer 304
     NotModified,
@@ -86,61 +84,60 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Prints a scenario's limits and then Firn, with its share of each.
+/// Prints what a scenario's limits reach, and then Firn, with its share of each.
 async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) -> Result<()> {
-    let load = |clients| Load { clients, duration: Duration::from_secs(args.seconds) };
-    let (clients, bare, firn): (usize, Vec<(&str, Request)>, Request) = match scenario {
-        Scenario::Load => (
-            args.clients,
-            vec![("limit: bytes from memory", limits.memory()), ("limit: one SELECT", limits.select())],
-            server.load(),
-        ),
-        Scenario::Authorization => return authorization(load(args.clients), server).await,
-        Scenario::NotModified => {
-            (args.clients, vec![("limit: one SELECT", limits.select())], server.not_modified().await?)
+    let limit = |name, clients, request| Side { name, clients, server: limits.address(), request };
+    let firn = |name, clients, request| Side { name, clients, server: server.address(), request };
+    let many = args.clients;
+    let sides = match scenario {
+        Scenario::Load => vec![
+            limit("limit: bytes from memory", many, limits.memory()),
+            limit("limit: one SELECT", many, limits.select()),
+            firn("firn", many, server.load()),
+        ],
+        Scenario::Authorization => vec![firn("loads", many, server.load())],
+        Scenario::NotModified => vec![
+            limit("limit: one SELECT", many, limits.select()),
+            firn("firn", many, server.not_modified().await?),
+        ],
+        Scenario::Commit => vec![
+            limit("limit: file, then row", many, limits.put(1)),
+            firn("firn", many, server.commit(TABLES)),
+        ],
+        Scenario::OneClient => {
+            vec![limit("limit: file, then row", 1, limits.put(1)), firn("firn", 1, server.commit(TABLES))]
         }
-        Scenario::Commit => {
-            (args.clients, vec![("limit: file, then row", limits.put(1))], server.commit(TABLES))
-        }
-        Scenario::OneClient => (1, vec![("limit: file, then row", limits.put(1))], server.commit(TABLES)),
         Scenario::OneTable => {
-            let one = client::measure(load(1), server.address(), server.commit(1)).await?;
-            print(scenario, "one client", &one, &[]);
-            let all = client::measure(load(8), server.address(), server.commit(1)).await?;
-            print(scenario, "firn, eight clients", &all, &[one.rate()]);
-            return Ok(());
+            vec![firn("one client", 1, server.commit(1)), firn("firn, eight clients", 8, server.commit(1))]
         }
-        Scenario::Transaction => {
-            (8, vec![("limit: three files, then row", limits.put(3))], server.transaction(TABLES))
-        }
+        Scenario::Transaction => vec![
+            limit("limit: three files, then row", 8, limits.put(3)),
+            firn("firn", 8, server.transaction(TABLES)),
+        ],
         Scenario::Nessie => {
-            (args.clients, vec![("limit: one UPDATE", limits.update())], server.nessie(TABLES))
+            vec![limit("limit: one UPDATE", many, limits.update()), firn("firn", many, server.nessie(TABLES))]
         }
     };
+    let samples = client::measure(Duration::from_secs(args.seconds), &sides).await?;
     let mut rates = Vec::new();
-    for (name, request) in bare {
-        let sample = client::measure(load(clients), limits.address(), request).await?;
-        print(scenario, name, &sample, &[]);
+    for (at, (side, sample)) in sides.iter().zip(&samples).enumerate() {
+        // The last side is Firn's.
+        print(scenario, side.name, sample, if at + 1 == sides.len() { &rates } else { &[] });
         rates.push(sample.rate());
     }
-    let sample = client::measure(load(clients), server.address(), firn).await?;
-    print(scenario, "firn", &sample, &rates);
-    Ok(())
-}
-
-/// In turns, so that what else the machine does meets both.
-async fn authorization(load: Load, server: &Server) -> Result<()> {
-    let mut rates = [0.0; 2];
-    for _ in 0..ROUNDS {
-        for (rate, address) in rates.iter_mut().zip(server.asked()) {
-            *rate += client::measure(load, address, server.load()).await?.rate() / f64::from(ROUNDS);
-        }
+    if scenario == Scenario::Authorization
+        && let [rate] = rates.as_slice()
+    {
+        let ask = server.time_of_an_ask().await?.as_secs_f64();
+        // All cores are busy with the loads.
+        let load = std::thread::available_parallelism()?.get() as f64 / rate;
+        println!(
+            "authorization {:.2} us each, {:.1} % of the {:.0} us of all cores that a load takes",
+            ask * 1e6,
+            ask / load * 100.0,
+            load * 1e6
+        );
     }
-    let [once, twice] = rates;
-    // The time of a load that asks twice is that of one that asks once, and one asking more.
-    let share = (once / twice - 1.0) * 100.0;
-    println!("{:<13} {:<28} {once:>9.0}", "authorization", "asked once");
-    println!("{:<13} {:<28} {twice:>9.0}  costs {share:.1} % of a load", "authorization", "asked twice");
     Ok(())
 }
 

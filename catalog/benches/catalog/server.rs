@@ -1,14 +1,19 @@
 //! The catalog with tables, and requests to it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use axum::{
     Router,
-    extract::{Request as Incoming, State},
-    http::HeaderMap,
-    middleware::{Next, from_fn_with_state},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, header::AUTHORIZATION},
     serve::ListenerExt as _,
 };
 use bytes::Bytes;
@@ -29,8 +34,7 @@ const CACHE_BYTES: u64 = 256 << 20;
 
 pub(crate) struct Server {
     address: SocketAddr,
-    /// The same server behind a layer that does nothing, and behind one that asks the guard what a load asks.
-    asked: [SocketAddr; 2],
+    guard: Guard,
     token: String,
     tables: usize,
     _folder: TempDir,
@@ -54,12 +58,10 @@ impl Server {
         catalog.ensure_tenant(&TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() }).await?;
         let mut claims = Claims::new("bench", Duration::from_secs(24 * 3600));
         claims.tenants.insert("acme".parse()?, Role::Maintainer);
-        let routes = || firn_runtime::http::with_basics(catalog.router(), Default::default());
-        let address = serve(routes()).await?;
-        let once = serve(routes().layer(from_fn_with_state(catalog.guard(), pass))).await?;
-        let twice = serve(routes().layer(from_fn_with_state(catalog.guard(), ask))).await?;
-        let server =
-            Self { address, asked: [once, twice], token: key.sign(&claims), tables, _folder: folder };
+        let routes = firn_runtime::http::with_basics(catalog.router(), Default::default());
+        let address = serve(routes).await?;
+        let (guard, token) = (catalog.guard(), key.sign(&claims));
+        let server = Self { address, guard, token, tables, _folder: folder };
         server.create_tables().await?;
         Ok(server)
     }
@@ -68,9 +70,16 @@ impl Server {
         self.address
     }
 
-    /// Where a load asks the guard once, and where twice: the difference is what authorization costs.
-    pub(crate) fn asked(&self) -> [SocketAddr; 2] {
-        self.asked
+    /// How long it takes to decide whether a load is allowed, on one core, after loads have warmed the caches.
+    pub(crate) async fn time_of_an_ask(&self) -> Result<Duration> {
+        const ASKS: u32 = 200_000;
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {}", self.token).parse()?);
+        let began = Instant::now();
+        for _ in 0..ASKS {
+            allowed(&self.guard, black_box(&headers)).await?;
+        }
+        Ok(began.elapsed() / ASKS)
     }
 
     /// What a load answers.
@@ -121,9 +130,10 @@ impl Server {
 
     /// Puts a content that the catalog only stores; each client at its own key.
     pub(crate) fn nessie(&self, keys: usize) -> Request {
-        let token = self.token.clone();
-        Arc::new(move |client, turn| {
-            let key = json!({"elements": [format!("u{}-{}-{turn}", client % keys, std::process::id())]});
+        let (token, made) = (self.token.clone(), AtomicU64::new(0));
+        Arc::new(move |client, _| {
+            let number = made.fetch_add(1, Ordering::Relaxed);
+            let key = json!({"elements": [format!("u{}-{number}", client % keys)]});
             let content = json!({"type": "UDF", "sqlText": "SELECT 1", "dialect": "SPARK"});
             let body = json!({
                 "commitMeta": {"message": "bench"},
@@ -191,17 +201,6 @@ fn request(
         }
     };
     request.body(body).expect("a plain request")
-}
-
-async fn pass(State(_): State<Guard>, request: Incoming, next: Next) -> Response {
-    next.run(request).await
-}
-
-async fn ask(State(guard): State<Guard>, request: Incoming, next: Next) -> Response {
-    match allowed(&guard, request.headers()).await {
-        Ok(()) => next.run(request).await,
-        Err(denied) => denied.into_response(),
-    }
 }
 
 /// What a load asks: token, tenant, key.

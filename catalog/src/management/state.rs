@@ -4,11 +4,11 @@ use std::{ops::Deref, sync::Arc};
 
 use firn_auth::{Guard, Verifier};
 
-use super::policies::Policies;
+use super::{policies::Policies, reads::Reads};
 use crate::{
     CatalogConfig, CatalogError,
     delegation::Delegation,
-    iceberg::Turns,
+    iceberg::{RecentTables, Turns},
     storage::Storage,
     store::{self, Store},
     version::VersionStore,
@@ -27,8 +27,12 @@ pub(crate) struct Parts {
     /// What clients are given to reach files.
     pub(crate) delegation: Delegation,
     pub(crate) guard: Guard,
+    /// Allowed reads, for the audit log.
+    pub(crate) reads: Reads,
     /// Commits to one table take turns here.
     pub(crate) turns: Turns,
+    /// What commits begin with.
+    pub(crate) recent_tables: RecentTables,
 }
 
 impl AppState {
@@ -40,6 +44,8 @@ impl AppState {
         let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
         let guard =
             Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone(), storage.clone()));
+        let recent_tables = RecentTables::new(config.cache_bytes / 8);
+        let reads = Reads::new(Arc::clone(&store));
         Ok(Self(Arc::new(Parts {
             config,
             store,
@@ -47,7 +53,9 @@ impl AppState {
             storage,
             delegation,
             guard,
+            reads,
             turns: Turns::default(),
+            recent_tables,
         })))
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn adopt_single(document: &mut Document) {
     if !document.list("schemas").is_empty() {
         return;
     }
-    let Some(mut schema) = document.0.get("schema").filter(|schema| schema.is_object()).cloned() else {
+    let Some(mut schema) = document.field("schema").filter(|schema| schema.is_object()).cloned() else {
         return;
     };
     let id = schema["schema-id"].as_i64().unwrap_or_default();

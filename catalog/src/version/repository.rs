@@ -125,6 +125,13 @@ impl Repository {
         Ok(Resolved { reference, hash, writable })
     }
 
+    /// Where a branch was a moment ago, if this process knows: for changes, which find out if that is no longer so.
+    #[must_use]
+    pub fn recent(&self, branch: &str) -> Option<Resolved> {
+        let reference = self.shared.heads.recent(&self.name, branch).filter(|found| !found.tag)?;
+        Some(Resolved { hash: reference.hash, reference: Some(reference), writable: true })
+    }
+
     /// Contents of keys at a commit, in the keys' order.
     pub async fn get(&self, at: Hash, keys: &[Key]) -> Result<Vec<Option<Content>>, CatalogError> {
         let mut workspace = self.workspace();

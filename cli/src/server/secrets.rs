@@ -59,14 +59,32 @@ pub(super) fn watch(server: &Server) -> Watch {
     );
     add(
         "alerts.elasticsearch_url",
-        &[settings.alerts.elasticsearch_url.as_ref().and_then(SecretUrl::reference)],
-        Box::new(|server| set(&server.secrets.elasticsearch_url, server.settings.elasticsearch_url()?)),
+        // Its client keeps the authorities that it was made with: what is set again makes another one.
+        &[
+            settings.alerts.elasticsearch_url.as_ref().and_then(SecretUrl::reference),
+            settings.tls.ca.as_ref(),
+        ],
+        Box::new(|server| {
+            server.tls.reload()?;
+            set(&server.secrets.elasticsearch_url, server.settings.elasticsearch_url()?)
+        }),
     );
     add(
         "alerts.webhook_url",
         &[settings.alerts.webhook_url.as_ref()],
         Box::new(|server| set(&server.secrets.webhook_url, server.settings.webhook_url()?)),
     );
+    for issuer in &settings.auth.issuers {
+        let (name, key_set) = (issuer.name.clone(), issuer.key_set.clone());
+        add(
+            "auth.issuers.key_set",
+            &[issuer.key_set.as_ref()],
+            Box::new(move |server| match &key_set {
+                Some(key_set) => Ok(server.guard.verifier().set_keys(&name, &key_set.resolve()?)?),
+                None => Ok(()),
+            }),
+        );
+    }
     if server.catalog.is_some() {
         add(
             "catalog.database_url",

@@ -17,7 +17,7 @@ pub(super) struct Server {
     pub(super) catalog: Catalog,
     pub(super) url: String,
     pub(super) key: SigningKey,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -34,8 +34,24 @@ impl Server {
 
     /// With something in front of the router.
     pub(super) async fn start_with(wrap: impl FnOnce(Router) -> Router) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key = SigningKey::generate();
+        let server = Self::open(Arc::new(tempfile::tempdir().unwrap()), SigningKey::generate(), wrap).await;
+        for name in ["acme", "other"] {
+            let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
+            server.catalog.ensure_tenant(&request).await.unwrap();
+        }
+        server
+    }
+
+    /// Another one over the same database and files.
+    pub(super) async fn replica(&self) -> Self {
+        Self::open(Arc::clone(&self.folder), self.key.clone(), |router| router).await
+    }
+
+    async fn open(
+        folder: Arc<tempfile::TempDir>,
+        key: SigningKey,
+        wrap: impl FnOnce(Router) -> Router,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let config = CatalogConfig {
@@ -48,10 +64,6 @@ impl Server {
             public_url: url.clone(),
         };
         let catalog = Catalog::open(config).await.unwrap();
-        for name in ["acme", "other"] {
-            let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
-            catalog.ensure_tenant(&request).await.unwrap();
-        }
         let router = wrap(catalog.router());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { catalog, url, key, folder, task }

@@ -26,9 +26,9 @@ pub enum CompactorError {
         /// What the engine says.
         message: String,
     },
-    /// Checks of severity `fail` do not hold: `main` was not touched.
+    /// Checks of severity `fail` do not hold: nothing was published.
     #[error(
-        "{} row(s) of {} break check '{}' and {} check(s) failed in all: main is untouched, the branch {branch} shows what would have been published",
+        "{} row(s) of {} break check '{}' and {} check(s) failed in all: nothing was published, the branch {branch} shows what would have been",
         failing[0].violations, failing[0].model, failing[0].check, failing.len()
     )]
     Checks {

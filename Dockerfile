@@ -11,14 +11,14 @@ WORKDIR /src
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends build-essential pkg-config perl python3 zlib1g-dev \
+    && apt-get install -y --no-install-recommends build-essential libssl-dev pkg-config perl python3 zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin firn \
     && cp target/release/firn /firn \
-    && mkdir -p /out/lib && ldd /firn | awk '/libz\.so/ { print $3 }' | xargs -r -I{} cp -L {} /out/lib/
+    && mkdir -p /out/lib && ldd /firn | awk '/lib(z|ssl|crypto)\.so/ { print $3 }' | xargs -r -I{} cp -L {} /out/lib/
 
 FROM ${RUN_IMAGE}
 LABEL org.opencontainers.image.title="Firn" \

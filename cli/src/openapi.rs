@@ -70,6 +70,11 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         ..post("/v1/tenants/{tenant}/inventory", "ingest", "Upload one inventory, or many as NDJSON")
     },
+    Endpoint {
+        body: Some("application/xml"),
+        ..post("/v1/tenants/{tenant}/agents/ocs", "ingest", "The protocol of OCS Inventory, by HTTP Basic")
+    },
+    post("/v1/tenants/{tenant}/agents/glpi", "ingest", "The protocol of GLPI's agent, by HTTP Basic"),
     get(
         "/v1/tenants/{tenant}/ingest/positions",
         "ingest",

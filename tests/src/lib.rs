@@ -34,7 +34,7 @@ pub use oidc::OidcProvider;
 pub use opensearch::OpenSearch;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use python::{python, spark};
+pub use python::{confluent, python, spark};
 pub use s3::SeaweedFs;
 pub use services::{ServiceProcess, Services};
 pub use wait::until;

@@ -35,6 +35,11 @@ pub fn spark(script: &str, args: &[&str], env: &BTreeMap<String, String>) -> Res
     run_script("requirements-spark.txt", script, args, &env)
 }
 
+/// The same with Confluent's Kafka client.
+pub fn confluent(script: &str, args: &[&str]) -> Result<serde_json::Value> {
+    run_script("requirements-kafka.txt", script, args, &BTreeMap::new())
+}
+
 fn run_script(
     requirements: &str,
     script: &str,

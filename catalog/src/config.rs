@@ -47,6 +47,8 @@ pub struct S3Config {
 pub struct ProvisioningConfig {
     /// VPC endpoints through which alone the data is reached; empty: any way.
     pub vpc_endpoint_ids: Vec<String>,
+    /// VPCs from which alone the data is reached, through whichever endpoint; empty: from anywhere.
+    pub vpc_ids: Vec<String>,
     /// Whether requests that don't come over TLS are refused; if nobody says, unless the endpoint itself is plain HTTP.
     pub require_tls: Option<bool>,
     /// Role that Firn's own services run as. With a role for clients, these two alone reach the data.

@@ -14,9 +14,12 @@ mod error;
 mod functions;
 mod idempotency;
 mod load;
+mod metrics;
 mod names;
 mod namespaces;
 mod page;
+mod plan;
+mod recent;
 mod rename;
 mod tables;
 mod token;
@@ -36,13 +39,14 @@ use crate::management::AppState;
 
 pub(crate) use commit::POSITION_PREFIX;
 pub(crate) use content::Kind;
+pub(crate) use recent::RecentTables;
 pub(crate) use turns::Turns;
 
 /// Larger than any commit that makes sense.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// All endpoints, as `config` lists them: methods and paths of the specification.
-const ENDPOINTS: [&str; 29] = [
+const ENDPOINTS: &[&str] = &[
     "GET /v1/{prefix}/namespaces",
     "POST /v1/{prefix}/namespaces",
     "GET /v1/{prefix}/namespaces/{namespace}",
@@ -60,6 +64,10 @@ const ENDPOINTS: [&str; 29] = [
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics",
     "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials",
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/sign",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}",
+    "DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks",
     "GET /v1/{prefix}/namespaces/{namespace}/functions",
     "GET /v1/{prefix}/namespaces/{namespace}/functions/{function}",
     "POST /v1/{prefix}/tables/rename",
@@ -91,9 +99,12 @@ pub(crate) fn router(state: AppState) -> Router {
             head(tables::exists).get(load::load).post(commit::commit).delete(tables::remove),
         )
         .route(&at("/tables/{table}/unregister"), post(tables::unregister))
-        .route(&at("/tables/{table}/metrics"), post(tables::report_metrics))
+        .route(&at("/tables/{table}/metrics"), post(metrics::report))
         .route(&at("/tables/{table}/credentials"), get(delegate::load_credentials))
         .route(&at("/tables/{table}/sign"), post(delegate::sign))
+        .route(&at("/tables/{table}/plan"), post(plan::submit))
+        .route(&at("/tables/{table}/plan/{plan-id}"), get(plan::result).delete(plan::cancel))
+        .route(&at("/tables/{table}/tasks"), post(plan::tasks))
         .route(&at("/functions"), get(functions::list))
         .route(&at("/functions/{function}"), get(functions::load))
         .route("/iceberg/v1/{prefix}/tables/rename", post(rename::rename_table))

@@ -2,7 +2,8 @@
 //! Nessie REST v2, with Firn's own endpoints for tenants and leases beside them.
 //!
 //! Layers, each knowing only those before it: `store` (rows and objects in SQLite or PostgreSQL), `version` (commits, trees,
-//! references, merges), then side by side `iceberg` (with `metadata` and `storage`), `nessie` and `management`.
+//! references, merges), `metadata`, `manifests` and `storage` (a table's files), `scan` (which of them a query needs), then side by
+//! side `iceberg`, `nessie` and `management`.
 
 mod aws;
 mod config;
@@ -18,6 +19,8 @@ mod off_thread;
 mod provision;
 mod recovery;
 mod replay;
+mod reports;
+mod scan;
 mod server;
 mod storage;
 pub mod store;

@@ -8,6 +8,7 @@ mod change;
 mod clients;
 mod erasures;
 mod events;
+mod expiries;
 mod gc;
 mod holds;
 mod leases;
@@ -15,7 +16,9 @@ mod lifecycle;
 mod limits;
 mod policies;
 mod provision;
+mod reads;
 mod refusals;
+mod reports;
 mod rules;
 mod state;
 mod suspensions;
@@ -25,7 +28,7 @@ mod tokens;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use serde::de::DeserializeOwned;
 
@@ -33,9 +36,11 @@ use crate::CatalogError;
 
 pub(crate) use change::actor;
 pub(crate) use clients::client_claims;
+pub(crate) use erasures::recover_erasures;
 pub(crate) use holds::{forbid as forbid_held, held_reference, held_table};
 pub(crate) use lifecycle::purge_due;
 pub(crate) use limits::{check_references, check_tables};
+pub(crate) use reads::Given;
 pub(crate) use state::AppState;
 pub(crate) use tenants::{create_tenant, put_tenant, require as tenant, tenant_names};
 
@@ -68,6 +73,9 @@ pub(crate) fn router(state: AppState) -> Router {
             post(suspensions::suspend).delete(suspensions::resume),
         )
         .route("/v1/tenants/{tenant}/gc", get(gc::show).post(gc::start))
+        .route("/v1/tenants/{tenant}/expiries", get(expiries::list).post(expiries::prune))
+        .route("/v1/tenants/{tenant}/expiries/{ref}", put(expiries::set).delete(expiries::unset))
+        .route("/v1/tenants/{tenant}/metrics-reports", get(reports::list))
         .route("/v1/keys", get(erasures::keys))
         .route("/v1/erasures", get(erasures::jobs))
         .route("/v1/tenants/{tenant}/erasures", get(erasures::list).post(erasures::request))

@@ -4,11 +4,13 @@
 //! survive a merge. Nothing here does I/O.
 
 mod avro;
+mod details;
 mod entries;
 mod list;
 
-pub(crate) use entries::{Entry, Manifest, Status};
-pub(crate) use list::{ManifestFile, NewManifestList, read_list};
+pub(crate) use details::{ColumnMetrics, Details};
+pub(crate) use entries::{Entries, Entry, Manifest, Status};
+pub(crate) use list::{FieldSummary, ManifestFile, NewManifestList, read_list};
 
 /// Why a file is no manifest or manifest list, or can't become one.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +18,7 @@ pub(crate) use list::{ManifestFile, NewManifestList, read_list};
 pub(crate) struct ManifestError(String);
 
 impl ManifestError {
-    fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
@@ -46,5 +48,7 @@ impl FileContent {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod sample_files;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -29,5 +29,6 @@ pub(crate) use create::{NewTable, new_table};
 pub(crate) use document::Document;
 pub(crate) use error::MetadataError;
 pub(crate) use requirement::{check_requirements, requires_create};
+pub(crate) use schema::{Field as SchemaField, fields as schema_fields};
 pub(crate) use update::{ApplyContext, apply_updates};
 pub(crate) use view::{NewView, apply_view_updates, check_view_requirements, new_view};

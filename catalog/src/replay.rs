@@ -9,6 +9,8 @@ mod files;
 mod sides;
 mod snapshot;
 
+pub(crate) use snapshot::{REPLAY_BASE, REPLAYS};
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;

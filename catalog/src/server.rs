@@ -96,6 +96,21 @@ impl Catalog {
         Ok(self.state.store.reconnect(database_url)?)
     }
 
+    /// Writes what waits in memory. Nothing is asked of the catalog after that.
+    pub async fn close(&self) {
+        self.state.reads.write().await;
+    }
+
+    /// Puts back erasures that the object store knows of and the database doesn't, as after a restore of the latter; answers how
+    /// many, by tenant. To be done before requests are taken.
+    ///
+    /// # Errors
+    /// `Unavailable` for the database. Of a tenant whose files can't be read the log tells.
+    pub async fn recover_erasures(&self) -> Result<Vec<(TenantName, usize)>, CatalogError> {
+        let tenants = management::tenant_names(&self.state).await?;
+        Ok(management::recover_erasures(&self.state, tenants).await)
+    }
+
     /// Whether the database answers; the text says what is wrong.
     pub async fn health(&self) -> Result<(), String> {
         self.state.store.ping().await.map_err(|error| error.to_string())

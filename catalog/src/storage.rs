@@ -94,12 +94,12 @@ impl Storage {
                 (Files::S3(Box::new(files)), s3::table_config(&config.s3))
             }
         };
-        // Metadata takes half of the memory, the version store's objects the other half.
+        // The version store's objects take half of the memory, parsed documents an eighth, and metadata files the rest.
         let metadata = moka::future::Cache::builder()
             .weigher(|key: &String, cached: &Cached| {
                 u32::try_from(key.len() + cached.bytes.len()).unwrap_or(u32::MAX)
             })
-            .max_capacity(config.cache_bytes / 2)
+            .max_capacity(config.cache_bytes / 8 * 3)
             .build();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -257,6 +257,21 @@ impl Storage {
         let target = self.check(tenant, text)?;
         let written = match &self.inner.files {
             Files::Local(files) => files.write(&target, bytes).await,
+            Files::S3(files) => files.write(&target, bytes).await,
+        };
+        written.map_err(|error| CatalogError::Unavailable(error.to_string()))
+    }
+
+    /// Writes a file over the one that may be there. Durable when it returns.
+    pub(crate) async fn replace_file(
+        &self,
+        tenant: &str,
+        text: &str,
+        bytes: Bytes,
+    ) -> Result<(), CatalogError> {
+        let target = self.check(tenant, text)?;
+        let written = match &self.inner.files {
+            Files::Local(files) => files.replace(&target, bytes).await,
             Files::S3(files) => files.write(&target, bytes).await,
         };
         written.map_err(|error| CatalogError::Unavailable(error.to_string()))

@@ -39,6 +39,7 @@ pub(crate) use events::audit_event;
 pub use events::{Actor, Event};
 pub(crate) use garbage::{Marks, Root, SAFETY_AGE};
 pub use merge::{Contested, MergeDetail, MergeMode, MergeRequest, MergeSource, Merged, Reconciled};
+pub(crate) use reference::EXPIRY;
 pub use repository::{Repository, VersionStore};
 pub(crate) use stored::NO_ANCESTOR;
 pub(crate) use syntax::{MAIN, named_reference};

@@ -2,6 +2,8 @@
 
 mod docs;
 mod graph;
+mod run;
+mod test;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,10 @@ pub(crate) enum ModelCommand {
     Check(CheckArgs),
     /// Tell what the next promotion would do, and why
     Plan(PlanArgs),
+    /// Run models now, on main or a branch, and publish what they make there
+    Run(run::RunArgs),
+    /// Show that models make of example rows what their cases say; needs no server
+    Test(test::TestArgs),
     /// Draw which model reads which, in words or as SVG
     Graph(graph::GraphArgs),
     /// Document models and their columns, as Markdown
@@ -104,6 +110,7 @@ struct ModelLine {
     reads: Vec<String>,
     key: Vec<String>,
     interval_s: Option<u64>,
+    freshness_s: Option<u64>,
     checks: Vec<String>,
     file: String,
     hash: String,
@@ -117,6 +124,7 @@ impl ModelLine {
             reads: model.inputs.iter().map(ToString::to_string).collect(),
             key: model.key.clone(),
             interval_s: model.interval.map(|interval| interval.as_secs()),
+            freshness_s: model.freshness.map(|longest| longest.as_secs()),
             checks: model.checks.iter().map(|check| check.name.clone()).collect(),
             file: model.file.clone(),
             hash: model.hash(),
@@ -130,6 +138,8 @@ pub(crate) async fn run(command: &ModelCommand) -> Result<()> {
         ModelCommand::Ls(args) => list(args).await,
         ModelCommand::Check(args) => check(args).await,
         ModelCommand::Plan(args) => plan(args).await,
+        ModelCommand::Run(args) => run::run(args).await,
+        ModelCommand::Test(args) => test::run(args).await,
         ModelCommand::Graph(args) => graph::run(args).await,
         ModelCommand::Docs(args) => docs::run(args).await,
         ModelCommand::Apply(args) => apply(args).await,

@@ -22,6 +22,9 @@ pub(crate) struct ListArgs {
     /// At most this many
     #[arg(short = 'n', long, default_value_t = 20)]
     limit: usize,
+    /// Branch that they ran on
+    #[arg(long = "ref", default_value = "main")]
+    reference: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,6 +37,9 @@ pub(crate) struct ListArgs {
 pub(crate) struct ShowArgs {
     /// The run, or the beginning of its id; the newest one if absent
     run: Option<String>,
+    /// Branch that it ran on
+    #[arg(long = "ref", default_value = "main")]
+    reference: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -54,14 +60,15 @@ pub(crate) async fn run(command: &PromoteCommand) -> Result<()> {
     }
 }
 
-async fn runs(connection: &ConnectionArgs, limit: usize) -> Result<Vec<RunRecord>> {
+async fn runs(connection: &ConnectionArgs, reference: &str, limit: usize) -> Result<Vec<RunRecord>> {
     let connection = connection.connect().await?;
-    let path = format!("/v1/tenants/{}/promotions?limit={limit}", connection.tenant);
+    let reference: String = url::form_urlencoded::byte_serialize(reference.as_bytes()).collect();
+    let path = format!("/v1/tenants/{}/promotions?limit={limit}&ref={reference}", connection.tenant);
     Ok(connection.get::<Promotions>(&path).await?.promotions)
 }
 
 async fn list(args: &ListArgs) -> Result<()> {
-    let runs = runs(&args.connection, args.limit).await?;
+    let runs = runs(&args.connection, &args.reference, args.limit).await?;
     if args.json {
         return output::json(&runs);
     }
@@ -87,17 +94,20 @@ fn state_name(state: RunState) -> &'static str {
 }
 
 async fn show(args: &ShowArgs) -> Result<()> {
-    let runs = runs(&args.connection, usize::MAX).await?;
+    let runs = runs(&args.connection, &args.reference, usize::MAX).await?;
     let wanted = |run: &&RunRecord| args.run.as_ref().is_none_or(|id| run.run.starts_with(id.as_str()));
     let Some(run) = runs.iter().find(wanted) else {
         let id = args.run.as_deref().unwrap_or("any");
-        bail!("no recent run '{id}': 'firn promote ls' lists them");
+        bail!("no recent run '{id}' on {}: 'firn promote ls' lists them", args.reference);
     };
-    if args.json {
-        return output::json(run);
-    }
+    if args.json { output::json(run) } else { print(run) }
+}
+
+/// What a run did, or why it failed.
+pub(crate) fn print(run: &RunRecord) -> Result<()> {
     let started = DateTime::from_timestamp_millis(run.started_at_ms).map(|at| at.to_rfc3339());
     output::line(&format!("run      {}", run.run))?;
+    output::line(&format!("on       {}", run.reference))?;
     output::line(&format!("state    {}", state_name(run.state)))?;
     output::line(&format!("started  {}", started.unwrap_or_default()))?;
     if let Some(branch) = &run.branch {

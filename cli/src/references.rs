@@ -1,11 +1,16 @@
 //! `firn branch`, `tag`, `log`, `diff`, `show`, `entries` and `merge`: versions of the lake.
 
+mod expiry;
+
+use std::{collections::BTreeMap, time::Duration};
+
 use anyhow::{Context, Result};
-use firn_catalog_client::nessie::{
-    ContentKey, DiffEntry, Entry, LogEntry, MergeRequest, Reference, TableMerge,
+use firn_catalog_client::{
+    TenantClient,
+    nessie::{ContentKey, DiffEntry, Entry, LogEntry, MergeRequest, Reference, TableMerge},
 };
 
-use crate::{connection::ConnectionArgs, failure::usage, graph, output, revision};
+use crate::{connection::ConnectionArgs, duration, failure::usage, graph, output, revision};
 
 /// Subcommands of `firn branch` and `firn tag`.
 #[derive(clap::Subcommand)]
@@ -16,6 +21,10 @@ pub(crate) enum ReferenceCommand {
     Create(CreateArgs),
     /// Delete one
     Rm(RemoveArgs),
+    /// Say when one goes by itself, or that it stays; the protected and main never go
+    Expire(expiry::ExpireArgs),
+    /// Delete the branches and tags whose time is over now, or tell which; the compactor does it by itself
+    Prune(expiry::PruneArgs),
 }
 
 /// Arguments of `create`.
@@ -26,6 +35,9 @@ pub(crate) struct CreateArgs {
     /// Where it starts: a branch, tag, commit, or a revision such as main~2 or 'main@{yesterday}'
     #[arg(long, default_value = "main")]
     from: String,
+    /// It goes by itself so long from now, such as 30d (default: never)
+    #[arg(long, value_name = "AGE", value_parser = duration::parse)]
+    expires: Option<Duration>,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -119,27 +131,21 @@ pub(crate) struct MergeArgs {
 
 /// Runs `firn branch`.
 pub(crate) async fn branch(command: &ReferenceCommand) -> Result<()> {
-    match command {
-        ReferenceCommand::Ls(connection) => list(connection, false).await,
-        ReferenceCommand::Create(args) => {
-            let client = args.connection.connect().await?.tenant_client()?;
-            let from = revision::resolve(&client, &args.from).await?;
-            print_created("branch", &client.create_branch(&args.name, &from).await?)
-        }
-        ReferenceCommand::Rm(args) => remove(args).await,
-    }
+    references(command, false).await
 }
 
 /// Runs `firn tag`.
 pub(crate) async fn tag(command: &ReferenceCommand) -> Result<()> {
+    references(command, true).await
+}
+
+async fn references(command: &ReferenceCommand, tags: bool) -> Result<()> {
     match command {
-        ReferenceCommand::Ls(connection) => list(connection, true).await,
-        ReferenceCommand::Create(args) => {
-            let client = args.connection.connect().await?.tenant_client()?;
-            let from = revision::resolve(&client, &args.from).await?;
-            print_created("tag", &client.create_tag(&args.name, &from).await?)
-        }
+        ReferenceCommand::Ls(connection) => list(connection, tags).await,
+        ReferenceCommand::Create(args) => create(args, tags).await,
         ReferenceCommand::Rm(args) => remove(args).await,
+        ReferenceCommand::Expire(args) => expiry::expire(args).await,
+        ReferenceCommand::Prune(args) => expiry::prune(args).await,
     }
 }
 
@@ -249,22 +255,45 @@ pub(crate) async fn merge(args: &MergeArgs) -> Result<()> {
     }
 }
 
+async fn create(args: &CreateArgs, tag: bool) -> Result<()> {
+    let client = args.connection.connect().await?.tenant_client()?;
+    let from = revision::resolve(&client, &args.from).await?;
+    let (what, created) = match tag {
+        true => ("tag", client.create_tag(&args.name, &from).await?),
+        false => ("branch", client.create_branch(&args.name, &from).await?),
+    };
+    output::line(&format!("created {what} {} at {}", created.name(), short(created.hash())))?;
+    match args.expires {
+        Some(after) => {
+            let at = expiry::set(&client, &args.name, after).await?;
+            output::line(&format!("it expires at {at}"))
+        }
+        None => Ok(()),
+    }
+}
+
 async fn list(connection: &ConnectionArgs, tags: bool) -> Result<()> {
-    let references = connection.connect().await?.tenant_client()?.references().await?;
+    let client = connection.connect().await?.tenant_client()?;
+    let (references, expiries) = (client.references().await?, expiries(&client).await);
     let wanted = references.iter().filter(|reference| matches!(reference, Reference::Tag { .. }) == tags);
-    let row = |reference: &Reference| vec![reference.name().to_owned(), short(reference.hash()).to_owned()];
+    let row = |reference: &Reference| {
+        let expires = expiries.get(reference.name()).cloned().unwrap_or_default();
+        vec![reference.name().to_owned(), short(reference.hash()).to_owned(), expires]
+    };
     let nothing = if tags { "no tags" } else { "no branches" };
-    output::rows(&["name", "commit"], wanted.map(row).collect(), nothing)
+    output::rows(&["name", "commit", "expires"], wanted.map(row).collect(), nothing)
+}
+
+/// When references go; nothing is said to who may not read all of the tenant.
+async fn expiries(client: &TenantClient) -> BTreeMap<String, String> {
+    let expiries = client.expiries().await.unwrap_or_default();
+    expiries.into_iter().map(|expiry| (expiry.reference, expiry.expires_at)).collect()
 }
 
 async fn remove(args: &RemoveArgs) -> Result<()> {
     let client = args.connection.connect().await?.tenant_client()?;
     client.delete_reference(&args.name).await.with_context(|| format!("deleting '{}'", args.name))?;
     output::line(&format!("deleted {}", args.name))
-}
-
-fn print_created(what: &str, reference: &Reference) -> Result<()> {
-    output::line(&format!("created {what} {} at {}", reference.name(), short(reference.hash())))
 }
 
 fn log_row(entry: &LogEntry) -> Vec<String> {

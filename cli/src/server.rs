@@ -18,7 +18,7 @@ mod secrets;
 mod stages;
 
 #[cfg(test)]
-mod routes;
+pub(crate) mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -228,6 +228,9 @@ impl Running {
         stages.drain(stages_drain(&server.settings)).await;
         http_end.cancel();
         let drained = http.await.context("the HTTP server crashed")?.context("the HTTP server failed")?;
+        if let Some(catalog) = &server.catalog {
+            catalog.close().await;
+        }
         tracing::info!(?drained, "stopped");
         Ok(())
     }

@@ -26,8 +26,8 @@ use url::Url;
 use crate::{data_dir::DataDir, failure::usage, server::Service};
 pub(crate) use secret_url::SecretUrl;
 use sections::{
-    AlertsSection, AuthSection, CatalogSection, ErasureSection, IngestSection, PromotionSection,
-    ProvisioningSection, ServerSection, StorageSection,
+    AlertsSection, AuthSection, CatalogSection, ErasureSection, IngestSection, MaintenanceSection,
+    PromotionSection, ProvisioningSection, ServerSection, StorageSection,
 };
 pub(crate) use stream::Backend;
 use stream::StreamSection;
@@ -49,6 +49,7 @@ pub(crate) struct Settings {
     pub(crate) stream: StreamSection,
     pub(crate) ingest: IngestSection,
     pub(crate) promotion: PromotionSection,
+    pub(crate) maintenance: MaintenanceSection,
     pub(crate) erasure: ErasureSection,
     pub(crate) alerts: AlertsSection,
     pub(crate) log: LogConfig,
@@ -236,6 +237,7 @@ impl Settings {
                 delegation: self.delegation_config(),
                 provisioning: ProvisioningConfig {
                     vpc_endpoint_ids: self.provisioning.vpc_endpoint_ids.clone(),
+                    vpc_ids: self.provisioning.vpc_ids.clone(),
                     require_tls: self.provisioning.require_tls,
                     service_role_arn: self.provisioning.service_role_arn.clone(),
                     tags: self.provisioning.tags.clone(),
@@ -292,6 +294,12 @@ mod tests {
         assert_eq!(settings.warehouse(&dir), "file:///d/warehouse");
         assert_eq!(settings.database_url(&dir).unwrap(), "sqlite:/d/catalog.sqlite");
         assert_eq!(settings.server.listen, "127.0.0.1:8181");
+    }
+
+    #[test]
+    fn settings_of_the_compose_file_are_understood() {
+        let settings = load(include_str!("../../deploy/compose/firn.toml")).unwrap();
+        assert_eq!(settings.stream.bootstrap_servers.as_deref(), Some("kafka:9092"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `firn sql`: DataFusion in this process over the tables of a tenant, pinned to one commit.
 
+mod system;
+
 use std::{io::Write, sync::Arc};
 
 use anyhow::{Context, Result};
@@ -57,6 +59,7 @@ pub(crate) async fn run(args: &SqlArgs) -> Result<()> {
     let client = args.connection.connect().await?.lake_client()?;
     let spec = ReferenceSpec { reference: reference(&args.reference, args.at) };
     let session = lake_session(&client, &FileIo::new(StorageConfig::default()), &spec, MEMORY_BYTES).await?;
+    system::register(&session, &client)?;
     let read_only =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = session.sql_with_options(&args.sql, read_only).await.context("the query")?;

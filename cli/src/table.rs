@@ -2,6 +2,7 @@
 
 mod inspect;
 mod maintain;
+mod metrics;
 mod orphans;
 mod rollback;
 
@@ -26,6 +27,8 @@ pub(crate) enum TableCommand {
     Snapshots(TableArgs),
     /// Tell which snapshot was current when, newest first
     History(TableArgs),
+    /// Tell what engines said that their scans and commits of a table cost, newest first
+    Metrics(metrics::MetricsArgs),
     /// Tell how much a table would gain from maintenance
     Health(TableArgs),
     /// Rewrite small files, and files with many deleted rows, into larger ones
@@ -113,6 +116,7 @@ pub(crate) async fn run(command: &TableCommand) -> Result<()> {
         TableCommand::Files(args) => inspect::files(args).await,
         TableCommand::Snapshots(args) => inspect::snapshots(args).await,
         TableCommand::History(args) => inspect::history(args).await,
+        TableCommand::Metrics(args) => metrics::metrics(args).await,
         TableCommand::Health(args) => maintain::health(args).await,
         TableCommand::Compact(args) => maintain::compact(args).await,
         TableCommand::Expire(args) => maintain::expire(args).await,

@@ -44,6 +44,35 @@ async fn server_starts_answers_drains_and_starts_again() {
 }
 
 #[tokio::test]
+async fn branches_and_tags_go_by_themselves_from_the_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = Server::start(&data).await;
+    let run = |args: &[&str]| stdout_of(firn(&data, args));
+    let created = run(&["branch", "create", "dev", "--expires", "30d"]);
+    let (_, at) = created.trim().rsplit_once(' ').unwrap();
+    assert!(created.contains("created branch dev") && created.contains("expires at 20"), "{created}");
+    assert!(run(&["branch", "ls"]).contains(at));
+    run(&["tag", "create", "v1"]);
+    run(&["tag", "expire", "v1", "--after", "300ms"]);
+    let started = std::time::Instant::now();
+    while run(&["tag", "ls"]).contains("v1") {
+        assert!(started.elapsed().as_secs() < 60, "the tag is never due");
+        let pruned = run(&["tag", "prune"]);
+        assert!(!pruned.contains("dev"), "{pruned}");
+    }
+    assert!(run(&["branch", "expire", "dev", "--never"]).contains("dev stays"));
+    assert!(!run(&["branch", "ls"]).contains(at));
+    let refused = stderr_of(firn(&data, &["branch", "expire", "main", "--after", "1d"]), 1);
+    assert!(refused.contains("default branch"), "{refused}");
+    let entries = run(&["audit", "--export"]);
+    for action in ["reference-expiry-set", "reference-expired", "reference-expiry-unset"] {
+        assert!(entries.contains(action), "{action}: {entries}");
+    }
+    server.stop();
+}
+
+#[tokio::test]
 async fn second_server_and_used_port_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

@@ -3,6 +3,7 @@
 -- model: gold.compliance
 -- kind: rules
 -- current: silver.device
+-- freshness: 5m
 -- check: known-state fail state IN ('pass', 'fail', 'no_result')
 SELECT *
 FROM silver.inventory

@@ -2,6 +2,7 @@
 -- model: gold.device_health
 -- kind: append
 -- key: host_id
+-- freshness: 5m
 -- column: disk_free_share Free share of the system volume, 0 to 1.
 -- column: memory_used_share Used share of the memory, 0 to 1.
 -- column: cpu_usage_percent CPU use, 0 to 100.

@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use firn_auth::{Action, Denied, Guard, TenantName};
-use firn_catalog_client::{CatalogClient, nessie::LogEntry};
+use firn_catalog_client::{CatalogClient, ClientErrorKind, nessie::LogEntry};
 use firn_runtime::http::json_error;
 use firn_table::FileIo;
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CheckSeverity, Model, ModelGraph, ModelKind, Receipt, RunRecord, RunState, TenantModels,
     history::History,
-    promotion::{MAIN, RECEIPT_PROPERTY},
+    promotion::{MAIN, RECEIPT_PROPERTY, failed_runs},
 };
 
-/// Commits of `main` that are searched for receipts.
+/// Commits of a branch that are searched for receipts.
 const SEARCHED_COMMITS: usize = 200;
 /// Most runs in one answer.
 const MOST_RUNS: usize = 100;
@@ -38,6 +38,9 @@ struct ApiState {
 #[derive(Deserialize)]
 struct Paging {
     limit: Option<usize>,
+    /// Branch that runs started from; `main` if absent.
+    #[serde(rename = "ref")]
+    reference: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -59,6 +62,7 @@ struct ModelView {
     inputs: Vec<String>,
     key: Vec<String>,
     interval_s: Option<u64>,
+    freshness_s: Option<u64>,
     checks: Vec<CheckView>,
     hash: String,
     sql: String,
@@ -85,6 +89,7 @@ impl ModelView {
             inputs: model.inputs.iter().map(ToString::to_string).collect(),
             key: model.key.clone(),
             interval_s: model.interval.map(|interval| interval.as_secs()),
+            freshness_s: model.freshness.map(|longest| longest.as_secs()),
             checks: model.checks.iter().map(check).collect(),
             hash: model.hash(),
             sql: model.sql.clone(),
@@ -122,17 +127,28 @@ async fn promotions(
         Ok(tenant) => tenant,
         Err(denied) => return denied.into_response(),
     };
-    let log = state.client.tenant(tenant.as_str()).log(MAIN, SEARCHED_COMMITS, false).await;
-    let log = match log {
+    let (client, reference) =
+        (state.client.tenant(tenant.as_str()), paging.reference.as_deref().unwrap_or(MAIN));
+    let log = match client.log(reference, SEARCHED_COMMITS, false).await {
         Ok(log) => log,
+        Err(error) if error.kind == ClientErrorKind::NotFound => {
+            let message = format!("there is no reference '{reference}'");
+            return json_error(StatusCode::NOT_FOUND, "NoSuchReferenceException", message);
+        }
         Err(error) => {
-            let message = format!("the log of main can't be read: {error}");
+            let message = format!("the log of {reference} can't be read: {error}");
             return json_error(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", message);
         }
     };
     let mut promotions = state.history.of(tenant.as_str());
     let known: HashSet<_> = promotions.iter().map(|record| record.run.clone()).collect();
-    promotions.extend(log.iter().filter_map(published).filter(|record| !known.contains(&record.run)));
+    let kept = failed_runs(&client, &state.file_io).await.unwrap_or_else(|error| {
+        tracing::warn!(tenant = tenant.as_str(), %error, "what earlier runs failed for can't be read");
+        Vec::new()
+    });
+    let earlier = log.iter().filter_map(published).chain(kept);
+    promotions.extend(earlier.filter(|record| !known.contains(&record.run)));
+    promotions.retain(|record| record.reference == reference);
     promotions.sort_by_key(|record| std::cmp::Reverse(record.started_at_ms));
     promotions.truncate(paging.limit.unwrap_or(20).min(MOST_RUNS));
     Json(Promotions { promotions }).into_response()
@@ -144,6 +160,7 @@ fn published(entry: &LogEntry) -> Option<RunRecord> {
     let receipt: Receipt = serde_json::from_str(text).ok()?;
     Some(RunRecord {
         run: receipt.run.clone(),
+        reference: receipt.reference.clone(),
         state: RunState::Succeeded,
         started_at_ms: receipt.started_at_ms,
         finished_at_ms: Some(receipt.finished_at_ms),
@@ -186,6 +203,7 @@ mod tests {
     use tower::ServiceExt;
 
     use crate::{
+        change_own_models,
         promotion::TenantPlace,
         testing::{Lake, inventory},
     };
@@ -197,6 +215,29 @@ mod tests {
         let status = answer.status().as_u16();
         let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_a_run_failed_for_is_told_after_a_restart_with_the_rows() {
+        let lake = Lake::start().await;
+        lake.report(&[inventory(0, "h1", "e1", json!({})), inventory(1, "h2", "e2", json!({}))]).await;
+        let text = "-- model: gold.hosts\n-- kind: full\n-- check: not-h2 fail host_id <> 'h2'\n\
+                    SELECT DISTINCT host_id FROM silver.device";
+        let files = [("hosts.sql".to_owned(), text.to_owned())].into();
+        change_own_models(&lake.client, &lake.file_io, "main", files, &[]).await.unwrap();
+        let first = lake.compactor("one");
+        first.promotion.visit(&lake.client, &mut TenantPlace::default(), &CancellationToken::new()).await;
+        let token = lake.key.service_token("reader", Duration::from_secs(60));
+        let path = "/v1/tenants/acme/promotions";
+        let (_, told) = get(&lake, &first, path, &token).await;
+        let (status, again) = get(&lake, &lake.compactor("one"), path, &token).await;
+        assert_eq!((status, &again), (200, &told), "nothing was forgotten");
+        let run = &again["promotions"][0];
+        assert_eq!((&run["state"], &run["checks"][0]["violations"]), (&json!("failed"), &json!(1)), "{run}");
+        assert_eq!(run["checks"][0]["rows"], json!([{"host_id": "h2"}]));
+        assert!(run["error"].as_str().unwrap().contains("not-h2"), "{run}");
+        let (status, elsewhere) = get(&lake, &first, &format!("{path}?ref=dev"), &token).await;
+        assert_eq!(status, 404, "{elsewhere}");
     }
 
     #[tokio::test]

@@ -137,7 +137,7 @@ impl Compactor {
                 status.message = format!("{} tenants", tenants.len());
             });
         }
-        let mut jobs = self.open_erasures().await;
+        let mut jobs = self.erasures_by_tenant().await;
         let visits: Vec<_> = tenants
             .into_iter()
             .map(|tenant| {
@@ -149,8 +149,8 @@ impl Compactor {
         stream::iter(visits).buffer_unordered(self.promotion.config.parallel_tenants.max(1)).collect().await
     }
 
-    /// Erasures that are not done, by tenant, oldest first.
-    async fn open_erasures(&self) -> HashMap<String, Vec<ErasureJob>> {
+    /// Erasures by tenant, oldest first, also those that are done.
+    async fn erasures_by_tenant(&self) -> HashMap<String, Vec<ErasureJob>> {
         let mut jobs = match self.client.erasure_jobs().await {
             Ok(jobs) => jobs,
             Err(error) => {
@@ -158,7 +158,6 @@ impl Compactor {
                 Vec::new()
             }
         };
-        jobs.retain(|job| job.erasure.state != ErasureState::Done);
         jobs.sort_by(|a, b| a.erasure.requested_at.cmp(&b.erasure.requested_at));
         let mut by_tenant: HashMap<String, Vec<ErasureJob>> = HashMap::new();
         for job in jobs {
@@ -176,7 +175,10 @@ impl Compactor {
     ) -> (String, Place) {
         if tenant.state == "active" {
             let client = self.client.tenant(&tenant.name);
-            self.erasures.visit(&client, jobs, &mut place.erasure, stop).await;
+            let (done, open): (Vec<_>, Vec<_>) =
+                jobs.into_iter().partition(|job| job.erasure.state == ErasureState::Done);
+            self.erasures.recheck(&client, &done, &mut place.erasure).await;
+            self.erasures.visit(&client, open, &mut place.erasure, stop).await;
             self.promotion.visit(&client, &mut place.promotion, stop).await;
             self.maintenance.visit(&client, &mut place.maintenance, stop).await;
         } else {

@@ -22,6 +22,8 @@ pub struct CompactorConfig {
     pub threads: usize,
     /// Tenants worked on at the same time.
     pub parallel_tenants: usize,
+    /// Models of one run at work at the same time, of those that don't read each other.
+    pub parallel_models: usize,
     /// Outputs of fewer rows are written anew rather than changed in place: a small file is read faster than one with deletes.
     pub rewrite_below_rows: u64,
     /// Branches of failed runs that are kept for inspection, per tenant.
@@ -45,6 +47,8 @@ pub struct ErasureConfig {
     pub orphan_age: Duration,
     /// Pause before an erasure that waits or failed is looked at again.
     pub retry: Duration,
+    /// How often it is looked whether files that erasures removed are there again, as after a restore from a backup.
+    pub recheck: Duration,
 }
 
 impl Default for ErasureConfig {
@@ -55,6 +59,7 @@ impl Default for ErasureConfig {
             replica_lag: Duration::from_millis(1_500),
             orphan_age: Duration::from_secs(3_600),
             retry: Duration::from_secs(60),
+            recheck: Duration::from_secs(24 * 3_600),
         }
     }
 }
@@ -74,6 +79,12 @@ pub struct MaintenanceConfig {
     pub min_snapshots: usize,
     /// Longest time that a model which has not read a snapshot keeps it from expiring.
     pub max_model_wait: Duration,
+    /// Whether files and objects that no reference needs are removed by schedule.
+    pub remove_orphans: bool,
+    /// How long after one removal the next one is due.
+    pub orphan_interval: Duration,
+    /// What is younger is not looked at: it may be of a commit under way.
+    pub orphan_age: Duration,
 }
 
 impl Default for CompactorConfig {
@@ -87,6 +98,7 @@ impl Default for CompactorConfig {
             spill_bytes: 20 << 30,
             threads: 2,
             parallel_tenants: 2,
+            parallel_models: 2,
             rewrite_below_rows: 2_000,
             keep_failed: 3,
             max_backoff: Duration::from_secs(300),
@@ -108,6 +120,9 @@ impl Default for MaintenanceConfig {
             snapshot_age: HOUR,
             min_snapshots: 50,
             max_model_wait: 7 * 24 * HOUR,
+            remove_orphans: true,
+            orphan_interval: 24 * HOUR,
+            orphan_age: 7 * 24 * HOUR,
         }
     }
 }

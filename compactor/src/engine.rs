@@ -4,12 +4,14 @@ mod checks;
 mod clean;
 mod columns;
 mod dedup;
+mod json;
 mod judged;
 mod latest;
 mod locate;
 mod partial;
 mod plan;
 mod pour;
+mod trial;
 mod verdicts;
 
 use std::sync::Arc;
@@ -34,12 +36,14 @@ pub(crate) use checks::Checks;
 pub(crate) use clean::{SharedChecks, clean};
 pub(crate) use columns::{documented_schema, lake_schema};
 pub(crate) use dedup::{Repeats, find_repeats};
+pub(crate) use json::{rows_as_json, rows_from_json};
 pub(crate) use judged::judged;
 pub(crate) use latest::{Arrived, Newest};
 pub(crate) use locate::{collect, locate, ranges};
 pub(crate) use partial::{Partials, merge_partials, remembered_columns};
 pub use plan::check_models;
 pub(crate) use pour::Pour;
+pub(crate) use trial::{Trial, as_columns, matching};
 pub(crate) use verdicts::{RuleSet, judge, verdict_schema};
 
 /// What all queries of the process share: memory, disk and the number of parallel streams. Cheap to clone.

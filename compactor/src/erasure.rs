@@ -11,11 +11,14 @@
 //! 4. Passes repeat until one finds nothing that is reached. Then what was replaced is named in the record, and deleted.
 //! 5. After another look at everything the catalog signs the receipt and forgets the subject.
 //!
+//! An erasure that was done goes on if files that it removed are there again, as after a restore from a backup ([`restored`]).
+//!
 //! Nothing is remembered but the record in the catalog: a killed erasure begins anew at 2, and finds less to do. The leases of
 //! promotion and maintenance are held meanwhile, so that neither brings back what it read before.
 
 mod fence;
 mod guarded;
+mod restored;
 mod rows;
 
 use std::{
@@ -52,6 +55,8 @@ pub(crate) struct Erasures {
 #[derive(Debug, Default)]
 pub(crate) struct ErasurePlace {
     not_before: Option<Instant>,
+    /// When it was looked whether files that were removed are there again.
+    rechecked_at: Option<Instant>,
 }
 
 impl Erasures {

@@ -1,4 +1,5 @@
-//! Recent runs, kept in memory for the API. What a run published is in `main`'s log for good.
+//! Recent runs, kept in memory for the API. What a run published is in its branch's log for good, and what a failed one left is
+//! on the branch that shows its output.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,11 +20,11 @@ const KEPT_RUNS: usize = 50;
 pub enum RunState {
     /// At work on its branch.
     Running,
-    /// Merged into `main`.
+    /// Merged into the branch that it started from.
     Succeeded,
-    /// Nothing of it is on `main`; `error` says why.
+    /// Nothing of it is on that branch; `error` says why.
     Failed,
-    /// `main` moved, or the service stopped: the work is done again by a later run.
+    /// That branch moved, or the service stopped: the work is done again by a later run.
     Repeated,
 }
 
@@ -49,6 +50,9 @@ pub struct FailingCheck {
 pub struct RunRecord {
     /// Id.
     pub run: String,
+    /// Branch that it started from.
+    #[serde(default = "crate::promotion::main_branch")]
+    pub reference: String,
     /// State.
     pub state: RunState,
     /// Milliseconds since the epoch.

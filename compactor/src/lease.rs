@@ -17,7 +17,29 @@ pub(crate) struct HeldLease {
     _renewal: DropGuard,
 }
 
+/// Pause between two tries of somebody who waits for a lease.
+const POLL: Duration = Duration::from_millis(500);
+
 impl HeldLease {
+    /// Takes the lease, and waits so long for another process to give it back.
+    pub(crate) async fn acquire_within(
+        patience: Duration,
+        client: &TenantClient,
+        name: &'static str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Self, CompactorError> {
+        let started = Instant::now();
+        loop {
+            match Self::acquire(client, name, holder, ttl).await {
+                Err(CompactorError::LeaseHeld(_)) if started.elapsed() < patience => {
+                    tokio::time::sleep(POLL).await;
+                }
+                acquired => return acquired,
+            }
+        }
+    }
+
     /// Takes the lease; `LeaseHeld` if another process has it.
     pub(crate) async fn acquire(
         client: &TenantClient,

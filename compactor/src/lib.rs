@@ -25,10 +25,10 @@ pub use history::{FailingCheck, RunRecord, RunState};
 pub use lineage::{Ancestry, lineage};
 pub use maintenance::{Compacted, FileGroup, Rollback, RollbackTarget, TableHealth, TableMaintenance};
 pub use model::{
-    Check, CheckSeverity, Dedup, Model, ModelError, ModelFiles, ModelGraph, ModelKind, TenantModels,
-    change_own_models, check_own_models, models,
+    CaseOutcome, Check, CheckSeverity, Dedup, Model, ModelError, ModelFiles, ModelGraph, ModelKind,
+    TEST_SUFFIX, TenantModels, change_own_models, check_own_models, models, shipped_cases, test_models,
 };
-pub use promotion::{CheckResult, Forecast, ModelReceipt, Receipt, forecast};
+pub use promotion::{CheckResult, Forecast, ModelReceipt, ModelRuns, Receipt, RunRequest, forecast};
 
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,8 @@
 //! Maintenance: packs small files, drops deleted rows for good, and expires snapshots of `main`'s tables.
 //!
-//! Retention takes outdated partitions out of the tables. Expiry shortens a table's log, nothing more: earlier commits of the catalog still reach their snapshots and files, and
-//! files are removed by garbage collection alone.
+//! Retention takes outdated partitions out of the tables. Expiry shortens a table's log, nothing more: earlier commits of the
+//! catalog still reach their snapshots and files. Branches and tags go when their time is over. Files are removed by the catalog's
+//! garbage collection alone, which is started by schedule.
 
 mod health;
 mod on_demand;
@@ -9,6 +10,7 @@ mod pack;
 mod plan;
 mod retention;
 mod rollback;
+mod schedule;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use firn_catalog_client::{LayerRetention, TenantClient, iceberg::TableIdent};
+use firn_catalog_client::{Tenant, TenantClient, iceberg::TableIdent};
 use firn_runtime::{StageState, StatusBoard, with_causes};
 use firn_table::{FileIo, Operation, Table, TableOperation, Transaction};
 use tokio_util::sync::CancellationToken;
@@ -56,13 +58,15 @@ pub(crate) struct MaintenancePlace {
     visited_at: Option<Instant>,
     /// Snapshots at which a table had nothing to pack.
     packed: BTreeMap<TableIdent, i64>,
+    /// When a removal of orphans was started last, as far as is known.
+    collected_at: Option<Instant>,
 }
 
 /// What a tenant wants of a visit.
 struct Duties {
     /// While anything is held, nothing expires.
     is_held: bool,
-    retention: LayerRetention,
+    tenant: Tenant,
 }
 
 /// What a visit did.
@@ -72,6 +76,8 @@ struct Done {
     written_files: u64,
     outdated_files: u64,
     expiries: u64,
+    expired_references: u64,
+    collections: u64,
 }
 
 impl Maintenance {
@@ -108,6 +114,8 @@ impl Maintenance {
             add("files_written", done.written_files);
             add("files_outdated", done.outdated_files);
             add("expiries", done.expiries);
+            add("references_expired", done.expired_references);
+            add("collections", done.collections);
         });
     }
 
@@ -133,8 +141,12 @@ impl Maintenance {
         let mut failed = None;
         let duties = Duties {
             is_held: client.holds().await?.iter().any(|hold| hold.active),
-            retention: client.tenant().await?.retention,
+            tenant: client.tenant().await?,
         };
+        if !duties.is_held {
+            done.expired_references += self.prune_references(client).await?;
+            done.collections += u64::from(self.remove_orphans(client, &duties.tenant, place).await?);
+        }
         for namespace in LAYERS {
             let tables =
                 match client.list_tables(MAIN, &[namespace.to_owned()]).await.map_err(CompactorError::from) {
@@ -176,7 +188,7 @@ impl Maintenance {
         if duties.is_held {
             return Ok(());
         }
-        if let Some(days) = retention::days_of(&duties.retention, &table) {
+        if let Some(days) = retention::days_of(&duties.tenant.retention, &table) {
             done.outdated_files += self.retain(&table, days).await? as u64;
         }
         let unread_since = self.unread_since(client, &table).await?;

@@ -13,6 +13,7 @@
 //! | `judged` | `RULE, STATE`: each input row is read once per rule of the tenant, with its id and what it says in these columns |
 //! | `partition` | partition fields, such as `day(received_at)` |
 //! | `interval` | least time between two computations, such as `30s` |
+//! | `freshness` | longest time that the output may lack what its inputs have, such as `5m`; with `lazy` it is computed twice in that time instead of with each commit |
 //! | `check` | `NAME warn\|drop\|fail SQL`: the SQL boolean must not be false |
 //! | `column` | `NAME TEXT`: documents a column, with its unit |
 //!
@@ -29,10 +30,13 @@
 //!
 //! Rows that a check of severity `drop` leaves out are left out of a `latest` before the newest is chosen.
 
+mod cases;
 mod graph;
 mod header;
 mod own;
+mod select;
 mod shipped;
+mod test_run;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -40,9 +44,12 @@ use firn_catalog_client::iceberg::TableIdent;
 use firn_table::Partitioning;
 use sha2::{Digest, Sha256};
 
+pub use cases::TEST_SUFFIX;
 pub use graph::ModelGraph;
+pub(crate) use header::parse_duration;
 pub use own::{ModelFiles, TenantModels, change_own_models, check_own_models};
-pub use shipped::models;
+pub use shipped::{models, shipped_cases};
+pub use test_run::{CaseOutcome, test_models};
 
 /// How a model's output follows from its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -132,6 +139,8 @@ pub struct Model {
     pub partitioning: Vec<Partitioning>,
     /// Least time between two computations.
     pub interval: Option<Duration>,
+    /// Longest time that the output may lack what its inputs have.
+    pub freshness: Option<Duration>,
     /// Checks.
     pub checks: Vec<Check>,
     /// Documentation by column.

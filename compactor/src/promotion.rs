@@ -1,7 +1,8 @@
 //! Promotion: bronze to silver and gold, published at once or not at all.
 //!
 //! A run branches off `main`, brings every model's output up to date there, checks it, and merges the branch into `main`
-//! in one commit. Where a model's output stands is said by properties that are set in the same commit as the output: the
+//! in one commit. Models that don't read each other run at the same time. A run that somebody asks for may start from another
+//! branch and publish there ([`ModelRuns`]): the same run on a clone of production that copied nothing. Where a model's output stands is said by properties that are set in the same commit as the output: the
 //! snapshot of each input that it holds, and the model's hash. So a run needs no other memory:
 //!
 //! - killed at any moment before the merge, nothing of it is on `main`; the next run starts from what `main` says, and
@@ -13,10 +14,15 @@
 mod branches;
 mod commit;
 mod execute;
+mod failure;
 mod forecast;
+mod freshness;
+mod on_demand;
 mod plan;
 mod receipt;
+mod request;
 mod run;
+mod schedule;
 mod state;
 
 use std::{
@@ -34,19 +40,28 @@ use crate::{
     lease::HeldLease,
 };
 
-pub(crate) use execute::PARTIALS_SUFFIX;
+pub(crate) use execute::{PARTIALS_SUFFIX, in_log_order};
+pub(crate) use failure::failed_runs;
 pub use forecast::{Forecast, forecast};
+use freshness::Freshness;
+pub use on_demand::ModelRuns;
 pub(crate) use plan::ROLLED_BACK;
 pub use receipt::{CheckResult, ModelReceipt, Receipt};
 pub(crate) use receipt::{RECEIPT_PROPERTY, RUN_PROPERTY};
+pub use request::RunRequest;
 pub(crate) use state::{HASH_PROPERTY, PARTIALS_PROPERTY, load_optional, model_state};
 
-/// The reference that runs start from and publish to.
+/// The reference that the service's runs start from and publish to.
 pub(crate) const MAIN: &str = "main";
 /// Name of the lease, and of the stage on the status board.
 pub(crate) const PROMOTION: &str = "promotion";
 /// Times that a run is repeated at once after `main` moved.
 const REPEATS: usize = 3;
+
+/// What a run started from that does not say it.
+pub(crate) fn main_branch() -> String {
+    MAIN.to_owned()
+}
 
 /// Promotes tenants. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +85,8 @@ pub(crate) struct TenantPlace {
     /// Failures in a row, and when to try again.
     failures: u32,
     not_before: Option<Instant>,
+    /// How far tables were behind at the last look.
+    freshness: Freshness,
 }
 
 impl Promotion {
@@ -81,6 +98,8 @@ impl Promotion {
         stop: &CancellationToken,
     ) {
         if place.not_before.is_some_and(|instant| Instant::now() < instant) {
+            // Nothing is tried, and time passes.
+            self.report_freshness(client, &place.freshness);
             return;
         }
         match self.promote(client, place, stop).await {
@@ -100,6 +119,7 @@ impl Promotion {
                 self.tell(client, StageState::Failing, &error);
             }
         }
+        self.report_freshness(client, &place.freshness);
     }
 
     /// The interval after the first failure, doubled with each further one.
@@ -119,11 +139,11 @@ impl Promotion {
         if place.done_at.as_ref() == Some(&head) && !due {
             return Ok(());
         }
-        let pending = self.look(client).await?;
+        let pending = self.look(client, &mut place.freshness).await?;
         if pending.work {
             let lease =
                 HeldLease::acquire(client, PROMOTION, &self.config.holder, self.config.lease_ttl).await?;
-            let done = lease.guard(stop, self.run_repeatedly(client)).await;
+            let done = lease.guard(stop, self.run_repeatedly(client, &RunRequest::default())).await;
             lease.release().await;
             done?;
         }
@@ -138,16 +158,20 @@ impl Promotion {
         TenantModels::read(client, &self.file_io, reference, &self.graph).await
     }
 
-    async fn run_repeatedly(&self, client: &TenantClient) -> Result<(), CompactorError> {
+    async fn run_repeatedly(
+        &self,
+        client: &TenantClient,
+        request: &RunRequest,
+    ) -> Result<(), CompactorError> {
         for _ in 1..REPEATS {
-            match self.run(client).await {
+            match self.run(client, request).await {
                 Err(error) if error.is_conflict() => {
                     tracing::info!(tenant = client.name(), %error, "promotion is repeated");
                 }
                 done => return done,
             }
         }
-        self.run(client).await
+        self.run(client, request).await
     }
 
     fn tell(&self, client: &TenantClient, state: StageState, message: &str) {

@@ -78,6 +78,7 @@ impl Lake {
             replica_lag: Duration::ZERO,
             orphan_age: Duration::ZERO,
             retry: Duration::ZERO,
+            recheck: Duration::ZERO,
         };
         Compactor::new(config, self.catalog.clone(), self.file_io.clone(), self.board.clone()).unwrap()
     }

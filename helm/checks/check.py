@@ -1,31 +1,21 @@
-"""Checks the deployment files: chart, manifests, policies, alert rules, dashboard, Dockerfile.
+"""Checks the deployment files: chart, manifests, policies, alert rules, dashboard, Dockerfile, and what stands beside the chart.
 
 Run by scripts/check-deploy. What a tool that isn't there would have checked is reported as skipped, by the tool's name.
 """
 
 import copy
 import json
-import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+import beside
+from report import ROOT, check, failures, merged, run, skip, skipped, tool
+from schemas import Kubeconform
+
 CHART = ROOT / "helm" / "firn"
-CACHE = pathlib.Path(os.environ["FIRN_DEPLOY_CACHE"])
-KUBERNETES = "1.35.0"
-CRDS = {
-    "github.com/kedacore/keda/v2@v2.20.2": ["config/crd/bases/keda.sh_scaledobjects.yaml"],
-    "sigs.k8s.io/gateway-api@v1.6.2": ["config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"],
-    "github.com/prometheus-operator/prometheus-operator@v0.94.1": [
-        "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
-        "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
-    ],
-    "github.com/argoproj/argo-cd/v2@v2.14.21": ["manifests/crds/application-crd.yaml"],
-}
 # Values that must be refused, and what the refusal has to name.
 REFUSED = [
     ("a misspelled key", {"catalog": {"replica": 3}}, "replica"),
@@ -45,39 +35,6 @@ REFUSED = [
     ("exports of SQLite", {"export": {"enabled": True}, "database": {"type": "sqlite", "urlSecret": {"name": ""}}, "catalog": {"replicas": 1}}, "export.enabled: SQLite"),
     ("no memory limit", {"ingest": {"resources": {"limits": {"memory": None}}}}, "/ingest/resources/limits"),
 ]
-
-failures, skipped = [], []
-
-
-def check(name, problem):
-    """Notes how one check went; `problem` is empty where it went well."""
-    print(f"{'FAILED' if problem else 'ok    '} {name}{': ' + problem if problem else ''}")
-    if problem:
-        failures.append(name)
-
-
-def skip(name, tool):
-    print(f"skipped {name}: {tool} isn't there (scripts/check-deploy install)")
-    skipped.append(f"{name} ({tool})")
-
-
-def run(command, **options):
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    return "" if done.returncode == 0 else (done.stdout + done.stderr).strip()[-3000:]
-
-
-def tool(name):
-    """A program of the cache, of the virtual environment, or of the system."""
-    places = [CACHE / "bin" / name, CACHE / "venv" / "bin" / name, CACHE / "checkov" / "bin" / name]
-    return next((str(place) for place in places if place.exists()), shutil.which(name))
-
-
-def merged(base, change):
-    result = copy.deepcopy(base)
-    for key, value in change.items():
-        result[key] = merged(result.get(key) or {}, value) if isinstance(value, dict) else value
-    return result
-
 
 def render(values):
     """The manifests of some values, by Helm's own library."""
@@ -171,14 +128,14 @@ def pods(manifests):
             yield f"{manifest['kind']} {manifest['metadata']['name']}", pod
 
 
-def policies(example, manifests):
+def policies(example, manifests, uses_the_cluster=()):
     """What Pod Security's `restricted` asks for, limits, and fixed versions."""
     problems = []
     for name, pod in pods(manifests):
         security = pod.get("securityContext", {})
         if not security.get("runAsNonRoot") or security.get("seccompProfile", {}).get("type") != "RuntimeDefault":
             problems.append(f"{name}: may run as root, or without seccomp")
-        if pod.get("automountServiceAccountToken") is not False:
+        if pod.get("automountServiceAccountToken") is not False and name not in uses_the_cluster:
             problems.append(f"{name}: gets a token of the cluster")
         for container in pod["containers"]:
             context, limits = container.get("securityContext", {}), container.get("resources", {}).get("limits", {})
@@ -190,85 +147,26 @@ def policies(example, manifests):
                 problems.append(f"{name}: has no limits")
             if not re.search(r"(:[^:/]*\d[^:/]*|@sha256:[0-9a-f]{64})$", container["image"]):
                 problems.append(f"{name}: floating image {container['image']}")
-    denied = any(m["kind"] == "NetworkPolicy" and "Egress" in m["spec"]["policyTypes"] for m in manifests)
-    if not denied:
-        problems.append("no NetworkPolicy denies by default")
     check(f"policies hold for {example}", "; ".join(problems))
 
 
-def core_schemas():
-    """kubernetes-validate's schemas, without the remote names that kubeconform would look up."""
-    import kubernetes_validate
-
-    source = pathlib.Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / f"v{KUBERNETES}-local-strict"
-    target = CACHE / "schemas" / f"v{KUBERNETES}"
-    if not target.exists():
-        target.mkdir(parents=True)
-        for file in source.glob("*.json"):
-            schema = json.loads(file.read_text())
-            schema.pop("$id", None)
-            text = json.dumps(schema).replace("/api/_definitions.json#", "_definitions.json#")
-            (target / file.name).write_text(text)
-    return target
-
-
-def strict(schema):
-    """Unknown fields are mistakes, unless the schema keeps them."""
-    if isinstance(schema, list):
-        return [strict(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    result = {key: strict(value) for key, value in schema.items()}
-    if isinstance(result.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        result.setdefault("additionalProperties", False)
-    if schema.get("x-kubernetes-int-or-string"):
-        result.pop("type", None)
-        result.pop("anyOf", None)
-        result["type"] = ["integer", "string"]
-    return result
-
-
-def crd_schemas():
-    import yaml
-
-    target = CACHE / "schemas" / "crd"
-    modules = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True).stdout.strip()
-    for module, files in CRDS.items():
-        for file in files:
-            source = pathlib.Path(modules) / module / file
-            if not source.exists():
-                return None
-            crd = yaml.safe_load(source.read_text())
-            for version in crd["spec"]["versions"]:
-                folder = target / crd["spec"]["group"]
-                folder.mkdir(parents=True, exist_ok=True)
-                schema = strict(version["schema"]["openAPIV3Schema"])
-                for name in ("apiVersion", "kind", "metadata"):
-                    schema["properties"][name] = {"type": "object"} if name == "metadata" else {"type": "string"}
-                name = f"{crd['spec']['names']['kind'].lower()}_{version['name']}.json"
-                (folder / name).write_text(json.dumps(schema))
-    return target
+def denied_by_default(example, manifests):
+    denied = any(m["kind"] == "NetworkPolicy" and "Egress" in m["spec"]["policyTypes"] for m in manifests)
+    check(f"{example} denies traffic by default", "" if denied else "no NetworkPolicy does")
 
 
 def manifests(rendered):
     import yaml
 
-    program, target = tool("kubeconform"), None
-    if program and shutil.which("go"):
-        target = crd_schemas()
-    if not program or not target:
-        return skip("manifests, strictly", "kubeconform" if not program else "CRDs from Go modules")
-    command = [program, "-strict", "-summary", "-kubernetes-version", KUBERNETES]
-    command += ["-schema-location", f"{core_schemas()}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"]
-    command += ["-schema-location", f"{target}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"]
-    deploy = [document for file in sorted((ROOT / "deploy" / "argocd").glob("*.yaml")) for document in yaml.safe_load_all(file.read_text()) if document]
-    for name, documents in [*rendered.items(), ("deploy/argocd", deploy)]:
-        if documents:
-            check(f"manifests of {name} are valid", run([*command, "-"], input=yaml.safe_dump_all(documents)))
+    kubeconform = Kubeconform.find()
+    if not kubeconform:
+        return
+    argo = [document for file in sorted((ROOT / "deploy" / "argocd").glob("*.yaml")) for document in yaml.safe_load_all(file.read_text()) if document]
+    for name, documents in [*rendered.items(), ("deploy/argocd", argo), *beside.engines().items()]:
+        kubeconform.check(name, documents)
     wrong = copy.deepcopy(next(iter(rendered.values())))
     next(m for m in wrong if m["kind"] == "Deployment")["spec"]["replica"] = 1
-    found = run([*command, "-"], input=yaml.safe_dump_all(wrong))
-    check("a misspelled field is found", "" if found else "kubeconform took 'replica'")
+    check("a misspelled field is found", "" if kubeconform.says(wrong) else "kubeconform took 'replica'")
 
 
 def checkov(rendered):
@@ -279,7 +177,7 @@ def checkov(rendered):
         return skip("policies, by checkov", "checkov")
     with tempfile.TemporaryDirectory() as folder:
         for name, documents in rendered.items():
-            (pathlib.Path(folder) / f"{name}.yaml").write_text(yaml.safe_dump_all(documents))
+            (pathlib.Path(folder) / f"{pathlib.Path(name).name}.yaml").write_text(yaml.safe_dump_all(documents))
         shutil.copy(ROOT / "Dockerfile", folder)
         # Digests are the operator's to pin; secrets come as variables since the settings are read from there.
         skips = "CKV_K8S_43,CKV_K8S_35,CKV_K8S_15,CKV_K8S_8,CKV_K8S_9,CKV2_K8S_6"
@@ -343,12 +241,20 @@ def dashboard():
 
 def main():
     _, rendered = chart()
+    rendered |= beside.kustomize() if rendered else {}
     for example, documents in rendered.items():
         policies(example, documents)
+        denied_by_default(example, documents)
+    for example, documents in beside.engines().items():
+        # Spark's driver makes its executors.
+        policies(example, documents, uses_the_cluster=["Job spark-systems"])
     if rendered:
         manifests(rendered)
         checkov(rendered)
     dockerfile()
+    beside.sbom()
+    beside.terragrunt()
+    beside.compose()
     alert_rules()
     dashboard()
     if skipped:

@@ -14,6 +14,8 @@ import helm_python
 import yaml
 
 import check
+import schemas
+from report import failures, merged
 
 NAMESPACE = "firn"
 TIMEOUT = 180
@@ -29,7 +31,7 @@ def kubectl(*args, **options):
 def prepare():
     """Kinds that the chart uses beyond Kubernetes' own, and a namespace that takes restricted pods alone."""
     modules = pathlib.Path(subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True).stdout.strip())
-    for module, files in check.CRDS.items():
+    for module, files in schemas.CRDS.items():
         for file in files:
             kubectl("apply", "--server-side", "-f", str(modules / module / file))
     kubectl("create", "namespace", NAMESPACE)
@@ -63,6 +65,12 @@ def refuses_a_careless_pod():
     return done.returncode != 0 and "restricted" in done.stderr
 
 
+def left():
+    """What an uninstalled release should have taken with it."""
+    kinds = "deploy,sts,svc,cm,pdb,networkpolicy,sa,job"
+    return kubectl("get", kinds, "-n", NAMESPACE, "-l", "app.kubernetes.io/instance=firn", "-o", "name").split()
+
+
 def main():
     prepare()
     helm = helm_python.Config(kubeconfig_path=os.environ["KUBECONFIG"], namespace=NAMESPACE)
@@ -84,15 +92,14 @@ def main():
     helm.test("firn", timeout=TIMEOUT)
     check.check("helm test", "")
 
-    more = check.merged(values, {"gateway": {"replicas": 3}, "alerts": {"replicas": 2}})
+    more = merged(values, {"gateway": {"replicas": 3}, "alerts": {"replicas": 2}})
     helm.upgrade(chart, "firn", more, wait="watcher", timeout=TIMEOUT)
     check.check("upgraded", "" if (replicas("deployment", "firn-gateway"), replicas("statefulset", "firn-alerts")) == (3, 2) else "replicas")
     helm.rollback("firn", wait="watcher", timeout=TIMEOUT)
     check.check("rolled back", "" if replicas("deployment", "firn-gateway") == 2 else "replicas")
     helm.uninstall("firn", wait="watcher", timeout=TIMEOUT)
-    left = kubectl("get", "deploy,sts,svc,cm,pdb,networkpolicy,sa,job", "-n", NAMESPACE, "-l", "app.kubernetes.io/instance=firn", "-o", "name").split()
-    check.check("uninstalled", ", ".join(left))
-    return 1 if check.failures else 0
+    check.check("uninstalled", ", ".join(left()))
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

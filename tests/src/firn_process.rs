@@ -38,12 +38,21 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
-    let mut command = Command::new(firn_binary()?);
+    Ok(program_command(&firn_binary()?, args))
+}
+
+/// The same of another version's program.
+pub(crate) fn program_command<I, S>(program: &Path, args: I) -> Command
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FIRN_")) {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());
-    Ok(command)
+    command
 }
 
 /// Runs a command of the binary to its end.

@@ -19,6 +19,7 @@ mod process;
 mod python;
 mod s3;
 mod services;
+mod tls_front;
 mod wait;
 
 use std::net::TcpListener;
@@ -34,9 +35,10 @@ pub use oidc::OidcProvider;
 pub use opensearch::OpenSearch;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use python::{confluent, python, spark};
+pub use python::{confluent, python, spark, spark_on_s3};
 pub use s3::SeaweedFs;
 pub use services::{ServiceProcess, Services};
+pub use tls_front::TlsFront;
 pub use wait::until;
 
 /// A port that was free a moment ago.

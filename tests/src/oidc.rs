@@ -7,12 +7,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Process, cache, ports::free_ports, process::START_DEADLINE};
+use crate::{Authority, Process, cache, ports::free_ports, process::START_DEADLINE};
 
 /// A provider. Dropping it kills it.
 #[derive(Debug)]
 pub struct OidcProvider {
-    port: u16,
+    issuer: String,
+    http: reqwest::Client,
     process: Process,
     _dir: TempDir,
 }
@@ -24,16 +25,38 @@ impl OidcProvider {
     /// # Errors
     /// If it isn't installed or doesn't start.
     pub async fn start(audience: &str) -> Result<Self> {
+        Self::launch(audience, None).await
+    }
+
+    /// The same over HTTPS.
+    ///
+    /// # Errors
+    /// See [`OidcProvider::start`].
+    pub async fn start_secure(audience: &str, authority: &Authority) -> Result<Self> {
+        Self::launch(audience, Some(authority)).await
+    }
+
+    async fn launch(audience: &str, authority: Option<&Authority>) -> Result<Self> {
         let program = cache::require("oidc/provider.js")?;
         let dir = TempDir::with_prefix("firn-oidc-")?;
         let [port] = free_ports()?;
         let mut command = Command::new("node");
         command.arg(program).args([&port.to_string(), audience]);
+        let (mut scheme, mut http) = ("http", reqwest::Client::builder());
+        if let Some(authority) = authority {
+            let shown = authority.issue("oidc", &["IP:127.0.0.1"])?;
+            command.args([shown.certificate, shown.key]);
+            scheme = "https";
+            let ca = reqwest::Certificate::from_pem(&std::fs::read(authority.file())?)?;
+            http = http.add_root_certificate(ca);
+        }
+        let issuer = format!("{scheme}://127.0.0.1:{port}");
         let process = Process::start("oidc-provider", &mut command, &dir.path().join("oidc.log"))?;
-        let mut provider = Self { port, process, _dir: dir };
-        let address = format!("{}/.well-known/openid-configuration", provider.issuer());
+        let mut provider = Self { issuer, http: http.build()?, process, _dir: dir };
+        let address = format!("{}/.well-known/openid-configuration", provider.issuer);
+        let http = provider.http.clone();
         let ready = async || {
-            let status = reqwest::get(&address).await?.status();
+            let status = http.get(&address).send().await?.status();
             ensure!(status.is_success(), "{address} answers {status}");
             Ok(())
         };
@@ -44,7 +67,7 @@ impl OidcProvider {
     /// Its `iss`.
     #[must_use]
     pub fn issuer(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.issuer.clone()
     }
 
     /// An access token of a client.
@@ -52,7 +75,8 @@ impl OidcProvider {
     /// # Errors
     /// If the provider gives none.
     pub async fn token(&self, client: &str) -> Result<String> {
-        let request = reqwest::Client::new()
+        let request = self
+            .http
             .post(format!("{}/token", self.issuer()))
             .basic_auth(client, Some(format!("{client}-secret")))
             .form(&[("grant_type", "client_credentials")]);
@@ -65,7 +89,7 @@ impl OidcProvider {
     /// # Errors
     /// If it doesn't answer.
     pub async fn keys(&self) -> Result<Value> {
-        Ok(reqwest::get(format!("{}/jwks", self.issuer())).await?.json().await?)
+        Ok(self.http.get(format!("{}/jwks", self.issuer)).send().await?.json().await?)
     }
 
     /// Lets a new key sign; the old ones stay published. Answers once it does.

@@ -55,6 +55,12 @@ impl OpenSearch {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Port of its API.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -12,6 +12,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cache;
 
+const SPARK_ICEBERG: &str = "spark/iceberg-spark-runtime-4.1_2.13-1.11.0.jar";
+const ICEBERG_S3: &str = "spark/iceberg-aws-bundle-1.11.0.jar";
+
 /// Held while an environment is made.
 static MAKING: Mutex<()> = Mutex::new(());
 
@@ -29,15 +32,24 @@ pub fn python(script: &str, args: &[&str], env: &BTreeMap<String, String>) -> Re
 /// The same with Spark and its Iceberg runtime.
 pub fn spark(script: &str, args: &[&str], env: &BTreeMap<String, String>) -> Result<serde_json::Value> {
     let mut env = env.clone();
-    let path = |path: &str| anyhow::Ok(cache::require(path)?.display().to_string());
-    env.insert("JAVA_HOME".to_owned(), path("java-spark")?);
-    env.insert("FIRN_SPARK_ICEBERG".to_owned(), path("spark/iceberg-spark-runtime-4.1_2.13-1.11.0.jar")?);
+    env.insert("JAVA_HOME".to_owned(), installed("java-spark")?);
+    env.insert("FIRN_SPARK_ICEBERG".to_owned(), installed(SPARK_ICEBERG)?);
     run_script("requirements-spark.txt", script, args, &env)
 }
 
 /// The same with Confluent's Kafka client.
 pub fn confluent(script: &str, args: &[&str]) -> Result<serde_json::Value> {
     run_script("requirements-kafka.txt", script, args, &BTreeMap::new())
+}
+
+/// The same, with Iceberg's runtime and its client of S3 as the script's arguments.
+pub fn spark_on_s3(script: &str, env: &BTreeMap<String, String>) -> Result<serde_json::Value> {
+    let jars = [installed(SPARK_ICEBERG)?, installed(ICEBERG_S3)?];
+    spark(script, &jars.each_ref().map(String::as_str), env)
+}
+
+fn installed(path: &str) -> Result<String> {
+    Ok(cache::require(path)?.display().to_string())
 }
 
 fn run_script(

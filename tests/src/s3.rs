@@ -42,6 +42,8 @@ impl SeaweedFs {
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             "-volume.max=0",
+            // With its 30 GB a volume would find no room on many a disk, and nothing could be written.
+            "-master.volumeSizeLimitMB=1024",
             "-volume.preStopSeconds=0",
             "-filer",
         ]);
@@ -83,6 +85,12 @@ impl SeaweedFs {
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Port of the S3 API.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Creates a bucket: for SeaweedFS it is a folder of its filer.

@@ -6,7 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Authority, Certificate, Kafka, Postgres, Process, SeaweedFs, firn_command, free_port};
+use crate::{
+    Authority, Certificate, Kafka, Postgres, Process, SeaweedFs, firn_binary, firn_process::program_command,
+    free_port,
+};
 
 const READY_DEADLINE: Duration = Duration::from_secs(180);
 const BUCKET: &str = "lake";
@@ -23,6 +26,8 @@ pub struct Services {
     pub env: BTreeMap<String, String>,
     /// Variables of every service that is launched.
     pub variables: Vec<(&'static str, String)>,
+    /// What is run from here on, services and commands; the built one at first.
+    pub program: PathBuf,
     /// If the services speak TLS.
     tls: Option<(Authority, Certificate)>,
     http: reqwest::Client,
@@ -50,7 +55,8 @@ impl Services {
         s3.create_bucket(BUCKET).await?;
         let dir = tempfile::tempdir()?;
         let (env, variables, http) = (BTreeMap::new(), Vec::new(), reqwest::Client::new());
-        let services = Self { postgres, kafka, s3, env, variables, tls: None, http, dir };
+        let program = firn_binary()?;
+        let services = Self { postgres, kafka, s3, env, variables, program, tls: None, http, dir };
         services.configure(urls)?;
         Ok(services)
     }
@@ -148,12 +154,13 @@ impl Services {
         self.dir.path()
     }
 
-    /// A command of the binary with this configuration's secrets.
+    /// A command of the program with this configuration's secrets.
     ///
     /// # Errors
-    /// If the binary isn't built.
+    /// If the program isn't there.
     pub fn command(&self, args: &[&str]) -> Result<Command> {
-        let mut command = firn_command(args)?;
+        ensure!(self.program.exists(), "there is no {}", self.program.display());
+        let mut command = program_command(&self.program, args);
         command.envs([("LAKE_KEY", SeaweedFs::ACCESS_KEY), ("LAKE_SECRET", SeaweedFs::SECRET_KEY)]);
         Ok(command)
     }

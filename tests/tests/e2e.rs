@@ -2,6 +2,8 @@
 
 #[path = "e2e/agents.rs"]
 mod agents;
+#[path = "e2e/authority.rs"]
+mod authority;
 #[path = "e2e/clients.rs"]
 mod clients;
 #[path = "e2e/console.rs"]

@@ -18,12 +18,11 @@ use tokio::net::TcpStream;
 pub(crate) type Request = Arc<dyn Fn(usize, usize) -> hyper::Request<Full<Bytes>> + Send + Sync>;
 
 /// Answers before this are not counted: connections, caches and prepared statements are made then.
-const WARM_UP: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_millis(300);
 
-#[derive(Clone, Copy)]
-pub(crate) struct Load {
-    pub(crate) clients: usize,
-    pub(crate) duration: Duration,
+struct Load {
+    clients: usize,
+    duration: Duration,
 }
 
 /// What was seen.
@@ -35,6 +34,16 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// Both as one.
+    fn join(&mut self, other: Self) {
+        self.duration += other.duration;
+        self.latencies.extend(other.latencies);
+        self.latencies.sort_unstable();
+        for (status, count) in other.answers {
+            *self.answers.entry(status).or_default() += count;
+        }
+    }
+
     /// Successful answers (2xx and 304) in a second.
     pub(crate) fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.duration.as_secs_f64()
@@ -53,8 +62,32 @@ impl Sample {
     }
 }
 
+/// Rounds in which sides take turns.
+const ROUNDS: u32 = 5;
+
+/// Something to be measured beside others.
+pub(crate) struct Side {
+    pub(crate) name: &'static str,
+    pub(crate) clients: usize,
+    pub(crate) server: SocketAddr,
+    pub(crate) request: Request,
+}
+
+/// Measures each side for so long, in turns, so that what else the machine and its disk do meets all of them.
+pub(crate) async fn measure(duration: Duration, sides: &[Side]) -> Result<Vec<Sample>> {
+    let mut samples: Vec<Sample> = Vec::new();
+    for round in 0..ROUNDS {
+        for (at, side) in sides.iter().enumerate() {
+            let load = Load { clients: side.clients, duration: duration / ROUNDS };
+            let sample = measure_once(load, side.server, Arc::clone(&side.request)).await?;
+            if round == 0 { samples.push(sample) } else { samples[at].join(sample) }
+        }
+    }
+    Ok(samples)
+}
+
 /// Runs the clients for as long as the load says.
-pub(crate) async fn measure(load: Load, server: SocketAddr, request: Request) -> Result<Sample> {
+async fn measure_once(load: Load, server: SocketAddr, request: Request) -> Result<Sample> {
     let begin = Instant::now() + WARM_UP;
     let end = begin + load.duration;
     let clients: Vec<_> = (0..load.clients)

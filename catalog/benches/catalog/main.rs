@@ -10,6 +10,7 @@
 
 mod client;
 mod limits;
+mod many;
 mod server;
 
 use std::time::Duration;
@@ -18,8 +19,9 @@ use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use firn_tests::Postgres;
 
-use client::{Load, Request, Sample};
+use client::{Sample, Side};
 use limits::Limits;
+use many::Many;
 use server::Server;
 
 /// As the binary `firn` has.
@@ -28,15 +30,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Tables of the scenarios, and clients that work on them unless a scenario says otherwise.
 const TABLES: usize = 64;
-/// Measurements of each side where two are close to each other.
-const ROUNDS: u32 = 3;
 
 #[derive(Parser)]
 struct Args {
     /// Which to run; all if none is named
     #[arg(value_enum)]
     scenarios: Vec<Scenario>,
-    /// Length of each measurement
+    /// Length of each measurement, over all its rounds
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     seconds: u64,
     /// Concurrent clients, one connection each
@@ -51,7 +51,7 @@ struct Args {
 enum Scenario {
     /// Loads of warm tables
     Load,
-    /// Loads that ask once who may do what, beside those that ask twice: what authorization costs
+    /// What it takes to decide whether a load is allowed, as a share of a load
     Authorization,
     /// Loads that answer 304
     NotModified,
@@ -65,6 +65,8 @@ enum Scenario {
     Transaction,
     /// Nessie commits without files
     Nessie,
+    /// Lists, loads, commits, branches and differences with a million tables, beside a thousand; not run unless it is named
+    Million,
 }
 
 #[tokio::main]
@@ -79,68 +81,92 @@ async fn main() -> Result<()> {
         "{:<13} {:<28} {:>9} {:>9} {:>9} {:>9}  answers",
         "scenario", "", "per s", "ratio", "p50 ms", "p99 ms"
     );
-    let all = Scenario::value_variants();
-    for scenario in if args.scenarios.is_empty() { all } else { &args.scenarios } {
+    let all: Vec<Scenario> =
+        Scenario::value_variants().iter().copied().filter(|one| *one != Scenario::Million).collect();
+    for scenario in if args.scenarios.is_empty() { &all } else { &args.scenarios } {
         run(*scenario, &args, &server, &limits).await?;
     }
     Ok(())
 }
 
-/// Prints a scenario's limits and then Firn, with its share of each.
+/// Prints what a scenario's limits reach, and then Firn, with its share of each.
 async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) -> Result<()> {
-    let load = |clients| Load { clients, duration: Duration::from_secs(args.seconds) };
-    let (clients, bare, firn): (usize, Vec<(&str, Request)>, Request) = match scenario {
-        Scenario::Load => (
-            args.clients,
-            vec![("limit: bytes from memory", limits.memory()), ("limit: one SELECT", limits.select())],
-            server.load(),
-        ),
-        Scenario::Authorization => return authorization(load(args.clients), server).await,
-        Scenario::NotModified => {
-            (args.clients, vec![("limit: one SELECT", limits.select())], server.not_modified().await?)
+    let limit = |name, clients, request| Side { name, clients, server: limits.address(), request };
+    let firn = |name, clients, request| Side { name, clients, server: server.address(), request };
+    let many = args.clients;
+    let sides = match scenario {
+        Scenario::Load => vec![
+            limit("limit: bytes from memory", many, limits.memory()),
+            limit("limit: one SELECT", many, limits.select()),
+            firn("firn", many, server.load()),
+        ],
+        Scenario::Million => return million(Duration::from_secs(args.seconds), server).await,
+        Scenario::Authorization => vec![firn("loads", many, server.load())],
+        Scenario::NotModified => vec![
+            limit("limit: one SELECT", many, limits.select()),
+            firn("firn", many, server.not_modified().await?),
+        ],
+        Scenario::Commit => vec![
+            limit("limit: file, then row", many, limits.put(1)),
+            firn("firn", many, server.commit(TABLES)),
+        ],
+        Scenario::OneClient => {
+            vec![limit("limit: file, then row", 1, limits.put(1)), firn("firn", 1, server.commit(TABLES))]
         }
-        Scenario::Commit => {
-            (args.clients, vec![("limit: file, then row", limits.put(1))], server.commit(TABLES))
-        }
-        Scenario::OneClient => (1, vec![("limit: file, then row", limits.put(1))], server.commit(TABLES)),
         Scenario::OneTable => {
-            let one = client::measure(load(1), server.address(), server.commit(1)).await?;
-            print(scenario, "one client", &one, &[]);
-            let all = client::measure(load(8), server.address(), server.commit(1)).await?;
-            print(scenario, "firn, eight clients", &all, &[one.rate()]);
-            return Ok(());
+            vec![firn("one client", 1, server.commit(1)), firn("firn, eight clients", 8, server.commit(1))]
         }
-        Scenario::Transaction => {
-            (8, vec![("limit: three files, then row", limits.put(3))], server.transaction(TABLES))
-        }
+        Scenario::Transaction => vec![
+            limit("limit: three files, then row", 8, limits.put(3)),
+            firn("firn", 8, server.transaction(TABLES)),
+        ],
         Scenario::Nessie => {
-            (args.clients, vec![("limit: one UPDATE", limits.update())], server.nessie(TABLES))
+            vec![limit("limit: one UPDATE", many, limits.update()), firn("firn", many, server.nessie(TABLES))]
         }
     };
+    let samples = client::measure(Duration::from_secs(args.seconds), &sides).await?;
     let mut rates = Vec::new();
-    for (name, request) in bare {
-        let sample = client::measure(load(clients), limits.address(), request).await?;
-        print(scenario, name, &sample, &[]);
+    for (at, (side, sample)) in sides.iter().zip(&samples).enumerate() {
+        // The last side is Firn's.
+        print(scenario, side.name, sample, if at + 1 == sides.len() { &rates } else { &[] });
         rates.push(sample.rate());
     }
-    let sample = client::measure(load(clients), server.address(), firn).await?;
-    print(scenario, "firn", &sample, &rates);
+    if scenario == Scenario::Authorization
+        && let [rate] = rates.as_slice()
+    {
+        let ask = server.time_of_an_ask().await?.as_secs_f64();
+        // All cores are busy with the loads.
+        let load = std::thread::available_parallelism()?.get() as f64 / rate;
+        println!(
+            "authorization {:.2} us each, {:.1} % of the {:.0} us of all cores that a load takes",
+            ask * 1e6,
+            ask / load * 100.0,
+            load * 1e6
+        );
+    }
     Ok(())
 }
 
-/// In turns, so that what else the machine does meets both.
-async fn authorization(load: Load, server: &Server) -> Result<()> {
-    let mut rates = [0.0; 2];
-    for _ in 0..ROUNDS {
-        for (rate, address) in rates.iter_mut().zip(server.asked()) {
-            *rate += client::measure(load, address, server.load()).await?.rate() / f64::from(ROUNDS);
-        }
+/// One client, whose rate says what a request costs; the ratio is that of a million tables to a thousand.
+async fn million(duration: Duration, server: &Server) -> Result<()> {
+    let few = Many::make(server, "thousand", 1_000).await?;
+    let many = Many::make(server, "million", 1_000_000).await?;
+    let firn = |name, request| Side { name, clients: 1, server: server.address(), request };
+    for sides in [
+        [firn("list, 1,000", few.list(server).await?), firn("list, 1,000,000", many.list(server).await?)],
+        [firn("load, 1,000", few.load()), firn("load, 1,000,000", many.load())],
+        [firn("commit, 1,000", few.commit()), firn("commit, 1,000,000", many.commit())],
+        [
+            firn("branch, 1,000", few.branch(server).await?),
+            firn("branch, 1,000,000", many.branch(server).await?),
+        ],
+        [firn("diff of 10, 1,000", few.diff()), firn("diff of 10, 1,000,000", many.diff())],
+    ] {
+        let samples = client::measure(duration, &sides).await?;
+        let [of_few, of_many] = samples.as_slice() else { continue };
+        print(Scenario::Million, sides[0].name, of_few, &[]);
+        print(Scenario::Million, sides[1].name, of_many, &[of_few.rate()]);
     }
-    let [once, twice] = rates;
-    // The time of a load that asks twice is that of one that asks once, and one asking more.
-    let share = (once / twice - 1.0) * 100.0;
-    println!("{:<13} {:<28} {once:>9.0}", "authorization", "asked once");
-    println!("{:<13} {:<28} {twice:>9.0}  costs {share:.1} % of a load", "authorization", "asked twice");
     Ok(())
 }
 

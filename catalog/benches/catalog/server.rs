@@ -1,14 +1,19 @@
 //! The catalog with tables, and requests to it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use axum::{
     Router,
-    extract::{Request as Incoming, State},
-    http::HeaderMap,
-    middleware::{Next, from_fn_with_state},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, header::AUTHORIZATION},
     serve::ListenerExt as _,
 };
 use bytes::Bytes;
@@ -28,9 +33,10 @@ const COLUMNS: usize = 95;
 const CACHE_BYTES: u64 = 256 << 20;
 
 pub(crate) struct Server {
+    catalog: Catalog,
+    key: SigningKey,
     address: SocketAddr,
-    /// The same server behind a layer that does nothing, and behind one that asks the guard what a load asks.
-    asked: [SocketAddr; 2],
+    guard: Guard,
     token: String,
     tables: usize,
     _folder: TempDir,
@@ -51,15 +57,11 @@ impl Server {
             public_url: String::new(),
         })
         .await?;
-        catalog.ensure_tenant(&TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() }).await?;
-        let mut claims = Claims::new("bench", Duration::from_secs(24 * 3600));
-        claims.tenants.insert("acme".parse()?, Role::Maintainer);
-        let routes = || firn_runtime::http::with_basics(catalog.router(), Default::default());
-        let address = serve(routes()).await?;
-        let once = serve(routes().layer(from_fn_with_state(catalog.guard(), pass))).await?;
-        let twice = serve(routes().layer(from_fn_with_state(catalog.guard(), ask))).await?;
-        let server =
-            Self { address, asked: [once, twice], token: key.sign(&claims), tables, _folder: folder };
+        let routes = firn_runtime::http::with_basics(catalog.router(), Default::default());
+        let address = serve(routes).await?;
+        let guard = catalog.guard();
+        let mut server = Self { catalog, key, address, guard, token: String::new(), tables, _folder: folder };
+        server.token = server.tenant("acme").await?;
         server.create_tables().await?;
         Ok(server)
     }
@@ -68,9 +70,25 @@ impl Server {
         self.address
     }
 
-    /// Where a load asks the guard once, and where twice: the difference is what authorization costs.
-    pub(crate) fn asked(&self) -> [SocketAddr; 2] {
-        self.asked
+    /// Makes a tenant, and a token of a maintainer of it.
+    pub(crate) async fn tenant(&self, name: &str) -> Result<String> {
+        let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
+        self.catalog.ensure_tenant(&request).await?;
+        let mut claims = Claims::new("bench", Duration::from_secs(24 * 3600));
+        claims.tenants.insert(name.parse()?, Role::Maintainer);
+        Ok(self.key.sign(&claims))
+    }
+
+    /// How long it takes to decide whether a load is allowed, on one core, after loads have warmed the caches.
+    pub(crate) async fn time_of_an_ask(&self) -> Result<Duration> {
+        const ASKS: u32 = 200_000;
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {}", self.token).parse()?);
+        let began = Instant::now();
+        for _ in 0..ASKS {
+            allowed(&self.guard, black_box(&headers)).await?;
+        }
+        Ok(began.elapsed() / ASKS)
     }
 
     /// What a load answers.
@@ -121,9 +139,10 @@ impl Server {
 
     /// Puts a content that the catalog only stores; each client at its own key.
     pub(crate) fn nessie(&self, keys: usize) -> Request {
-        let token = self.token.clone();
-        Arc::new(move |client, turn| {
-            let key = json!({"elements": [format!("u{}-{}-{turn}", client % keys, std::process::id())]});
+        let (token, made) = (self.token.clone(), AtomicU64::new(0));
+        Arc::new(move |client, _| {
+            let number = made.fetch_add(1, Ordering::Relaxed);
+            let key = json!({"elements": [format!("u{}-{number}", client % keys)]});
             let content = json!({"type": "UDF", "sqlText": "SELECT 1", "dialect": "SPARK"});
             let body = json!({
                 "commitMeta": {"message": "bench"},
@@ -150,16 +169,25 @@ impl Server {
         Ok(())
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response> {
-        let answer = request.bearer_auth(&self.token).send().await?;
-        let status = answer.status();
-        ensure!(status.is_success(), "{status}: {}", answer.text().await?);
-        Ok(answer)
+        succeed(request.bearer_auth(&self.token)).await
     }
+
+    /// The JSON of a successful answer.
+    pub(crate) async fn json(&self, request: RequestBuilder) -> Result<Value> {
+        Ok(succeed(request).await?.json().await?)
+    }
+}
+
+async fn succeed(request: RequestBuilder) -> Result<reqwest::Response> {
+    let answer = request.send().await?;
+    let status = answer.status();
+    ensure!(status.is_success(), "{status}: {}", answer.text().await?);
+    Ok(answer)
 }
 
 fn table_path(table: usize) -> String {
@@ -171,7 +199,7 @@ fn change(client: usize, turn: usize) -> Value {
     json!({"requirements": [], "updates": [update]})
 }
 
-fn request(
+pub(crate) fn request(
     method: &str,
     path: &str,
     token: &str,
@@ -191,17 +219,6 @@ fn request(
         }
     };
     request.body(body).expect("a plain request")
-}
-
-async fn pass(State(_): State<Guard>, request: Incoming, next: Next) -> Response {
-    next.run(request).await
-}
-
-async fn ask(State(guard): State<Guard>, request: Incoming, next: Next) -> Response {
-    match allowed(&guard, request.headers()).await {
-        Ok(()) => next.run(request).await,
-        Err(denied) => denied.into_response(),
-    }
 }
 
 /// What a load asks: token, tenant, key.

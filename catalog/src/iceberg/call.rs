@@ -1,5 +1,7 @@
 //! One request's path, query and headers, and the state it means.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{FromRequestParts, OriginalUri},
     http::{HeaderMap, Method, request::Parts},
@@ -8,6 +10,7 @@ use firn_auth::{Access, Action, Principal};
 use firn_catalog_client::iceberg::TableIdent;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::{
     error::ApiError,
@@ -43,6 +46,8 @@ pub(super) struct Scope {
     pub(super) access: Access,
     /// What the request does, which every key that it touches must allow.
     pub(super) action: Action,
+    /// The state that `spec` meant when it was first asked for.
+    state_at: Arc<OnceCell<Resolved>>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Call {
@@ -82,6 +87,7 @@ impl Call {
             repository,
             access,
             action,
+            state_at: Arc::default(),
         })
     }
 
@@ -119,7 +125,8 @@ impl Scope {
 
     /// The same request on another reference.
     pub(super) fn elsewhere(&self, spec: &str) -> Result<Self, ApiError> {
-        Ok(Self { spec: spec.to_owned(), reference: named_reference(spec)?, ..self.clone() })
+        let (spec, reference) = (spec.to_owned(), named_reference(spec)?);
+        Ok(Self { spec, reference, state_at: Arc::default(), ..self.clone() })
     }
 
     /// Refuses a key that the caller may not touch, before anybody looks whether it is there.
@@ -127,10 +134,18 @@ impl Scope {
         Ok(self.access.require_key(self.action, self.reference.as_deref(), &key.0)?)
     }
 
-    /// The state that the prefix means.
+    /// The state that the prefix means: read once after the request came, so that all of it sees the same one.
     pub(super) async fn resolve(&self) -> Result<Resolved, ApiError> {
         self.access.require(self.action, self.reference.as_deref())?;
-        Ok(self.repository.resolve(&self.spec).await?)
+        Ok(self.state_at.get_or_try_init(|| self.repository.resolve(&self.spec)).await?.clone())
+    }
+
+    /// The same request on the state that a branch had a moment ago, if `spec` is one and this process knows.
+    pub(super) fn recent(&self) -> Option<Self> {
+        let branch = self.reference.as_deref()?;
+        let plain = self.spec == branch || self.spec.is_empty();
+        let recent = self.repository.recent(branch).filter(|_| plain)?;
+        Some(Self { state_at: Arc::new(OnceCell::new_with(Some(recent))), ..self.clone() })
     }
 
     /// The same, for a change: only a branch can be changed.
@@ -169,8 +184,13 @@ pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError
     if let Value::Object(fields) = &mut value {
         fields.retain(|_, value| !value.is_null());
     }
-    serde_json::from_value(value)
-        .map_err(|error| ApiError::invalid(format!("the body is not as specified: {error}")))
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = match error.path().to_string() {
+            whole if whole == "." => "$".to_owned(),
+            path => format!("$.{path}"),
+        };
+        ApiError::invalid(format!("the body is not as specified: {path}: {}", error.inner()))
+    })
 }
 
 /// Runs work whose cost grows with `bytes`: off the thread once it could hold up other requests.

@@ -1,6 +1,6 @@
 //! Commits to tables: requirements, updates, and what the server insists on beside them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     extract::{State, rejection::BytesRejection},
@@ -19,6 +19,7 @@ use super::{
     error::ApiError,
     idempotency::once,
     names::ident_key,
+    recent::SizedTable,
     write::{Put, describe, write_and_commit},
 };
 use crate::{
@@ -86,22 +87,44 @@ impl Target {
 }
 
 /// Commits changes of several tables at once, all or none.
+///
+/// First on the branch's state that is known here, without asking whether it still is that: a commit insists on the contents
+/// that it replaces. Only a refusal needs the present state, since what is wrong on an older one may be right now.
 pub(super) async fn commit_tables(
     scope: &Scope,
     changes: Vec<TableChange>,
     record: Option<IdempotencyRecord>,
 ) -> Result<Hash, ApiError> {
-    let idents = changes.iter().map(identifier).collect::<Result<Vec<_>, _>>()?;
+    let changes: Vec<Arc<TableChange>> = changes.into_iter().map(Arc::new).collect();
+    let idents = changes.iter().map(|change| identifier(change)).collect::<Result<Vec<_>, _>>()?;
     let places = idents.iter().map(|ident| ident_key(ident)).collect::<Result<_, _>>()?;
     // By name as it was written: two spellings of one table race each other, which costs a conflict and nothing else.
-    let turn = scope.state.turns.take(&scope.tenant, &scope.spec, places).await?;
+    let _turn = scope.state.turns.take(&scope.tenant, &scope.spec, places).await?;
+    if let Some(recent) = scope.recent() {
+        match commit_on(&recent, &changes, record.clone()).await {
+            Ok(Some(hash)) => return Ok(hash),
+            Err(error) if !error.is_final() => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
+    }
+    match commit_on(scope, &changes, record).await? {
+        Some(hash) => Ok(hash),
+        None => Ok(scope.resolve().await?.hash),
+    }
+}
+
+/// Commits on the state of `scope`; `None` if nothing changes.
+async fn commit_on(
+    scope: &Scope,
+    changes: &[Arc<TableChange>],
+    record: Option<IdempotencyRecord>,
+) -> Result<Option<Hash>, ApiError> {
     let mut branch: Option<String> = None;
     let mut keys = BTreeSet::new();
     let mut puts = Vec::with_capacity(changes.len());
     let mut messages = Vec::with_capacity(changes.len());
-    let mut head = None;
     for change in changes {
-        let target = Target::find(scope, identifier(&change)?, &change.requirements).await?;
+        let target = Target::find(scope, identifier(change)?, &change.requirements).await?;
         if branch.get_or_insert_with(|| target.branch.clone()) != &target.branch {
             return Err(ApiError::invalid("a transaction has one branch: its tables name several"));
         }
@@ -109,18 +132,15 @@ pub(super) async fn commit_tables(
             return Err(ApiError::invalid(format!("the transaction changes '{}' twice", target.ident)));
         }
         messages.push(describe(Kind::Table, &target.ident, &change.updates));
-        head = Some(target.resolved.hash);
         puts.push(plan(scope, target, change).await?);
     }
-    let (Some(branch), Some(head)) = (branch, head) else {
+    let Some(branch) = branch else {
         return Err(ApiError::invalid("the transaction changes no table"));
     };
     if puts.iter().all(|put| put.document.is_none()) {
-        return Ok(head);
+        return Ok(None);
     }
-    let hash = write_and_commit(scope, &branch, messages.join("; "), puts, record).await;
-    drop(turn);
-    hash
+    write_and_commit(scope, &branch, messages.join("; "), puts, record).await.map(Some)
 }
 
 fn identifier(change: &TableChange) -> Result<&TableIdent, ApiError> {
@@ -128,25 +148,22 @@ fn identifier(change: &TableChange) -> Result<&TableIdent, ApiError> {
 }
 
 /// Checks one table's change and works out its new document.
-async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put, ApiError> {
+async fn plan(scope: &Scope, target: Target, change: &Arc<TableChange>) -> Result<Put, ApiError> {
     let Target { ident, key, found, resolved, .. } = target;
     let Some(found) = found else {
-        return plan_create(scope, ident, key, &resolved, &change).await;
+        return plan_create(scope, ident, key, &resolved, change).await;
     };
     if let Some(end) = change.updates.iter().find_map(ends_data) {
         forbid_held(&scope.state, &scope.tenant, end).await?;
     }
     let former_location = found.metadata_location()?.to_owned();
-    let bytes = scope.state.storage.read_metadata(&scope.tenant, &former_location).await?;
-    let former = former_location.clone();
-    let named = ident.to_string();
-    let (base, document) = sized_work(bytes.len(), move || {
-        let base = Document::parse_table(&bytes)?;
-        check_requirements(Some(&base), &change.requirements).map_err(|error| error.within(&named))?;
+    let SizedTable { document: base, bytes } = scope.table_at(&former_location).await?;
+    let (known, change) = (Arc::clone(&base), Arc::clone(change));
+    let (former, named) = (former_location.clone(), ident.to_string());
+    let document = sized_work(bytes, move || {
+        check_requirements(Some(&known), &change.requirements).map_err(|error| error.within(&named))?;
         let context = context(Some(&former), "", "");
-        let document =
-            apply_updates(Some(&base), &change.updates, &context).map_err(|error| error.within(&named))?;
-        Ok((base, document))
+        apply_updates(Some(&known), &change.updates, &context).map_err(|error| error.within(&named).into())
     })
     .await?;
     let mut takes = None;
@@ -156,7 +173,7 @@ async fn plan(scope: &Scope, target: Target, change: TableChange) -> Result<Put,
             takes = check_table_location(scope, document, Some(&base)).await?;
         }
     }
-    let former_location = Some(former_location);
+    let (document, former_location) = (document.map(Arc::new), Some(former_location));
     Ok(Put { kind: Kind::Table, key, ident, former: Some(found.content), former_location, document, takes })
 }
 
@@ -203,6 +220,7 @@ async fn plan_create(
         check_positions(scope, &ident, None, document)?;
         takes = check_table_location(scope, document, None).await?;
     }
+    let document = document.map(Arc::new);
     Ok(Put { kind: Kind::Table, key, ident, former: None, former_location: None, document, takes })
 }
 

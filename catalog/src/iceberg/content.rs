@@ -11,6 +11,7 @@ use super::{
 use crate::{
     CatalogError,
     error::Missing,
+    management::Given,
     metadata::Document,
     version::{Content, Key, Resolved},
 };
@@ -143,6 +144,11 @@ impl Scope {
     pub(super) async fn need(&self, kind: Kind, ident: &TableIdent) -> Result<Found, ApiError> {
         let found = self.find(kind, ident).await?;
         found.ok_or_else(|| ApiError::missing(kind.missing(), &ident.to_string()))
+    }
+
+    /// Takes note for the audit log of what the caller is given of what was found.
+    pub(super) fn note_read(&self, found: &Found, given: Given) {
+        self.state.reads.note(&self.access, &found.spec, &found.key, given);
     }
 
     /// Refuses a name that a table or view has already.

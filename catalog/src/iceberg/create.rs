@@ -1,5 +1,7 @@
 //! New tables: create, staged create, register.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{State, rejection::BytesRejection},
     response::Response,
@@ -71,7 +73,7 @@ async fn run_create(
 ) -> Result<Hash, ApiError> {
     let Plan { branch, key, document, takes } = plan(scope, &ident, request).await?;
     let message = format!("create table {ident}");
-    let document = Some(document);
+    let document = Some(Arc::new(document));
     let put = Put { kind: Kind::Table, key, ident, former: None, former_location: None, document, takes };
     write_and_commit(scope, &branch, message, vec![put], record).await
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     delegation::{Access, Grant, SignRequest, TableFiles},
-    management::AppState,
+    management::{AppState, Given},
     version::Key,
 };
 
@@ -51,7 +51,10 @@ pub(super) async fn load_credentials(
     let found = scope.need(Kind::Table, &call.ident()?).await?;
     let grant = scope.grant(&found.key, found.files(&scope).await?, found.resolved.writable);
     let credentials = match state.delegation.vend(&grant).await? {
-        Some(keys) => vec![credential(&grant, &keys.config)],
+        Some(keys) => {
+            scope.note_read(&found, Given::Credentials);
+            vec![credential(&grant, &keys.config)]
+        }
         None => Vec::new(),
     };
     Ok(Json(json!({"storage-credentials": credentials})))
@@ -68,6 +71,7 @@ pub(super) async fn sign(
     let found = scope.need(Kind::Table, &call.ident()?).await?;
     let grant = scope.grant(&found.key, found.files(&scope).await?, found.resolved.writable);
     let signed = state.delegation.sign(&grant, request).await?;
+    scope.note_read(&found, Given::Signature);
     let keep = if signed.repeatable { "private" } else { "no-cache" };
     Ok(([(header::CACHE_CONTROL, HeaderValue::from_static(keep))], Json(signed)).into_response())
 }

@@ -14,7 +14,11 @@ use super::{
     content::Kind,
     error::ApiError,
 };
-use crate::{management::AppState, metadata::Document, store::Hash};
+use crate::{
+    management::{AppState, Given},
+    metadata::Document,
+    store::Hash,
+};
 
 /// Which snapshots an answer holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,9 +38,13 @@ pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Re
     };
     let ident = call.ident()?;
     let found = scope.need(Kind::Table, &ident).await?;
+    scope.note_read(&found, Given::Metadata);
     let location = found.metadata_location()?;
     let files = async || found.files(&scope).await;
     let access = call.delegate(&scope, &found.key, files, found.resolved.writable, Some(&ident.name)).await?;
+    if !access.credentials.is_empty() {
+        scope.note_read(&found, Given::Credentials);
+    }
     let delegation = call.header("x-iceberg-access-delegation").unwrap_or_default();
     // An erasure replaces the file where it is.
     let file = format!("{location}\n{}", state.storage.generation(&scope.tenant));

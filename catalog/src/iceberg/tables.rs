@@ -1,12 +1,6 @@
-//! Tables: list, existence, drop, unregister, metrics.
+//! Tables: list, existence, drop, unregister.
 
-use axum::{
-    Json,
-    extract::{State, rejection::BytesRejection},
-    http::StatusCode,
-    response::Response,
-};
-use bytes::Bytes;
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use firn_auth::Action;
 use firn_catalog_client::iceberg::TableIdent;
 use serde_json::{Value, json};
@@ -17,7 +11,7 @@ use super::{
     content::{Kind, metadata_location},
     error::ApiError,
     idempotency::{NO_BODY, once},
-    names::{ident_key, key_ident},
+    names::key_ident,
     page::{Page, children},
     write::meta,
 };
@@ -111,17 +105,4 @@ pub(super) async fn run_remove(
         idempotency: record,
     };
     Ok(scope.commit(commit).await?.hash)
-}
-
-/// `POST …/tables/{table}/metrics`: taken note of and counted.
-pub(super) async fn report_metrics(
-    State(state): State<AppState>,
-    call: Call,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<StatusCode, ApiError> {
-    let scope = call.open(&state, Action::Read).await?;
-    scope.permit(&ident_key(&call.ident()?)?)?;
-    body?;
-    metrics::counter!("firn_catalog_metrics_reports_total", "tenant" => scope.tenant).increment(1);
-    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,7 @@
 //! Views: list, create, load, replace, existence, drop, register.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{State, rejection::BytesRejection},
@@ -26,7 +28,7 @@ use super::{
     write::{Put, describe, meta, write_and_commit},
 };
 use crate::{
-    management::AppState,
+    management::{AppState, Given},
     metadata::{Document, NewView, apply_view_updates, check_view_requirements, new_view},
     store::Hash,
     version::{CommitRequest, IdempotencyRecord, Op},
@@ -48,6 +50,7 @@ pub(super) async fn exists(State(state): State<AppState>, call: Call) -> Result<
 pub(super) async fn load(State(state): State<AppState>, call: Call) -> Result<Response, ApiError> {
     let scope = call.open(&state, Action::Read).await?;
     let found = scope.need(Kind::View, &call.ident()?).await?;
+    scope.note_read(&found, Given::Metadata);
     let location = found.metadata_location()?;
     let bytes = state.storage.read_metadata(&scope.tenant, location).await?;
     Ok(metadata_answer(Some(location), &bytes, Some(&TableAccess::plain(&state))))
@@ -100,7 +103,7 @@ async fn run_create(
     let document = new_view(view, Utc::now().timestamp_millis())?;
     check_location(scope, &document)?;
     let message = format!("create view {ident}");
-    let document = Some(document);
+    let document = Some(Arc::new(document));
     let put =
         Put { kind: Kind::View, key, ident, former: None, former_location: None, document, takes: None };
     write_and_commit(scope, &branch, message, vec![put], record).await
@@ -150,7 +153,7 @@ async fn run_replace(
         ident: found.ident,
         former: Some(found.content),
         former_location: Some(location),
-        document: Some(document),
+        document: Some(Arc::new(document)),
         takes: None,
     };
     write_and_commit(scope, &branch, message, vec![put], record).await

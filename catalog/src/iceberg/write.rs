@@ -1,6 +1,6 @@
 //! The end of every change: metadata files first, then one commit; files of a lost commit go, of an unknown one stay.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use firn_catalog_client::iceberg::TableIdent;
 
@@ -23,7 +23,7 @@ pub(super) struct Put {
     /// Where its metadata lies now.
     pub(super) former_location: Option<String>,
     /// The new document; `None` insists that nothing changed meanwhile.
-    pub(super) document: Option<Document>,
+    pub(super) document: Option<Arc<Document>>,
     /// The place that a table takes with this commit.
     pub(super) takes: Option<Location>,
 }
@@ -125,10 +125,7 @@ fn operation(put: &Put, location: Option<&String>) -> Op {
 async fn write_files(scope: &Scope, puts: &[Put]) -> Result<BTreeMap<Key, String>, ApiError> {
     let writes = puts.iter().filter_map(|put| put.document.as_ref().map(|document| (put, document)));
     let writes = writes.map(|(put, document)| async move {
-        let location = document.location().unwrap_or_default();
-        let bytes = document.to_bytes();
-        let former = put.former_location.as_deref();
-        let written = scope.state.storage.write_metadata(&scope.tenant, location, former, bytes).await;
+        let written = scope.write_document(document, put.former_location.as_deref()).await;
         written.map(|location| (put.key.clone(), location))
     });
     let mut written = BTreeMap::new();

@@ -3,6 +3,8 @@
 //! The document of an erasure holds the subject's value only while it is carried out. What stays is a keyed hash: it tells which
 //! records are dropped when they come in again, and to who has neither key nor value it tells nothing.
 
+mod copies;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{
@@ -31,6 +33,8 @@ use crate::{
     store::{DocumentPut, DocumentRow, DocumentSelection, Write},
     version::Actor,
 };
+
+pub(crate) use copies::recover_erasures;
 
 const KIND: &str = "erasure";
 /// Kind of the one document per tenant that holds the key of its subjects' hashes. Its version is the generation of the tenant's
@@ -84,6 +88,10 @@ pub(super) async fn request(
     };
     let change = Change::new(&tenant, &actor(&access), "erasure-requested", &details(&erasure));
     change.put(KIND, &erasure.id, Some(0), &job)?.make(&state).await?;
+    if let Err(error) = copies::write(&state, &tenant, &job).await {
+        // Whoever carries it out keeps how it stands, and with it the copy.
+        tracing::warn!(tenant, %error, "an erasure is not copied into the object store yet");
+    }
     Ok((StatusCode::ACCEPTED, Json(erasure)))
 }
 
@@ -124,7 +132,8 @@ pub(super) async fn jobs(State(state): State<AppState>, headers: HeaderMap) -> R
     Ok(Json(json!({ "erasures": jobs })))
 }
 
-/// `PUT /v1/tenants/{tenant}/erasures/{id}`: how it stands, by who carries it out. All replicas forget what they read of the
+/// `PUT /v1/tenants/{tenant}/erasures/{id}`: how it stands, by who carries it out; also of one that was done, if its subject's rows
+/// are there again. All replicas forget what they read of the
 /// tenant's metadata, which may have been replaced. The end of it is signed, and then nothing of the subject is kept.
 pub(super) async fn keep(
     State(state): State<AppState>,
@@ -135,7 +144,8 @@ pub(super) async fn keep(
     let principal = state.guard.operator(&headers).await?;
     let mut job: ErasureJob = super::parse(&body)?;
     let before = one(&state, &tenant, &id).await?;
-    if before.erasure.state == ErasureState::Done || before.version != job.version {
+    let reopened = reopens(&before, &job);
+    if (before.erasure.state == ErasureState::Done && !reopened) || before.version != job.version {
         let text = format!("the erasure {id} was changed meanwhile: load it again");
         return Err(CatalogError::ReferenceConflict(text).into());
     }
@@ -154,8 +164,10 @@ pub(super) async fn keep(
             finish(&state, &mut job);
             "erasure-done"
         }
+        _ if reopened => "erasure-reopened",
         _ => "erasure-progress",
     };
+    copies::write(&state, &tenant, &job).await?;
     let kept = put(&state, &tenant, &actor, kind, &job, version).await?;
     if !kept {
         let text = format!("the erasure {id} was changed meanwhile: load it again");
@@ -163,6 +175,16 @@ pub(super) async fn keep(
     }
     (job.version, job.root) = (version + 1, root(&state, &tenant));
     Ok(Json(job))
+}
+
+/// Whether one that was done goes on: files that it removed are there again, and with them its subject's value.
+fn reopens(before: &ErasureJob, job: &ErasureJob) -> bool {
+    let Erasure { state, dry_run, column, subject_hash: hash, .. } = &before.erasure;
+    let value = job.value.as_deref().unwrap_or_default();
+    *state == ErasureState::Done
+        && !dry_run
+        && job.erasure.state != ErasureState::Done
+        && subject_hash(&before.key, column, value) == *hash
 }
 
 /// The keyed hash of a subject.

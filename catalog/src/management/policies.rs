@@ -6,8 +6,8 @@ use std::{
 };
 
 use firn_auth::{
-    Action, Denied, Grant, Limits, Policy, PolicySource, Principal, Protection, Refusals, Refused,
-    Revocation, Standing, TenantName,
+    Action, Denied, Grant, Limits, Policy, PolicySource, Principal, Protection, Refusals, Revocation,
+    Standing, TenantName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,14 +107,7 @@ impl PolicySource for Policies {
         why: &Denied,
         request_id: Option<&str>,
     ) {
-        let first = self.refusals.add(Refused {
-            tenant: tenant.clone(),
-            principal: principal.name().to_owned(),
-            action,
-            reason: why.to_string(),
-            count: 1,
-            request_id: request_id.map(str::to_owned),
-        });
+        let first = self.refusals.add(tenant, principal, action, why, request_id);
         if let Some(me) = self.me.upgrade().filter(|_| first) {
             tokio::spawn(async move { me.write_refusals().await });
         }

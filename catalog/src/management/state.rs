@@ -4,11 +4,13 @@ use std::{ops::Deref, sync::Arc};
 
 use firn_auth::{Guard, Verifier};
 
-use super::policies::Policies;
+use super::{policies::Policies, reads::Reads};
 use crate::{
     CatalogConfig, CatalogError,
     delegation::Delegation,
-    iceberg::Turns,
+    iceberg::{RecentTables, Turns},
+    reports::Reports,
+    scan::Jobs,
     storage::Storage,
     store::{self, Store},
     version::VersionStore,
@@ -27,8 +29,16 @@ pub(crate) struct Parts {
     /// What clients are given to reach files.
     pub(crate) delegation: Delegation,
     pub(crate) guard: Guard,
+    /// Allowed reads, for the audit log.
+    pub(crate) reads: Reads,
     /// Commits to one table take turns here.
     pub(crate) turns: Turns,
+    /// What commits begin with.
+    pub(crate) recent_tables: RecentTables,
+    /// What engines said of their scans and commits.
+    pub(crate) reports: Reports,
+    /// Scans that are being planned.
+    pub(crate) scans: Jobs,
 }
 
 impl AppState {
@@ -38,8 +48,11 @@ impl AppState {
         let delegation = Delegation::new(&storage, &config.s3)?;
         let store = store::open(&config.database_url).await?;
         let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
+        let reports = Reports::new(Arc::clone(&store));
         let guard =
             Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone(), storage.clone()));
+        let recent_tables = RecentTables::new(config.cache_bytes / 8);
+        let reads = Reads::new(Arc::clone(&store));
         Ok(Self(Arc::new(Parts {
             config,
             store,
@@ -47,7 +60,11 @@ impl AppState {
             storage,
             delegation,
             guard,
+            reads,
             turns: Turns::default(),
+            recent_tables,
+            reports,
+            scans: Jobs::default(),
         })))
     }
 }

@@ -63,11 +63,15 @@ impl Header {
 
 /// Header and records of a file.
 pub(super) fn read(bytes: &[u8]) -> Result<(Header, Vec<Value>), ManifestError> {
+    let (header, records) = open(bytes)?;
+    Ok((header, records.collect::<Result<Vec<Value>, _>>()?))
+}
+
+/// The same with records that are decoded one by one.
+pub(super) fn open(bytes: &[u8]) -> Result<(Header, Reader<'_, &[u8]>), ManifestError> {
     let fields = header_fields(bytes).ok_or_else(|| ManifestError::new("the file is not Avro"))?;
     let reader = Reader::new(bytes)?;
-    let schema = reader.writer_schema().clone();
-    let records = reader.collect::<Result<Vec<Value>, _>>()?;
-    Ok((Header { schema, fields }, records))
+    Ok((Header { schema: reader.writer_schema().clone(), fields }, reader))
 }
 
 fn header_fields(bytes: &[u8]) -> Option<BTreeMap<String, Vec<u8>>> {
@@ -141,6 +145,11 @@ impl Fields {
     /// The schema of a field.
     pub(super) fn schema(&self, id: i64) -> Option<&Schema> {
         self.schemas.get(*self.positions.get(&id)?)
+    }
+
+    /// Where records have a field, if they have it.
+    pub(super) fn position(&self, id: i64) -> Option<usize> {
+        self.positions.get(&id).copied()
     }
 
     /// The value of a field; `None` if absent or null.

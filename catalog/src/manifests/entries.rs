@@ -1,11 +1,12 @@
 //! Manifests: the files they list, and new ones made of their entries.
 
-use apache_avro::types::Value;
+use apache_avro::{Reader, types::Value};
 use bytes::Bytes;
 
 use super::{
     FileContent, ManifestError, ManifestFile,
     avro::{self, Fields, Header},
+    details::Details,
     list::Count,
 };
 
@@ -62,26 +63,60 @@ pub(crate) struct Manifest {
     pub(crate) entries: Vec<Entry>,
 }
 
-impl Manifest {
-    /// Reads the file of `listed`.
-    pub(crate) fn parse(bytes: &[u8], listed: &ManifestFile) -> Result<Self, ManifestError> {
+/// The entries of a manifest, decoded one by one.
+pub(crate) struct Entries<'a> {
+    header: Header,
+    records: Reader<'a, &'a [u8]>,
+    entry: Fields,
+    file: Fields,
+    listed: &'a ManifestFile,
+    next_row_id: Option<i64>,
+}
+
+impl<'a> Entries<'a> {
+    /// Of the file of `listed`.
+    pub(crate) fn open(bytes: &'a [u8], listed: &'a ManifestFile) -> Result<Self, ManifestError> {
         if listed.key_metadata.is_some() {
             return Err(ManifestError::new("the manifest is encrypted"));
         }
-        let (header, records) = avro::read(bytes)?;
+        let (header, records) = avro::open(bytes)?;
         let entry = Fields::of(&header.schema)?;
         let file = entry.schema(DATA_FILE).ok_or_else(|| ManifestError::new("the file is no manifest"))?;
         let file = Fields::of(file)?;
-        let mut next_row_id = listed.first_row_id;
-        let entries = records
-            .into_iter()
-            .map(|record| {
-                let mut entry = read_entry(&entry, &file, record)?;
-                inherit(&mut entry, listed, &mut next_row_id);
-                Ok(entry)
-            })
-            .collect::<Result<_, ManifestError>>()?;
-        Ok(Self { header, entry, file, entries })
+        Ok(Self { header, records, entry, file, listed, next_row_id: listed.first_row_id })
+    }
+
+    /// What else a manifest says of an entry's file.
+    pub(crate) fn details<'e>(&'e self, entry: &'e Entry) -> Result<Details<'e>, ManifestError> {
+        let file = self.entry.get(&entry.record, DATA_FILE);
+        Ok(Details {
+            fields: &self.file,
+            file: file.ok_or_else(|| ManifestError::new("an entry has no file"))?,
+        })
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry, ManifestError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let record = match self.records.next()? {
+            Ok(record) => record,
+            Err(error) => return Some(Err(error.into())),
+        };
+        Some(read_entry(&self.entry, &self.file, record).map(|mut entry| {
+            inherit(&mut entry, self.listed, &mut self.next_row_id);
+            entry
+        }))
+    }
+}
+
+impl Manifest {
+    /// Reads the file of `listed`.
+    pub(crate) fn parse(bytes: &[u8], listed: &ManifestFile) -> Result<Self, ManifestError> {
+        let mut all = Entries::open(bytes, listed)?;
+        let entries = all.by_ref().collect::<Result<_, ManifestError>>()?;
+        Ok(Self { header: all.header, entry: all.entry, file: all.file, entries })
     }
 
     /// Format version of the manifest itself, which may be older than the table's.

@@ -39,10 +39,10 @@ pub(crate) struct Count {
 /// Range of one partition field.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FieldSummary {
-    contains_null: bool,
-    contains_nan: Option<bool>,
-    lower: Option<Vec<u8>>,
-    upper: Option<Vec<u8>>,
+    pub(crate) contains_null: bool,
+    pub(crate) contains_nan: Option<bool>,
+    pub(crate) lower: Option<Vec<u8>>,
+    pub(crate) upper: Option<Vec<u8>>,
 }
 
 /// The manifests of a snapshot.

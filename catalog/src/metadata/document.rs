@@ -1,14 +1,18 @@
 //! A metadata document with typed edges.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{MetadataError, error::invalid, history, partition, schema};
 
-/// A table's or view's metadata. All fields are kept, known or not.
+/// A table's or view's metadata. All fields are kept, known or not. A copy shares the fields that it doesn't change.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Document(pub(super) Map<String, Value>);
+pub(crate) struct Document(pub(super) BTreeMap<String, Arc<Value>>);
 
 /// Lists whose elements are objects with an integer id.
 const IDENTIFIED_LISTS: [(&str, &str); 4] = [
@@ -44,7 +48,9 @@ impl Document {
 
     fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
         match serde_json::from_slice(bytes) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(Value::Object(fields)) => {
+                Ok(Self(fields.into_iter().map(|(name, value)| (name, Arc::new(value))).collect()))
+            }
             Ok(_) => invalid("the document is not a JSON object"),
             Err(error) => invalid(format!("the document is not JSON: {error}")),
         }
@@ -52,7 +58,7 @@ impl Document {
 
     /// The document as the bytes of a metadata file.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.0).expect("a map with text keys is always JSON")
+        serde_json::to_vec(self).expect("a map with text keys is always JSON")
     }
 
     /// `table-uuid` or `view-uuid`.
@@ -118,12 +124,12 @@ impl Document {
 
     /// A list field; empty if absent.
     pub(crate) fn list(&self, field: &str) -> &[Value] {
-        self.0.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.field(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
     /// A list field, made if absent.
     pub(super) fn list_mut(&mut self, field: &str) -> &mut Vec<Value> {
-        let value = self.0.entry(field).or_insert_with(|| Value::Array(Vec::new()));
+        let value = self.made(field, || Value::Array(Vec::new()));
         if !value.is_array() {
             *value = Value::Array(Vec::new());
         }
@@ -132,11 +138,16 @@ impl Document {
 
     /// An object field, made if absent.
     pub(super) fn object_mut(&mut self, field: &str) -> &mut Map<String, Value> {
-        let value = self.0.entry(field).or_insert_with(|| Value::Object(Map::new()));
+        let value = self.made(field, || Value::Object(Map::new()));
         if !value.is_object() {
             *value = Value::Object(Map::new());
         }
         value.as_object_mut().expect("made an object above")
+    }
+
+    /// A field to be changed, made if absent.
+    fn made(&mut self, field: &str, new: impl FnOnce() -> Value) -> &mut Value {
+        Arc::make_mut(self.0.entry(field.to_owned()).or_insert_with(|| Arc::new(new())))
     }
 
     /// An object field.
@@ -145,12 +156,17 @@ impl Document {
     }
 
     pub(super) fn set(&mut self, field: &str, value: impl Into<Value>) {
-        self.0.insert(field.to_owned(), value.into());
+        self.0.insert(field.to_owned(), Arc::new(value.into()));
+    }
+
+    /// Sets a field that is absent.
+    pub(super) fn set_default(&mut self, field: &str, value: Value) {
+        self.0.entry(field.to_owned()).or_insert_with(|| Arc::new(value));
     }
 
     /// A field as it is.
     pub(crate) fn field(&self, field: &str) -> Option<&Value> {
-        self.0.get(field)
+        self.0.get(field).map(Arc::as_ref)
     }
 
     /// A snapshot.
@@ -192,5 +208,11 @@ impl Document {
             return invalid("'current-schema-id' names no schema of the document");
         }
         Ok(())
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, &**value)))
     }
 }

@@ -10,15 +10,15 @@ use super::{Document, MetadataError, error::invalid, types::primitive_since, upd
 const MAX_DEPTH: usize = 64;
 
 /// A field of a schema at any depth.
-pub(super) struct Field<'a> {
+pub(crate) struct Field<'a> {
     /// Names from the top, joined by dots.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Type: a text, or an object.
-    pub(super) kind: &'a Value,
+    pub(crate) kind: &'a Value,
     /// Required, itself and everything above.
-    pub(super) required: bool,
+    pub(crate) required: bool,
     /// Within a list or map.
-    pub(super) repeated: bool,
+    pub(crate) repeated: bool,
 }
 
 impl Change {
@@ -74,7 +74,7 @@ pub(super) fn adopt_single(document: &mut Document) {
     if !document.list("schemas").is_empty() {
         return;
     }
-    let Some(mut schema) = document.0.get("schema").filter(|schema| schema.is_object()).cloned() else {
+    let Some(mut schema) = document.field("schema").filter(|schema| schema.is_object()).cloned() else {
         return;
     };
     let id = schema["schema-id"].as_i64().unwrap_or_default();
@@ -110,7 +110,7 @@ pub(super) fn check(schema: &Value, format_version: i64) -> Result<BTreeMap<i64,
 }
 
 /// Fields of a schema that was checked before, by id.
-pub(super) fn fields(schema: &Value) -> BTreeMap<i64, Field<'_>> {
+pub(crate) fn fields(schema: &Value) -> BTreeMap<i64, Field<'_>> {
     check(schema, i64::MAX).unwrap_or_default()
 }
 

@@ -155,9 +155,9 @@ fn versions_differ_in_what_they_hold() {
     let (v1, v3) = (table(1), table(3));
     assert!(v1.0["schema"].is_object() && v1.0["partition-spec"].is_array());
     assert!(v1.int("last-sequence-number").is_none() && v3.int("last-sequence-number") == Some(0));
-    assert_eq!((v3.int("next-row-id"), &v3.0["current-snapshot-id"]), (Some(0), &Value::Null));
+    assert_eq!((v3.int("next-row-id"), &*v3.0["current-snapshot-id"]), (Some(0), &Value::Null));
     let up = apply(&v1, json!([{"action": "upgrade-format-version", "format-version": 3}])).unwrap();
-    assert!(up.0.get("schema").is_none() && up.int("next-row-id") == Some(0));
+    assert!(!up.0.contains_key("schema") && up.int("next-row-id") == Some(0));
     refused(
         &up,
         json!([{"action": "upgrade-format-version", "format-version": 2}]),
@@ -178,11 +178,11 @@ fn an_old_document_is_adopted_and_unknown_fields_survive() {
     let document = Document::parse_table(old.to_string().as_bytes()).unwrap();
     let set = json!([{"action": "set-properties", "updates": {"b": "2"}}]);
     let document = apply(&document, set).unwrap();
-    assert_eq!(document.0["from-the-future"], old["from-the-future"]);
-    assert_eq!(document.0["snapshots"], old["snapshots"]);
-    assert_eq!(document.0["refs"], json!({"main": {"type": "branch", "snapshot-id": 4}}));
+    assert_eq!(*document.0["from-the-future"], old["from-the-future"]);
+    assert_eq!(*document.0["snapshots"], old["snapshots"]);
+    assert_eq!(*document.0["refs"], json!({"main": {"type": "branch", "snapshot-id": 4}}));
     assert_eq!(
-        document.0["metadata-log"],
+        *document.0["metadata-log"],
         json!([{"metadata-file": "file:///w/t/metadata/1.json", "timestamp-ms": 5}])
     );
 }
@@ -450,7 +450,7 @@ fn keys_properties_and_location_change() {
     )
     .unwrap();
     assert_eq!(document.list("encryption-keys"), [key]);
-    assert_eq!((&document.0["properties"], document.location()), (&json!({"b": "2"}), Some("file:///w/u")));
+    assert_eq!((&*document.0["properties"], document.location()), (&json!({"b": "2"}), Some("file:///w/u")));
     let document = apply(&document, json!([{"action": "remove-encryption-key", "key-id": "k"}])).unwrap();
     assert!(document.list("encryption-keys").is_empty());
     refused(

@@ -190,7 +190,7 @@ impl Change {
             ("metadata-log", json!([])),
         ];
         for (field, value) in defaults {
-            self.document.0.entry(field).or_insert(value);
+            self.document.set_default(field, value);
         }
         self.finish_by_version();
         if self.layout_changed || self.is_new {
@@ -210,7 +210,7 @@ impl Change {
             self.document.set("current-snapshot-id", none);
         }
         if version >= 2 {
-            self.document.0.entry("last-sequence-number").or_insert(json!(0));
+            self.document.set_default("last-sequence-number", json!(0));
         } else {
             // Readers of version 1 may know the single schema and spec only.
             let schema = self.document.current_schema().cloned().unwrap_or_default();
@@ -221,7 +221,7 @@ impl Change {
             self.document.set("partition-spec", fields);
         }
         if version >= 3 {
-            self.document.0.entry("next-row-id").or_insert(json!(0));
+            self.document.set_default("next-row-id", json!(0));
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{error::NessieError, filter::Filter, text};
 use crate::{
     CatalogError,
-    management::{AppState, actor},
+    management::{AppState, Given, actor},
     version::{Hash, Key, Repository, Resolved, named_reference},
 };
 
@@ -53,6 +53,12 @@ impl Call {
     /// What all handlers share.
     pub(super) fn state(&self) -> &AppState {
         &self.state
+    }
+
+    /// Takes note for the audit log that a content was answered. `reference` is the branch or tag that the path names.
+    pub(super) fn note_read(&self, reached: &Reached, reference: Option<&str>, key: &Key) {
+        let reference = reference.unwrap_or_else(|| self.path("ref"));
+        self.state.reads.note(&reached.access, reference, key, Given::Metadata);
     }
 
     /// A part of the path.

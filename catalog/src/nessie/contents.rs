@@ -34,6 +34,7 @@ pub(super) async fn one(call: Call) -> Result<Json<Value>, NessieError> {
         let hint = format!(" at {}", resolved.hash);
         return Err(CatalogError::NotFound { what: Missing::Content, name: key.to_string(), hint }.into());
     };
+    call.note_read(&reached, name.as_deref(), &key);
     Ok(Json(json!({"content": *content.0, "effectiveReference": effective(&resolved)})))
 }
 
@@ -63,7 +64,11 @@ async fn several(call: &Call, reached: &Reached, keys: Vec<Key>) -> Result<Json<
         .iter()
         .zip(found)
         .filter(|(key, _)| reached.access.sees_key(name.as_deref(), &key.0, false))
-        .filter_map(|(key, content)| Some(json!({"key": text::wire_key(key), "content": *content?.0})))
+        .filter_map(|(key, content)| {
+            let content = content?;
+            call.note_read(reached, name.as_deref(), key);
+            Some(json!({"key": text::wire_key(key), "content": *content.0}))
+        })
         .collect();
     Ok(Json(json!({"contents": contents, "effectiveReference": effective(&resolved)})))
 }

@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use super::{call::Call, effective, error::NessieError, filter, text};
 use crate::{
     CatalogError,
-    version::{Content, Key, named_reference},
+    version::{Content, EntryRange, Key, named_reference},
 };
+
+/// Differences that a filter is applied to for one page, which may stay short; its token leads on.
+const MAX_LOOKED_AT: usize = 10_000;
 
 pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
     let reached = call.reach(Action::Read).await?;
@@ -30,37 +33,54 @@ pub(super) async fn list(call: Call) -> Result<Json<Value>, NessieError> {
         to.hash = repository.resolve(&format!("{}@{right}", within("to")?)).await?.hash;
         after = Some(text::key(key));
     }
-    let (prefix, min, max) = (call.key("prefix-key"), call.key("min-key"), call.key("max-key"));
-    let keys: Vec<Key> = call.parameters("key").map(text::key).collect();
-    let wanted = |key: &Key| {
-        (keys.is_empty() || keys.contains(key))
-            && prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix))
-            && min.as_ref().is_none_or(|min| key >= min)
-            && max.as_ref().is_none_or(|max| key <= max)
-            && after.as_ref().is_none_or(|after| key > after)
-    };
-    let mut rest = repository.diff(from.hash, to.hash).await?;
-    rest.retain(|(key, ..)| wanted(key));
-    if let Some(filter) = filter {
-        let kept = rest.into_iter().map(|entry| Ok(filter.keeps_key(&entry.0)?.then_some(entry)));
-        rest = kept.filter_map(Result::transpose).collect::<Result<_, CatalogError>>()?;
+    let kept = |key: &Key| filter.as_ref().map_or(Ok(true), |filter| filter.keeps_key(key));
+    let mut keys: Vec<Key> = call.parameters("key").map(text::key).collect();
+    let (mut diffs, mut last) = (Vec::new(), None);
+    if keys.is_empty() {
+        let (prefix, min, max) = (call.key("prefix-key"), call.key("min-key"), call.key("max-key"));
+        let mut range = EntryRange { prefix, min, max, after, limit };
+        let mut looked_at = 0;
+        while looked_at < MAX_LOOKED_AT {
+            let (found, has_more) = repository.diff_page(from.hash, to.hash, &range).await?;
+            looked_at += found.len();
+            let end = found.len();
+            last = None;
+            for (at, (key, old, new)) in found.into_iter().enumerate() {
+                if kept(&key)? {
+                    diffs.push(entry(&key, old, new));
+                }
+                last = Some(key).filter(|_| has_more || at + 1 < end);
+                if diffs.len() == limit {
+                    break;
+                }
+            }
+            if diffs.len() == limit || last.is_none() {
+                break;
+            }
+            range.after.clone_from(&last);
+        }
+    } else {
+        keys.sort();
+        keys.dedup();
+        let old = repository.get(from.hash, &keys).await?;
+        let new = repository.get(to.hash, &keys).await?;
+        for ((key, old), new) in keys.iter().zip(old).zip(new) {
+            if old != new && kept(key)? {
+                diffs.push(entry(key, old, new));
+            }
+        }
     }
-    let has_more = rest.len() > limit;
-    rest.truncate(limit);
-    let token = rest
-        .last()
-        .filter(|_| has_more)
-        .map(|(key, ..)| format!("{}/{}/{}", from.hash, to.hash, text::key_text(key)));
-    let json_of = |content: Option<Content>| content.map(|content| (*content.0).clone());
-    let diffs: Vec<DiffEntry> = rest
-        .into_iter()
-        .map(|(key, from, to)| DiffEntry { key: text::wire_key(&key), from: json_of(from), to: json_of(to) })
-        .collect();
+    let token = last.map(|key| format!("{}/{}/{}", from.hash, to.hash, text::key_text(&key)));
     Ok(Json(json!({
-        "hasMore": has_more,
+        "hasMore": token.is_some(),
         "token": token,
         "diffs": diffs,
         "effectiveFromReference": effective(&from),
         "effectiveToReference": effective(&to),
     })))
+}
+
+fn entry(key: &Key, from: Option<Content>, to: Option<Content>) -> DiffEntry {
+    let json_of = |content: Option<Content>| content.map(|content| (*content.0).clone());
+    DiffEntry { key: text::wire_key(key), from: json_of(from), to: json_of(to) }
 }

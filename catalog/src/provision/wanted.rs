@@ -35,6 +35,7 @@ pub(super) struct Wanted {
     tags: BTreeMap<String, String>,
     kms_key_arn: Option<String>,
     vpc_endpoint_ids: Vec<String>,
+    vpc_ids: Vec<String>,
     /// Who alone reaches the data; empty: whoever the bucket's account lets.
     roles: Vec<String>,
     tls_only: bool,
@@ -81,6 +82,7 @@ impl Wanted {
             tags,
             kms_key_arn: s3.delegation.kms_key_arn.clone(),
             vpc_endpoint_ids: s3.provisioning.vpc_endpoint_ids.clone(),
+            vpc_ids: s3.provisioning.vpc_ids.clone(),
             roles: roles.collect(),
             tls_only: s3.provisioning.require_tls.unwrap_or_else(|| {
                 s3.endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https:"))
@@ -177,6 +179,11 @@ impl Wanted {
             statements.push(deny_data("VpcEndpointsOnly", condition));
             summary.push(format!("through {}", self.vpc_endpoint_ids.join(", ")));
         }
+        if !self.vpc_ids.is_empty() {
+            statements
+                .push(deny_data("VpcsOnly", json!({"StringNotEquals": {"aws:SourceVpc": self.vpc_ids}})));
+            summary.push(format!("from {}", self.vpc_ids.join(", ")));
+        }
         if !self.roles.is_empty() {
             let condition = json!({"ArnNotEquals": {"aws:PrincipalArn": self.roles}});
             statements.push(deny_data("RolesOnly", condition));
@@ -201,6 +208,7 @@ impl Wanted {
             folder: self.folder.clone(),
             data_classification: self.classifications.clone(),
             vpc_endpoint_ids: self.vpc_endpoint_ids.clone(),
+            vpc_ids: self.vpc_ids.clone(),
             kms_key_arn: self.kms_key_arn.clone(),
             allowed_role_arns: self.roles.clone(),
             require_tls: self.tls_only,
@@ -345,6 +353,7 @@ mod tests {
             },
             provisioning: ProvisioningConfig {
                 vpc_endpoint_ids: vec!["vpce-1".to_owned()],
+                vpc_ids: vec!["vpc-1".to_owned()],
                 service_role_arn: Some("arn:aws:iam::1:role/firn".to_owned()),
                 ..ProvisioningConfig::default()
             },
@@ -353,8 +362,8 @@ mod tests {
         let policy: Value = serde_json::from_slice(&setting(&wanted(&s3), "policy").body(None)).unwrap();
         let sids: Vec<_> =
             policy["Statement"].as_array().unwrap().iter().map(|one| one["Sid"].clone()).collect();
-        assert_eq!(json!(sids), json!(["TlsOnly", "VpcEndpointsOnly", "RolesOnly"]));
-        let roles = &policy["Statement"][2]["Condition"]["ArnNotEquals"]["aws:PrincipalArn"];
+        assert_eq!(json!(sids), json!(["TlsOnly", "VpcEndpointsOnly", "VpcsOnly", "RolesOnly"]));
+        let roles = &policy["Statement"][3]["Condition"]["ArnNotEquals"]["aws:PrincipalArn"];
         assert_eq!(*roles, json!(["arn:aws:iam::1:role/firn-acme", "arn:aws:iam::1:role/firn"]));
     }
 

@@ -16,9 +16,9 @@ use crate::manifests::{Entry, FileContent, ManifestFile, NewManifestList, Status
 /// Replayed snapshots that a summary lists; older ones are not found again by incremental readers.
 const MAX_LISTED: usize = 1000;
 /// Summary: the snapshots that a replay stands for, oldest first.
-const REPLAYS: &str = "firn.replays";
+pub(crate) const REPLAYS: &str = "firn.replays";
 /// Summary: the snapshot that both sides came from.
-const REPLAY_BASE: &str = "firn.replay-base";
+pub(crate) const REPLAY_BASE: &str = "firn.replay-base";
 
 /// Updates and new files of a replay.
 pub(super) struct Replayed {

@@ -4,11 +4,16 @@
 
 mod access;
 mod commits;
+mod erasures;
 mod harness;
 mod lists;
 mod locations;
 mod outside;
+mod plans;
+mod reads;
 mod references;
+mod replicas;
+mod reports;
 mod rights;
 mod tenants;
 mod views;

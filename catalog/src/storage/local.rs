@@ -19,6 +19,17 @@ impl LocalFiles {
         run(location, "writing", move |path| write_synced(path, &bytes)).await
     }
 
+    /// The same over a file that may be there: readers see the one or the other.
+    pub(super) async fn replace(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
+        run(location, "replacing", move |path| {
+            let fresh = path.with_added_extension(uuid::Uuid::new_v4().simple().to_string());
+            write_synced(&fresh, &bytes)?;
+            fs::rename(&fresh, path)?;
+            sync_folder(path.parent().unwrap_or(Path::new("/")))
+        })
+        .await
+    }
+
     /// Reads a file of at most `limit` bytes.
     pub(super) async fn read(&self, location: &Location, limit: u64) -> Result<Bytes, FileError> {
         run(location, "reading", move |path| {

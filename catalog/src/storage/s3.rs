@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use firn_runtime::{reload::Live, tls};
+use firn_runtime::{reload::Live, s3};
 use futures::{StreamExt as _, stream::BoxStream};
 use moka::sync::Cache;
 use object_store::{
-    Certificate, ClientOptions, CredentialProvider, ObjectStore as _, ObjectStoreExt as _,
+    CredentialProvider, ObjectStore as _, ObjectStoreExt as _,
     aws::{AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialProvider},
     path::Path,
 };
@@ -131,7 +131,6 @@ impl S3Files {
     }
 }
 
-/// Access to a bucket, but for the keys.
 /// The configured keys, as they are at the time.
 #[derive(Debug)]
 struct Keys(Live<(String, String)>);
@@ -146,29 +145,9 @@ impl CredentialProvider for Keys {
     }
 }
 
+/// Access to a bucket, but for the keys.
 fn builder(bucket: &str, config: &S3Config) -> AmazonS3Builder {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    if let Some(pem) = tls::process().authorities() {
-        builder = builder.with_client_options(trusting(&pem));
-    }
-    if let Some(endpoint) = &config.endpoint {
-        // Of an endpoint that isn't AWS's, `object_store` wants the bucket's own host in virtual-hosted style.
-        let url = match endpoint.split_once("://").filter(|_| !config.path_style) {
-            Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
-            None => endpoint.clone(),
-        };
-        builder = builder.with_endpoint(url).with_allow_http(endpoint.starts_with("http:"));
-    }
-    if let Some(region) = &config.region {
-        builder = builder.with_region(region);
-    }
-    builder.with_virtual_hosted_style_request(!config.path_style)
-}
-
-/// The PEM was read at start, so that what it holds are certificates.
-fn trusting(pem: &str) -> ClientOptions {
-    let authorities = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
-    authorities.into_iter().fold(ClientOptions::new(), ClientOptions::with_root_certificate)
+    s3::bucket(bucket, config.endpoint.as_deref(), config.region.as_deref(), config.path_style)
 }
 
 /// What clients need to reach the bucket. Keys are theirs to bring.

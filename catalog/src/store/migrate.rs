@@ -16,11 +16,19 @@ pub(super) struct Migration {
     pub(super) sql: &'static str,
 }
 
-pub(super) const SQLITE: &[Migration] =
-    &[Migration { number: 1, oldest: 1, sql: include_str!("../../../migrations/sqlite/0001_catalog.sql") }];
+pub(super) const SQLITE: &[Migration] = &[
+    Migration { number: 1, oldest: 1, sql: include_str!("../../../migrations/sqlite/0001_catalog.sql") },
+    Migration { number: 2, oldest: 1, sql: include_str!("../../../migrations/sqlite/0002_compression.sql") },
+];
 
-pub(super) const POSTGRES: &[Migration] =
-    &[Migration { number: 1, oldest: 1, sql: include_str!("../../../migrations/postgres/0001_catalog.sql") }];
+pub(super) const POSTGRES: &[Migration] = &[
+    Migration { number: 1, oldest: 1, sql: include_str!("../../../migrations/postgres/0001_catalog.sql") },
+    Migration {
+        number: 2,
+        oldest: 1,
+        sql: include_str!("../../../migrations/postgres/0002_compression.sql"),
+    },
+];
 
 /// Made outside of any migration, since they say which of them ran, and which programs those left behind.
 pub(super) const CREATE_TABLES: [&str; 2] = [

@@ -1,5 +1,7 @@
 //! PostgreSQL: for production. Every session commits synchronously; lists travel as arrays, one statement each.
 
+mod kept;
+
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use super::{
     rows::decode::{self, DocumentTuple, EventTuple, HeadTuple, IdempotencyTuple, ReferenceTuple},
     statements,
 };
+use kept::Kept;
 
 const CONNECTIONS: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +52,8 @@ const ALL_DOCUMENTS: &str =
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
     pub(super) pool: PgPool,
+    /// For heads and writes.
+    kept: Kept,
 }
 
 impl PostgresStore {
@@ -70,7 +75,7 @@ impl PostgresStore {
                 StoreError::Refused(format!("can't open the catalog's database at {host}:{port}: {error}"))
             })?;
         migrate(&pool).await?;
-        Ok(Self { pool })
+        Ok(Self { pool, kept: Kept::default() })
     }
 }
 
@@ -102,8 +107,14 @@ async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
 #[async_trait::async_trait]
 impl Store for PostgresStore {
     async fn heads(&self, repository: &str, names: &[String]) -> Result<Option<Heads>, StoreError> {
-        let rows: Vec<HeadTuple> =
-            read(|| sqlx::query_as(HEADS).bind(repository).bind(names).fetch_all(&self.pool)).await?;
+        let rows: Vec<HeadTuple> = read(|| async {
+            let mut connection = self.kept.take(&self.pool).await?;
+            let query = sqlx::query_as(HEADS).bind(repository).bind(names);
+            let rows = query.fetch_all(&mut *connection).await?;
+            self.kept.give(connection);
+            Ok(rows)
+        })
+        .await?;
         decode::heads(rows)
     }
 
@@ -121,9 +132,12 @@ impl Store for PostgresStore {
     }
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.kept.take(&self.pool).await?;
         match bind(write).execute(&mut *connection).await {
-            Ok(_) => Ok(Written::Done),
+            Ok(_) => {
+                self.kept.give(connection);
+                Ok(Written::Done)
+            }
             Err(error) => match refusal(&error)? {
                 Some(refusal) => Ok(Written::Refused(refusal)),
                 None if connection_lost(&error) => Err(StoreError::Unknown(error)),
@@ -184,6 +198,7 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
+        self.kept.clear();
         self.pool.close().await;
     }
 }

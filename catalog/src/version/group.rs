@@ -133,7 +133,10 @@ struct Leader {
 
 impl Leader {
     async fn run(mut self) {
-        while let Some(batch) = self.take() {
+        loop {
+            // Work that is ready to be queued comes first: the busier the machine, the larger the batches.
+            tokio::task::yield_now().await;
+            let Some(batch) = self.take() else { return };
             batch::run(&self.shared, &self.branch, batch).await;
         }
     }

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -19,6 +19,10 @@ use crate::{
 
 /// Branches whose last known head is kept.
 const RECENT_HEADS: u64 = 10_000;
+/// Repositories whose access epoch is kept.
+const RECENT_EPOCHS: u64 = 50_000;
+/// Of a repository that doesn't exist; below all others.
+const NO_EPOCH: i64 = -1;
 /// More than this many waiting for one repository's next SELECT are turned away.
 const MAX_WAITING: usize = 16_384;
 
@@ -31,8 +35,9 @@ pub(super) struct HeadReads {
     waiting: Mutex<HashMap<Arc<str>, Vec<Waiting>>>,
     /// Where references were when this process last read or moved them. Only for those who find out if that is no longer so.
     recent: moka::sync::Cache<(Arc<str>, String), NamedRef>,
-    /// The newest access epochs, and when the SELECTs that told them began.
-    epochs: RwLock<HashMap<Arc<str>, (i64, Instant)>>,
+    /// The newest access epochs, and when the SELECTs that told them began. What doesn't exist has one, too: tokens are checked
+    /// against the system's revocations, and there may be none.
+    epochs: moka::sync::Cache<Arc<str>, (i64, Instant)>,
 }
 
 struct Waiting {
@@ -43,7 +48,8 @@ struct Waiting {
 impl HeadReads {
     pub(super) fn new(store: Arc<dyn Store>) -> Arc<Self> {
         let recent = moka::sync::Cache::new(RECENT_HEADS);
-        Arc::new(Self { store, waiting: Mutex::default(), recent, epochs: RwLock::default() })
+        let epochs = moka::sync::Cache::new(RECENT_EPOCHS);
+        Arc::new(Self { store, waiting: Mutex::default(), recent, epochs })
     }
 
     /// A reference as it is now.
@@ -70,17 +76,16 @@ impl HeadReads {
 
     /// The newest access epoch that any head read told, and when that read began.
     pub(super) fn seen_epoch(&self, repository: &str) -> Option<(i64, Instant)> {
-        self.epochs.read().unwrap_or_else(PoisonError::into_inner).get(repository).copied()
+        self.epochs.get(repository)
     }
 
     /// Forgets the epoch after this process raised it.
     pub(super) fn forget_epoch(&self, repository: &str) {
-        self.epochs.write().unwrap_or_else(PoisonError::into_inner).remove(repository);
+        self.epochs.invalidate(repository);
     }
 
     fn note_epoch(&self, repository: &Arc<str>, epoch: i64, began: Instant) {
-        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
-        epochs.insert(Arc::clone(repository), (epoch, began));
+        self.epochs.insert(Arc::clone(repository), (epoch, began));
     }
 
     /// Where a reference was a moment ago: good enough for a commit, which compares and swaps.
@@ -128,12 +133,19 @@ struct Reading {
 
 impl Reading {
     async fn run(mut self) {
-        while let Some(waiting) = self.take() {
+        loop {
+            // Requests that are ready to ask do so first. Where the machine is busy, one SELECT then answers more of them; where
+            // it isn't, this takes no time.
+            tokio::task::yield_now().await;
+            let Some(waiting) = self.take() else { return };
             let names: BTreeSet<&str> = waiting.iter().map(|waiting| waiting.name.as_str()).collect();
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
             let began = Instant::now();
             let answer = self.reads.store.heads(&self.repository, &names).await;
             let answer: Answer = answer.map(|heads| heads.map(Arc::new)).map_err(Arc::new);
+            if let Ok(None) = &answer {
+                self.reads.note_epoch(&self.repository, NO_EPOCH, began);
+            }
             if let Ok(Some(heads)) = &answer {
                 self.reads.note_epoch(&self.repository, heads.access_epoch, began);
                 for row in &heads.references {

@@ -8,11 +8,13 @@ use super::{
 };
 use crate::{
     CatalogError,
-    store::{Hash, NewEvent, ReferenceMove, Refusal, Write, Written},
+    store::{DocumentPut, Hash, NewEvent, ReferenceMove, Refusal, Write, Written},
 };
 
 /// Without an expected hash a move reads the head first; commits that win in between make it try again.
 const MAX_ATTEMPTS: usize = 64;
+/// Kind of the documents that say when a reference goes, by its name.
+pub(crate) const EXPIRY: &str = "expiry";
 
 impl Repository {
     /// All branches and tags by name.
@@ -27,7 +29,15 @@ impl Repository {
         self.check_kept(at).await?;
         let event = reference_event("reference-created", name, tag, None, Some(at), &self.actor);
         let moved = ReferenceMove { name: name.to_owned(), tag, from: None, to: Some(at) };
-        match self.move_reference(moved, event).await? {
+        // What was said of an earlier one of the name says nothing of this one.
+        let forgotten = DocumentPut {
+            kind: EXPIRY.to_owned(),
+            tenant: self.name.to_string(),
+            key: name.to_owned(),
+            expected_version: None,
+            body: None,
+        };
+        match self.move_reference(moved, event, vec![forgotten]).await? {
             Moved::Done => Ok(NamedRef { name: name.to_owned(), tag, hash: at }),
             Moved::Elsewhere(_) => {
                 Err(CatalogError::AlreadyExists(format!("a branch or tag named '{name}' exists already")))
@@ -76,7 +86,7 @@ impl Repository {
             }
             let event = reference_event(kind, name, found.tag, Some(from), to, &self.actor);
             let moved = ReferenceMove { name: name.to_owned(), tag: found.tag, from: Some(from), to };
-            match (self.move_reference(moved, event).await?, expected) {
+            match (self.move_reference(moved, event, Vec::new()).await?, expected) {
                 (Moved::Done, _) => return Ok(found),
                 (Moved::Elsewhere(None), _) => return Err(no_reference(name)),
                 (Moved::Elsewhere(Some(now)), Some(expected)) => return Err(elsewhere(name, expected, now)),
@@ -88,10 +98,16 @@ impl Repository {
         )))
     }
 
-    async fn move_reference(&self, moved: ReferenceMove, event: NewEvent) -> Result<Moved, CatalogError> {
+    async fn move_reference(
+        &self,
+        moved: ReferenceMove,
+        event: NewEvent,
+        documents: Vec<DocumentPut>,
+    ) -> Result<Moved, CatalogError> {
         let write = Write {
             repository: self.name.to_string(),
             references: vec![moved],
+            documents,
             events: vec![event],
             ..Write::default()
         };

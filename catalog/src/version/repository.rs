@@ -125,6 +125,13 @@ impl Repository {
         Ok(Resolved { reference, hash, writable })
     }
 
+    /// Where a branch was a moment ago, if this process knows: for changes, which find out if that is no longer so.
+    #[must_use]
+    pub fn recent(&self, branch: &str) -> Option<Resolved> {
+        let reference = self.shared.heads.recent(&self.name, branch).filter(|found| !found.tag)?;
+        Some(Resolved { hash: reference.hash, reference: Some(reference), writable: true })
+    }
+
     /// Contents of keys at a commit, in the keys' order.
     pub async fn get(&self, at: Hash, keys: &[Key]) -> Result<Vec<Option<Content>>, CatalogError> {
         let mut workspace = self.workspace();
@@ -196,6 +203,19 @@ impl Repository {
         let mut workspace = self.workspace();
         let (from, to) = (workspace.root(from).await?, workspace.root(to).await?);
         tree::diff(&workspace, from, to).await
+    }
+
+    /// One page of the keys that differ between two states; `true` if there are more. It costs what is on the page, however much
+    /// differs elsewhere.
+    pub async fn diff_page(
+        &self,
+        from: Hash,
+        to: Hash,
+        range: &EntryRange,
+    ) -> Result<(Vec<(Key, Option<Content>, Option<Content>)>, bool), CatalogError> {
+        let mut workspace = self.workspace();
+        let (from, to) = (workspace.root(from).await?, workspace.root(to).await?);
+        tree::diff_page(&workspace, from, to, range).await
     }
 
     /// The newest commit that both reach; Nessie's no-ancestor hash if there is none.

@@ -14,7 +14,7 @@ use super::{Content, Key, node::Slot, workspace::Workspace};
 use crate::{CatalogError, store::Hash};
 
 pub(super) use cursor::entries;
-pub(super) use diff::diff;
+pub(super) use diff::{diff, diff_page};
 pub(super) use edit::update;
 
 /// The content of a key.

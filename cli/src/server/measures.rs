@@ -36,6 +36,12 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
     ),
     ("firn_catalog_metrics_reports_total", "counter", "tenant", "Scan and commit reports that engines sent"),
     (
+        "firn_catalog_metrics_reports_dropped_total",
+        "counter",
+        "tenant",
+        "Those of them that were not kept: too many at once, or the database was away",
+    ),
+    (
         "firn_catalog_collected_files_total",
         "counter",
         "tenant",
@@ -88,6 +94,13 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
     ("firn_ingest_suspended", "gauge", "tenant", "1 while the tenant's ingest is suspended, else 0"),
     ("firn_promotion_runs_total", "counter", "outcome", "Promotion runs: ok or failed"),
     ("firn_promotion_rows_total", "counter", "model", "Rows that models wrote"),
+    (
+        "firn_freshness_behind_seconds",
+        "gauge",
+        "tenant, table",
+        "How long a table with a freshness objective lacks what its inputs have",
+    ),
+    ("firn_freshness_missed", "gauge", "tenant, table", "1 while that is longer than the objective, else 0"),
     ("firn_alerts_records_total", "counter", "tenant", "Records that were judged"),
     ("firn_alerts_transitions_total", "counter", "tenant", "Transitions of findings"),
     ("firn_alerts_late_samples_total", "counter", "tenant", "Samples that came too late for their window"),

@@ -51,6 +51,9 @@ pub(super) async fn server(
         };
         let catalog = wait.until(&format!("the catalog's database at {place}"), open).await?;
         create_tenant(&catalog, BUILT_IN_TENANT).await?;
+        for (tenant, erasures) in catalog.recover_erasures().await.context("can't look for erasures")? {
+            tracing::warn!(%tenant, erasures, "erasures that the database had forgotten are in force again");
+        }
         Some(catalog)
     } else {
         None

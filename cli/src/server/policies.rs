@@ -114,14 +114,7 @@ impl PolicySource for RemotePolicies {
         request_id: Option<&str>,
     ) {
         tracing::info!(%tenant, principal = principal.name(), ?action, %why, request_id, "refused");
-        let first = self.refusals.add(Refused {
-            tenant: tenant.clone(),
-            principal: principal.name().to_owned(),
-            action,
-            reason: why.to_string(),
-            count: 1,
-            request_id: request_id.map(str::to_owned),
-        });
+        let first = self.refusals.add(tenant, principal, action, why, request_id);
         if let Some(me) = self.me.upgrade().filter(|_| first) {
             tokio::spawn(async move { me.report().await });
         }

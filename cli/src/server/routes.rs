@@ -85,6 +85,11 @@ const TABLE: &[(&str, &str, Rule)] = &[
     ("DELETE", "/v1/tenants/{tenant}/suspensions/{stage}", MAINTAIN),
     ("GET", "/v1/tenants/{tenant}/gc", READ),
     ("POST", "/v1/tenants/{tenant}/gc", MAINTAIN),
+    ("GET", "/v1/tenants/{tenant}/expiries", READ),
+    ("POST", "/v1/tenants/{tenant}/expiries", MAINTAIN),
+    ("PUT", "/v1/tenants/{tenant}/expiries/{ref}", Tenant(Action::DeleteReference)),
+    ("DELETE", "/v1/tenants/{tenant}/expiries/{ref}", Tenant(Action::DeleteReference)),
+    ("GET", "/v1/tenants/{tenant}/metrics-reports", READ),
     ("GET", "/v1/keys", Anybody),
     ("GET", "/v1/erasures", Operator),
     ("GET", "/v1/tenants/{tenant}/erasures", ADMINISTER),
@@ -129,6 +134,10 @@ const TABLE: &[(&str, &str, Rule)] = &[
     ("POST", "/iceberg/v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics", READ),
     ("GET", "/iceberg/v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials", READ),
     ("POST", "/iceberg/v1/{prefix}/namespaces/{namespace}/tables/{table}/sign", READ),
+    ("POST", "/iceberg/v1/{prefix}/namespaces/{namespace}/tables/{table}/plan", READ),
+    ("GET", "/iceberg/v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}", READ),
+    ("DELETE", "/iceberg/v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}", READ),
+    ("POST", "/iceberg/v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks", READ),
     ("GET", "/iceberg/v1/{prefix}/namespaces/{namespace}/functions", READ),
     ("GET", "/iceberg/v1/{prefix}/namespaces/{namespace}/functions/{function}", READ),
     ("POST", "/iceberg/v1/{prefix}/tables/rename", WRITE),
@@ -158,6 +167,11 @@ const TABLE: &[(&str, &str, Rule)] = &[
     ("GET", "/nessie/{tenant}/api/v2/trees/{ref}/recent-changes", READ),
     ("GET", "/nessie/{tenant}/api/v2/trees/{ref}/diff/{to}", READ),
 ];
+
+/// Methods and paths of all routes.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TABLE.iter().map(|(method, path, _)| (*method, *path))
+}
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

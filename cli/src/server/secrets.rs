@@ -63,8 +63,15 @@ pub(super) fn watch(server: &Server) -> Watch {
     );
     add(
         "alerts.elasticsearch_url",
-        &[settings.alerts.elasticsearch_url.as_ref().and_then(SecretUrl::reference)],
-        Box::new(|server| set(&server.secrets.elasticsearch_url, server.settings.elasticsearch_url()?)),
+        // Its client keeps the authorities that it was made with: what is set again makes another one.
+        &[
+            settings.alerts.elasticsearch_url.as_ref().and_then(SecretUrl::reference),
+            settings.tls.ca.as_ref(),
+        ],
+        Box::new(|server| {
+            server.tls.reload()?;
+            set(&server.secrets.elasticsearch_url, server.settings.elasticsearch_url()?)
+        }),
     );
     add(
         "alerts.webhook_url",
@@ -78,6 +85,17 @@ pub(super) fn watch(server: &Server) -> Watch {
             Box::new(|server| {
                 server.secrets.kafka.set(server.settings.kafka_security()?);
                 Ok(())
+            }),
+        );
+    }
+    for issuer in &settings.auth.issuers {
+        let (name, key_set) = (issuer.name.clone(), issuer.key_set.clone());
+        add(
+            "auth.issuers.key_set",
+            &[issuer.key_set.as_ref()],
+            Box::new(move |server| match &key_set {
+                Some(key_set) => Ok(server.guard.verifier().set_keys(&name, &key_set.resolve()?)?),
+                None => Ok(()),
             }),
         );
     }

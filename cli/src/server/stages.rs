@@ -85,9 +85,17 @@ fn publisher(server: &Server) -> Result<Option<events::Publisher>> {
 }
 
 fn compactor(server: &Server) -> Result<Compactor> {
-    let mut config =
-        CompactorConfig { interval: server.settings.promotion.interval, ..CompactorConfig::default() };
+    let promotion = &server.settings.promotion;
+    let mut config = CompactorConfig {
+        interval: promotion.interval,
+        parallel_models: promotion.parallel_models,
+        memory_bytes: promotion.memory_bytes,
+        spill_bytes: promotion.spill_bytes,
+        maintenance: server.settings.maintenance.config(),
+        ..CompactorConfig::default()
+    };
     config.erasure.settle = server.settings.erasure.settle;
+    config.erasure.recheck = server.settings.erasure.recheck;
     if server.is_whole() {
         // The directory's lock makes this process the only one: it need not wait for the lease of a killed one.
         "firn-up".clone_into(&mut config.holder);

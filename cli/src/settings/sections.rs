@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use firn_alerts::WebhookFormat;
 use firn_catalog::DelegationConfig;
-use firn_compactor::ErasureConfig;
+use firn_compactor::{CompactorConfig, ErasureConfig, MaintenanceConfig};
 use firn_runtime::config::SecretRef;
 use serde::Deserialize;
 
@@ -175,6 +175,8 @@ impl Default for StorageSection {
 pub(crate) struct ProvisioningSection {
     /// VPC endpoints through which alone data is reached.
     pub(crate) vpc_endpoint_ids: Vec<String>,
+    /// VPCs from which alone data is reached.
+    pub(crate) vpc_ids: Vec<String>,
     /// Refuse requests that don't come over TLS.
     pub(crate) require_tls: Option<bool>,
     /// Role that the server runs as.
@@ -211,13 +213,73 @@ pub(crate) struct PromotionSection {
     /// At least this long between two runs of a tenant.
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) interval: Duration,
+    /// Models of a run at work at the same time.
+    pub(crate) parallel_models: usize,
+    /// Memory for all queries together, bytes; what does not fit spills to disk.
+    pub(crate) memory_bytes: usize,
+    /// Most bytes of spilled data.
+    pub(crate) spill_bytes: u64,
     /// Where a gateway of its own reaches the compactor.
     pub(crate) url: Option<String>,
 }
 
 impl Default for PromotionSection {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), url: None }
+        let CompactorConfig { interval, parallel_models, memory_bytes, spill_bytes, .. } =
+            CompactorConfig::default();
+        Self { interval, parallel_models, memory_bytes, spill_bytes, url: None }
+    }
+}
+
+/// `[maintenance]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MaintenanceSection {
+    /// How often a tenant's tables are looked at.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) interval: Duration,
+    /// Age after which a snapshot may go from a table's log.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) snapshot_age: Duration,
+    /// Snapshots that stay whatever their age.
+    pub(crate) min_snapshots: usize,
+    /// Whether what no reference needs is removed by schedule.
+    pub(crate) remove_orphans: bool,
+    /// How long after one removal the next one is due.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) orphan_interval: Duration,
+    /// What is younger is not looked at.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) orphan_age: Duration,
+}
+
+impl Default for MaintenanceSection {
+    fn default() -> Self {
+        let MaintenanceConfig {
+            interval,
+            snapshot_age,
+            min_snapshots,
+            remove_orphans,
+            orphan_interval,
+            orphan_age,
+            ..
+        } = MaintenanceConfig::default();
+        Self { interval, snapshot_age, min_snapshots, remove_orphans, orphan_interval, orphan_age }
+    }
+}
+
+impl MaintenanceSection {
+    /// With the defaults of what isn't configured here.
+    pub(crate) fn config(&self) -> MaintenanceConfig {
+        MaintenanceConfig {
+            interval: self.interval,
+            snapshot_age: self.snapshot_age,
+            min_snapshots: self.min_snapshots,
+            remove_orphans: self.remove_orphans,
+            orphan_interval: self.orphan_interval,
+            orphan_age: self.orphan_age,
+            ..MaintenanceConfig::default()
+        }
     }
 }
 
@@ -228,11 +290,15 @@ pub(crate) struct ErasureSection {
     /// How long after a subject was listed records of it may still come into the tables.
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) settle: Duration,
+    /// How often it is looked whether files that erasures removed are there again.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) recheck: Duration,
 }
 
 impl Default for ErasureSection {
     fn default() -> Self {
-        Self { settle: ErasureConfig::default().settle }
+        let ErasureConfig { settle, recheck, .. } = ErasureConfig::default();
+        Self { settle, recheck }
     }
 }
 

@@ -80,6 +80,7 @@ fn module_call(module: &TerraformModule, source: &str) -> String {
     for (name, texts) in [
         ("data_classification", &module.data_classification),
         ("vpc_endpoint_ids", &module.vpc_endpoint_ids),
+        ("vpc_ids", &module.vpc_ids),
         ("allowed_role_arns", &module.allowed_role_arns),
     ] {
         if !texts.is_empty() {
@@ -119,6 +120,7 @@ mod tests {
             folder: String::new(),
             data_classification: vec!["GDPR".to_owned()],
             vpc_endpoint_ids: vec!["vpce-1".to_owned(), "vpce-2".to_owned()],
+            vpc_ids: vec!["vpc-1".to_owned()],
             kms_key_arn: None,
             allowed_role_arns: Vec::new(),
             require_tls: false,
@@ -132,6 +134,7 @@ mod tests {
   require_tls         = false
   data_classification = ["GDPR"]
   vpc_endpoint_ids    = ["vpce-1", "vpce-2"]
+  vpc_ids             = ["vpc-1"]
 
   tags = {
     "team" = "$${x}"

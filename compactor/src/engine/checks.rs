@@ -7,7 +7,6 @@ use datafusion::{
         array::{Array, BooleanArray, RecordBatch, UInt64Array},
         compute::{filter_record_batch, take_record_batch},
         datatypes::SchemaRef,
-        json::{WriterBuilder, writer::JsonArray},
     },
     common::{DFSchema, cast::as_boolean_array},
     error::Result,
@@ -16,6 +15,7 @@ use datafusion::{
 };
 use serde_json::Value;
 
+use super::json::rows_as_json;
 use crate::{Check, CheckResult, CheckSeverity, FailingCheck, Model};
 
 /// Rows shown of a broken check.
@@ -69,10 +69,8 @@ impl Checks {
             compiled.violations += broken.len() as u64;
             let room = SAMPLE_ROWS - compiled.sample.len();
             if room > 0 {
-                compiled.sample.extend(rows_as_json(&take_record_batch(
-                    &kept,
-                    &broken.slice(0, room.min(broken.len())),
-                )?)?);
+                let shown = broken.slice(0, room.min(broken.len()));
+                compiled.sample.extend(rows_as_json(&[take_record_batch(&kept, &shown)?])?);
             }
             if compiled.check.severity == CheckSeverity::Drop {
                 let keep: BooleanArray = held.iter().map(|value| Some(value != Some(false))).collect();
@@ -112,13 +110,6 @@ impl Checks {
             })
             .collect()
     }
-}
-
-fn rows_as_json(batch: &RecordBatch) -> Result<Vec<Value>> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
-    writer.write(batch)?;
-    writer.finish()?;
-    Ok(serde_json::from_slice(&writer.into_inner()).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod restored;
+
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use firn_auth::verify_document;
 use firn_catalog_client::{Erasure, ErasureRequest, GcRequest, HoldRequest, RECEIPT_TYPE, Subject};

@@ -1,9 +1,6 @@
 //! Maintenance of one table of `main` when somebody asks for it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use firn_runtime::StatusBoard;
 use firn_table::{DataFileEntry, FileIo, Operation, RowOrder, SnapshotInfo, Table};
@@ -21,7 +18,6 @@ use crate::{CompactorConfig, CompactorError, compactor::now_ms, engine::Engine, 
 
 /// How long to wait for the server's own maintenance to give the lease back.
 const LEASE_PATIENCE: Duration = Duration::from_secs(60);
-const LEASE_POLL: Duration = Duration::from_millis(500);
 
 /// The same jobs as the service does, under the same lease.
 pub struct TableMaintenance {
@@ -189,15 +185,9 @@ impl TableMaintenance {
         table: &Table,
         work: impl Future<Output = Result<T, CompactorError>>,
     ) -> Result<T, CompactorError> {
-        let (config, started) = (&self.inner.config, Instant::now());
-        let lease = loop {
-            match HeldLease::acquire(table.client(), MAINTENANCE, &config.holder, config.lease_ttl).await {
-                Err(CompactorError::LeaseHeld(_)) if started.elapsed() < LEASE_PATIENCE => {
-                    tokio::time::sleep(LEASE_POLL).await;
-                }
-                acquired => break acquired?,
-            }
-        };
+        let (config, client) = (&self.inner.config, table.client());
+        let (holder, ttl) = (&config.holder, config.lease_ttl);
+        let lease = HeldLease::acquire_within(LEASE_PATIENCE, client, MAINTENANCE, holder, ttl).await?;
         let done = lease.guard(&CancellationToken::new(), work).await;
         lease.release().await;
         done

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use expect_test::expect;
+use firn_catalog_client::LayerRetention;
 use serde_json::json;
 
 use super::*;

@@ -8,7 +8,7 @@ use firn_table::Partitioning;
 
 use super::{Check, CheckSeverity, Dedup, Model, ModelError, ModelKind};
 
-const DIRECTIVES: [&str; 11] = [
+const DIRECTIVES: [&str; 12] = [
     "model",
     "kind",
     "key",
@@ -18,6 +18,7 @@ const DIRECTIVES: [&str; 11] = [
     "judged",
     "partition",
     "interval",
+    "freshness",
     "check",
     "column",
 ];
@@ -94,9 +95,13 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Model, ModelError> {
         judged: one("judged")?.map(judged).transpose()?,
         partitioning: one("partition")?.map(partitioning).transpose()?.unwrap_or_default(),
         interval: one("interval")?.map(duration).transpose()?,
+        freshness: None,
         checks: Vec::new(),
         columns: BTreeMap::new(),
     };
+    if let Some(value) = one("freshness")? {
+        freshness(value, &mut model)?;
+    }
     for (word, value) in &directives {
         match *word {
             "check" => model.checks.push(check(*value, &model.checks)?),
@@ -252,18 +257,43 @@ fn judged(value: Value<'_>) -> Result<(String, String), ModelError> {
 }
 
 fn duration(value: Value<'_>) -> Result<Duration, ModelError> {
-    let digits = value.text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = value.text.split_at(digits);
-    let seconds_per = match unit.trim() {
-        "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3_600),
-        "d" => Some(86_400),
-        _ => None,
+    let wrong = || value.error(format!("'{}' is no duration: write a number and s, m, h or d", value.text));
+    parse_duration(value.text).ok_or_else(wrong)
+}
+
+/// A number above 0 and its unit: s, m, h or d.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit.trim() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
     };
-    match (number.parse::<u32>(), seconds_per) {
-        (Ok(number), Some(seconds)) if number > 0 => Ok(Duration::from_secs(u64::from(number) * seconds)),
-        _ => Err(value.error(format!("'{}' is no duration: write a number and s, m, h or d", value.text))),
+    let number = number.parse::<u32>().ok().filter(|number| *number > 0)?;
+    Some(Duration::from_secs(u64::from(number) * seconds))
+}
+
+/// `10m`, or `10m lazy` for a model that need not be fresher: it is computed twice in that time.
+fn freshness(value: Value<'_>, model: &mut Model) -> Result<(), ModelError> {
+    let (longest, word) = value.split_word();
+    let longest = duration(longest)?;
+    model.freshness = Some(longest);
+    match word.text {
+        "" => Ok(()),
+        "lazy" if model.interval.is_some() => {
+            Err(word.error("'lazy' says how often it is computed: leave out 'interval'"))
+        }
+        "lazy" => {
+            model.interval = Some(longest / 2);
+            Ok(())
+        }
+        other => Err(word.error(format!(
+            "unknown word '{other}': write '{} lazy', or nothing",
+            value.split_word().0.text
+        ))),
     }
 }
 

@@ -113,11 +113,20 @@ async fn read_files(
 
 /// Plans files beside the shipped models, without a server: syntax, columns, types, circles.
 pub async fn check_own_models(files: &ModelFiles) -> Result<ModelGraph, ModelError> {
-    let own = files.iter().map(|(file, text)| Model::parse(file, text)).collect::<Result<_, _>>()?;
-    let graph = models()?.with(own)?;
-    let sources = BTreeMap::from([(TableIdent::new("bronze", "inventory"), bronze_schema())]);
-    check_models(&graph, &sources).await?;
+    let graph = graph_with(files)?;
+    check_models(&graph, &sources()).await?;
     Ok(graph)
+}
+
+/// The shipped models and those of files.
+pub(super) fn graph_with(files: &ModelFiles) -> Result<ModelGraph, ModelError> {
+    let own = files.iter().map(|(file, text)| Model::parse(file, text)).collect::<Result<_, _>>()?;
+    models()?.with(own)
+}
+
+/// Schemas of the tables that models read and none makes.
+pub(super) fn sources() -> BTreeMap<TableIdent, SchemaRef> {
+    BTreeMap::from([(TableIdent::new("bronze", "inventory"), bronze_schema())])
 }
 
 /// Puts files among the tenant's own models on a branch, and takes others out; answers those it has then. They run from the

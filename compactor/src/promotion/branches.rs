@@ -17,10 +17,15 @@ pub(super) fn failed(run: &str) -> String {
     format!("{PREFIX}{run}{FAILED}")
 }
 
+/// Whether a branch shows what a failed run wrote.
+pub(super) fn is_of_failed(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(FAILED)
+}
+
 /// Branches that go: those of runs that were killed, and failed ones but the newest `keep_failed`. Run ids sort by time.
 fn superfluous(names: &[String], keep_failed: usize) -> Vec<String> {
     let ours = names.iter().filter(|name| name.starts_with(PREFIX));
-    let (mut kept, killed): (Vec<_>, Vec<_>) = ours.cloned().partition(|name| name.ends_with(FAILED));
+    let (mut kept, killed): (Vec<_>, Vec<_>) = ours.cloned().partition(|name| is_of_failed(name));
     kept.sort();
     kept.truncate(kept.len().saturating_sub(keep_failed));
     killed.into_iter().chain(kept).collect()

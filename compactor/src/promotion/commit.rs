@@ -81,7 +81,7 @@ impl ModelRun<'_> {
                 assert_properties: BTreeMap::new(),
                 set_properties,
             }],
-            // Nobody else commits to the run's branch.
+            // Nobody else commits to this table on the run's branch.
             max_attempts: 1,
         };
         let outcome = transaction.commit(self.client, table.file_io()).await?;

@@ -7,6 +7,7 @@ mod rules;
 mod write;
 
 pub(crate) use aggregate::PARTIALS_SUFFIX;
+pub(crate) use rules::in_log_order;
 
 use std::sync::{Arc, Mutex};
 

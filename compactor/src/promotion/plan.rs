@@ -65,7 +65,7 @@ pub(crate) fn decide(model: &Model, output: Option<&OutputState>, inputs: &Posit
     if let Some(interval) = model.interval {
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
         // A clock that was set back must not stop the model for as long.
-        let age_ms = (now_ms - output.computed_at_ms).max(0);
+        let age_ms = now_ms.saturating_sub(output.computed_at_ms).max(0);
         if age_ms < interval_ms {
             return Action::Wait(interval_ms - age_ms);
         }

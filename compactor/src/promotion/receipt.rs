@@ -16,7 +16,10 @@ pub(crate) const RECEIPT_PROPERTY: &str = "firn.receipt";
 pub struct Receipt {
     /// The run.
     pub run: String,
-    /// Commit of `main` that it started from.
+    /// Branch that it started from and published to.
+    #[serde(default = "crate::promotion::main_branch")]
+    pub reference: String,
+    /// Commit of that branch that it started from.
     pub base: String,
     /// Milliseconds since the epoch.
     pub started_at_ms: i64,

@@ -8,13 +8,16 @@ use firn_catalog_client::{
 };
 use firn_runtime::StageState;
 use firn_table::TableErrorKind;
+use futures::{StreamExt, stream::FuturesUnordered};
 
 use super::{
-    MAIN, PROMOTION, Promotion, branches,
+    PROMOTION, Promotion, RunRequest, branches,
     execute::ModelRun,
+    failure,
     plan::{Action, decide},
     receipt::{ModelReceipt, RECEIPT_PROPERTY, RUN_PROPERTY, Receipt},
-    state::load,
+    schedule::Schedule,
+    state::{Loaded, load},
 };
 use crate::{CheckSeverity, CompactorError, FailingCheck, Model, RunRecord, RunState, compactor::now_ms};
 
@@ -34,12 +37,17 @@ struct Gathered {
 }
 
 impl Promotion {
-    /// Runs all models once and publishes. To be called with the lease held.
-    pub(super) async fn run(&self, client: &TenantClient) -> Result<(), CompactorError> {
+    /// Runs what is asked for once and publishes. To be called with the lease held.
+    pub(super) async fn run(
+        &self,
+        client: &TenantClient,
+        request: &RunRequest,
+    ) -> Result<(), CompactorError> {
         branches::clean_up(client, self.config.keep_failed).await?;
         let run = run_id();
         let mut record = RunRecord {
             run: run.clone(),
+            reference: request.reference.clone(),
             state: RunState::Running,
             started_at_ms: now_ms(),
             finished_at_ms: None,
@@ -50,16 +58,18 @@ impl Promotion {
         };
         self.history.record(client.name(), record.clone());
         self.tell(client, StageState::Running, &format!("promoting on branch {}", branches::working(&run)));
-        let base = client.create_branch(&branches::working(&run), MAIN).await?.hash().to_owned();
+        let base = client.create_branch(&branches::working(&run), &request.reference).await?;
+        let base = base.hash().to_owned();
         let receipt = Receipt {
             run: run.clone(),
+            reference: request.reference.clone(),
             base,
             started_at_ms: record.started_at_ms,
             finished_at_ms: 0,
             models: Vec::new(),
         };
         let mut gathered = Gathered { receipt, broken: Vec::new() };
-        let done = self.run_on_branch(client, &mut gathered).await;
+        let done = self.run_on_branch(client, request, &mut gathered).await;
         record.finished_at_ms = Some(now_ms());
         record.checks = gathered.broken;
         record.branch = None;
@@ -74,8 +84,9 @@ impl Promotion {
                 record.error = Some(error.to_string());
                 record.state = if error.is_conflict() { RunState::Repeated } else { RunState::Failed };
                 if is_worth_a_look(error) {
-                    branches::keep_failed(client, &run).await?;
                     record.branch = Some(branches::failed(&run));
+                    self.keep_failure(client, &record).await;
+                    branches::keep_failed(client, &run).await?;
                 } else {
                     self.drop_branch(client, &run).await;
                 }
@@ -89,23 +100,59 @@ impl Promotion {
     async fn run_on_branch(
         &self,
         client: &TenantClient,
+        request: &RunRequest,
         gathered: &mut Gathered,
     ) -> Result<(), CompactorError> {
         let models = self.models(client, &branches::working(&gathered.receipt.run)).await?;
-        for model in models.graph.models() {
-            let (receipt, broken) = self.run_model(client, &gathered.receipt.run, model).await?;
-            gathered.receipt.models.push(receipt);
-            let fails = broken.iter().any(|check| check.severity == CheckSeverity::Fail);
-            gathered.broken.extend(broken);
-            if fails {
-                let failing =
-                    gathered.broken.iter().filter(|check| check.severity == CheckSeverity::Fail).cloned();
-                let branch = branches::failed(&gathered.receipt.run);
-                return Err(CompactorError::Checks { branch, failing: failing.collect() });
-            }
+        let chosen = models.graph.select(&request.models).map_err(CompactorError::Refused)?;
+        let done = self.run_models(client, request, &chosen, gathered).await;
+        // In the order of the graph, whoever was faster.
+        let place = |name: &str| chosen.iter().position(|model| model.table.to_string() == name);
+        gathered.receipt.models.sort_by_key(|receipt| place(&receipt.model));
+        gathered.broken.sort_by_key(|check| place(&check.model));
+        done?;
+        let failing: Vec<_> = gathered.broken.iter().filter(|check| fails(check)).cloned().collect();
+        if !failing.is_empty() {
+            let branch = branches::failed(&gathered.receipt.run);
+            return Err(CompactorError::Checks { branch, failing });
         }
         gathered.receipt.finished_at_ms = now_ms();
         self.publish(client, &gathered.receipt).await
+    }
+
+    /// Runs models as soon as those they read are done, a few at a time. Once one has failed no other begins, and those at work
+    /// end.
+    async fn run_models(
+        &self,
+        client: &TenantClient,
+        request: &RunRequest,
+        chosen: &[&Model],
+        gathered: &mut Gathered,
+    ) -> Result<(), CompactorError> {
+        let run = gathered.receipt.run.clone();
+        let (mut schedule, mut running) = (Schedule::new(chosen), FuturesUnordered::new());
+        let (mut failed, mut error) = (false, None);
+        loop {
+            while !failed && running.len() < self.config.parallel_models.max(1) {
+                let Some(model) = schedule.next_ready() else { break };
+                let work = self.run_model(client, &run, model, request);
+                running.push(async move { (model, work.await) });
+            }
+            let Some((model, done)) = running.next().await else { break };
+            match done {
+                Ok((receipt, broken)) => {
+                    schedule.done(model);
+                    failed |= broken.iter().any(fails);
+                    gathered.receipt.models.push(receipt);
+                    gathered.broken.extend(broken);
+                }
+                Err(first) => {
+                    failed = true;
+                    error = error.or(Some(first));
+                }
+            }
+        }
+        error.map_or(Ok(()), Err)
     }
 
     pub(super) async fn run_model(
@@ -113,10 +160,11 @@ impl Promotion {
         client: &TenantClient,
         run: &str,
         model: &Model,
+        request: &RunRequest,
     ) -> Result<(ModelReceipt, Vec<FailingCheck>), CompactorError> {
         let branch = branches::working(run);
         let loaded = load(client, &self.file_io, &self.engine, &branch, model).await?;
-        let action = decide(model, loaded.held.as_ref(), &loaded.positions, now_ms());
+        let action = asked_for(request, model, &loaded);
         let held = loaded.held.as_ref().map(|held| &held.inputs);
         let inputs: BTreeMap<_, _> = loaded
             .positions
@@ -156,7 +204,7 @@ impl Promotion {
         Ok((receipt, broken))
     }
 
-    /// Merges the branch. A lost answer is no matter: what `main` says decides what the next run does.
+    /// Merges the branch. A lost answer is no matter: what the target says decides what the next run does.
     pub(super) async fn publish(
         &self,
         client: &TenantClient,
@@ -192,13 +240,21 @@ impl Promotion {
             // Rows that another run added meanwhile may be these very rows.
             table_merge: TableMerge::Rewrites,
         };
-        match client.merge(MAIN, &request).await {
+        match client.merge(&receipt.reference, &request).await {
             Ok(merged) if merged.was_applied => Ok(()),
             Ok(merged) => Err(CompactorError::MainMoved(format!("{:?}", merged.details))),
             Err(error) if error.kind == ClientErrorKind::Conflict => {
                 Err(CompactorError::MainMoved(error.message))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Best effort: without it the branch still shows what the run wrote.
+    async fn keep_failure(&self, client: &TenantClient, record: &RunRecord) {
+        let branch = branches::working(&record.run);
+        if let Err(error) = failure::keep(client, &self.file_io, &branch, record).await {
+            tracing::warn!(tenant = client.name(), run = record.run, %error, "why a run failed was not kept on its branch");
         }
     }
 
@@ -224,6 +280,23 @@ impl Promotion {
                 .increment(model.rows);
         }
     }
+}
+
+fn fails(check: &FailingCheck) -> bool {
+    check.severity == CheckSeverity::Fail
+}
+
+/// What a model has to do in a run.
+fn asked_for(request: &RunRequest, model: &Model, loaded: &Loaded) -> Action {
+    if request.full {
+        // As if there were no output yet.
+        return match decide(model, None, &loaded.positions, now_ms()) {
+            Action::Full(_) => Action::Full("it was asked for".to_owned()),
+            other => other,
+        };
+    }
+    let now_ms = if request.early { i64::MAX } else { now_ms() };
+    decide(model, loaded.held.as_ref(), &loaded.positions, now_ms)
 }
 
 /// Whether the branch of a failed run tells more than the error: not where the outside world was in the way.

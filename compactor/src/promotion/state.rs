@@ -8,6 +8,7 @@ use firn_table::{FileIo, Table, TableError, TableErrorKind, TableScan};
 
 use super::{
     MAIN, PROMOTION, Promotion,
+    freshness::{Freshness, Gathering},
     plan::{Action, NOTHING, OutputState, Positions, decide},
 };
 use crate::{
@@ -145,9 +146,14 @@ pub(super) struct Pending {
 }
 
 impl Promotion {
-    /// Looks whether any model has something to do, and tells the status board how fresh the outputs are.
-    pub(super) async fn look(&self, client: &TenantClient) -> Result<Pending, CompactorError> {
-        let mut pending = Pending::default();
+    /// Looks whether any model has something to do, and tells the status board how fresh the outputs are; `freshness` becomes what
+    /// it is now.
+    pub(super) async fn look(
+        &self,
+        client: &TenantClient,
+        freshness: &mut Freshness,
+    ) -> Result<Pending, CompactorError> {
+        let (mut pending, mut gathering) = (Pending::default(), Gathering::default());
         let (mut newest_us, mut lag) = (None, 0);
         let models = self.models(client, MAIN).await?;
         for model in models.graph.models() {
@@ -155,7 +161,9 @@ impl Promotion {
             let held = loaded.held.as_ref();
             newest_us = newest_us.max(held.and_then(|held| held.newest_received_us));
             lag = lag.max(unread_records(model, &loaded));
-            match decide(model, held, &loaded.positions, crate::compactor::now_ms()) {
+            let action = decide(model, held, &loaded.positions, crate::compactor::now_ms());
+            gathering.add(model, &loaded, &action);
+            match action {
                 Action::Wait(ms) => {
                     let wait = std::time::Duration::from_millis(u64::try_from(ms).unwrap_or_default());
                     pending.due_in = Some(pending.due_in.map_or(wait, |due| due.min(wait)));
@@ -163,6 +171,7 @@ impl Promotion {
                 action => pending.work |= action.is_work(),
             }
         }
+        self.replace_freshness(client, freshness, gathering.finish());
         self.board.update(PROMOTION, client.name(), |status| {
             status.lag_records = Some(lag);
             status.fresh_until_ms = newest_us.map(|us| us / 1_000);

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod equality;
+mod freshness;
+mod on_demand;
 
 use expect_test::expect;
 use serde_json::json;
@@ -262,11 +264,11 @@ async fn a_failing_check_leaves_main_alone_and_the_branch_to_look_at() {
 async fn killed_run(lake: &Lake, promotion: &Promotion) -> Receipt {
     let run = "20261122t100000000z-dead".to_owned();
     let base = lake.client.create_branch(&branches::working(&run), MAIN).await.unwrap().hash().to_owned();
-    let mut models = Vec::new();
+    let (mut models, asked) = (Vec::new(), RunRequest::default());
     for model in promotion.graph.models() {
-        models.push(promotion.run_model(&lake.client, &run, model).await.unwrap().0);
+        models.push(promotion.run_model(&lake.client, &run, model, &asked).await.unwrap().0);
     }
-    Receipt { run, base, started_at_ms: 0, finished_at_ms: 0, models }
+    Receipt { run, reference: main_branch(), base, started_at_ms: 0, finished_at_ms: 0, models }
 }
 
 #[tokio::test]

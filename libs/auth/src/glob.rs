@@ -1,7 +1,7 @@
 //! Patterns of references and keys.
 
 /// Whether `text` fits `pattern`: `*` is any number of characters, `?` is one. Takes time linear in their product.
-pub(crate) fn fits(pattern: &str, text: &str) -> bool {
+pub fn fits(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     sequence_fits(&pattern, &text, |one| *one == '*', |one, c| *one == '?' || one == c)
 }

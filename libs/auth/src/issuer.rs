@@ -1,6 +1,6 @@
 //! Issuers beside the built-in one: OpenID Connect providers by discovery, or keys that are configured.
 //!
-//! Keys are cached. A key id that isn't known makes the set be fetched again, at most every so often whatever tokens come;
+//! Fetched keys are cached. A key id that isn't known makes the set be fetched again, at most every so often whatever tokens come;
 //! while the provider is away, known keys go on and unknown ones are refused.
 
 use std::{
@@ -107,25 +107,41 @@ impl Issuer {
         &self.config
     }
 
+    /// Replaces the configured keys. From here on tokens of keys that are gone are refused, those that were found good before too.
+    pub(crate) fn set_keys(&self, set: &str) -> Result<(), IssuerError> {
+        let all = jwks::parse(set.as_bytes())
+            .map_err(|reason| IssuerError { issuer: self.config.name.clone(), reason })?;
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).all = all;
+        Ok(())
+    }
+
     /// Keys that a token with this key id may have been signed with. Without one, the set's only key is meant.
     pub(crate) fn candidates(&self, id: Option<&str>) -> Vec<PublicKey> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        if self.config.key_set.is_none() && keys.fetched.is_none_or(|at| at.elapsed() > MAX_STALE) {
-            return Vec::new();
-        }
-        match (id, keys.all.as_slice()) {
+        match (id, self.trusted(&keys)) {
             (None, [only]) => vec![only.clone()],
             (None, _) => Vec::new(),
             (Some(id), all) => all.iter().filter(|key| key.id.as_deref() == Some(id)).cloned().collect(),
         }
     }
 
-    /// Whether a key id is known, and whether the keys are old enough to ask for them again.
-    pub(crate) fn knows(&self, id: Option<&str>) -> (bool, bool) {
-        let known = !self.candidates(id).is_empty();
+    /// Whether a key is one of the issuer's now.
+    pub(crate) fn has(&self, thumbprint: &str) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let fetched = self.config.key_set.is_none();
-        (known, fetched && keys.fetched.is_none_or(|at| at.elapsed() > self.config.refresh))
+        self.trusted(&keys).iter().any(|key| key.thumbprint == thumbprint)
+    }
+
+    /// Whether the keys are old enough to ask for them again.
+    pub(crate) fn is_stale(&self) -> bool {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        self.config.key_set.is_none() && keys.fetched.is_none_or(|at| at.elapsed() > self.config.refresh)
+    }
+
+    fn trusted<'a>(&self, keys: &'a Keys) -> &'a [PublicKey] {
+        if self.config.key_set.is_none() && keys.fetched.is_none_or(|at| at.elapsed() > MAX_STALE) {
+            return &[];
+        }
+        &keys.all
     }
 
     /// Fetches the keys, unless that was tried a moment ago. With `wait`, a fetch that runs is waited for. Answers whether

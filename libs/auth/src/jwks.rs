@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse, ThumbprintHash},
 };
 use serde_json::Value;
 
@@ -16,6 +16,8 @@ const MIN_RSA_BYTES: usize = 2048 / 8;
 #[derive(Clone)]
 pub(crate) struct PublicKey {
     pub(crate) id: Option<String>,
+    /// RFC 7638's: what it is, whatever it is called.
+    pub(crate) thumbprint: String,
     pub(crate) key: DecodingKey,
     pub(crate) algorithms: Vec<Algorithm>,
 }
@@ -57,7 +59,8 @@ fn public_key(value: &Value) -> Option<PublicKey> {
         algorithms.retain(|algorithm| is_named(*algorithm, only));
     }
     let key = DecodingKey::from_jwk(&jwk).ok()?;
-    (!algorithms.is_empty()).then_some(PublicKey { id: jwk.common.key_id, key, algorithms })
+    let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+    (!algorithms.is_empty()).then_some(PublicKey { id: jwk.common.key_id, thumbprint, key, algorithms })
 }
 
 fn is_named(algorithm: Algorithm, name: KeyAlgorithm) -> bool {

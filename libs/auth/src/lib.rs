@@ -17,6 +17,7 @@ mod verify;
 
 pub use claims::{Claims, Role, Scope, TenantName, TenantNameError};
 pub use document::{DocumentError, verify_document};
+pub use glob::fits as glob_fits;
 pub use guard::{Access, Denied, Guard, Place, PolicySource};
 pub use issuer::{Issuer, IssuerConfig, IssuerError};
 pub use key::{SigningKey, SigningKeyError};

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, TenantName};
+use crate::{Action, Denied, Principal, TenantName};
 
 /// More different refusals than this wait for nobody.
 const MAX_WAITING: usize = 1_000;
@@ -46,7 +46,25 @@ impl Refusals {
     /// Takes note of one. Answers whether nobody writes: then it is for the caller to begin, with [`Refusals::take`] until
     /// there is nothing more.
     #[must_use]
-    pub fn add(&self, refused: Refused) -> bool {
+    pub fn add(
+        &self,
+        tenant: &TenantName,
+        principal: &Principal,
+        action: Action,
+        why: &Denied,
+        request_id: Option<&str>,
+    ) -> bool {
+        self.count(Refused {
+            tenant: tenant.clone(),
+            principal: principal.name().to_owned(),
+            action,
+            reason: why.to_string(),
+            count: 1,
+            request_id: request_id.map(str::to_owned),
+        })
+    }
+
+    fn count(&self, refused: Refused) -> bool {
         let Refused { tenant, principal, action, reason, count, request_id } = refused;
         metrics::counter!("firn_access_denied_total").increment(count);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,25 +124,25 @@ mod tests {
     #[test]
     fn same_refusals_are_one_with_a_count_and_one_caller_writes() {
         let refusals = Refusals::default();
-        assert!(refusals.add(refused("a", "1")));
-        assert!(!refusals.add(refused("a", "2")) && !refusals.add(refused("b", "3")));
+        assert!(refusals.count(refused("a", "1")));
+        assert!(!refusals.count(refused("a", "2")) && !refusals.count(refused("b", "3")));
         let mut all = refusals.take().unwrap();
         all.sort_by_key(|one| one.principal.clone());
         assert_eq!(all, [Refused { count: 2, ..refused("a", "2") }, refused("b", "3")]);
         // It still writes; what comes meanwhile is its, too.
-        assert!(!refusals.add(refused("a", "4")));
+        assert!(!refusals.count(refused("a", "4")));
         assert_eq!(refusals.take().unwrap().len(), 1);
         assert_eq!(refusals.take(), None);
-        assert!(refusals.add(refused("a", "5")));
+        assert!(refusals.count(refused("a", "5")));
     }
 
     #[test]
     fn there_is_room_for_so_many_and_more_of_the_same() {
         let refusals = Refusals::default();
         for number in 0..MAX_WAITING + 7 {
-            let _ = refusals.add(refused(&number.to_string(), "x"));
+            let _ = refusals.count(refused(&number.to_string(), "x"));
         }
-        assert!(!refusals.add(refused("0", "y")));
+        assert!(!refusals.count(refused("0", "y")));
         let all = refusals.take().unwrap();
         assert_eq!(all.len(), MAX_WAITING);
         assert_eq!(all.iter().find(|one| one.principal == "0").unwrap().count, 2);

@@ -9,7 +9,9 @@ use moka::sync::Cache;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{AUDIENCE, Claims, ISSUER, Issuer, Role, Scope, SigningKey, TenantName};
+use crate::{
+    AUDIENCE, Claims, ISSUER, Issuer, IssuerError, Role, Scope, SigningKey, TenantName, jwks::PublicKey,
+};
 
 /// Longest token that is looked at. A token with a hundred tenants takes about 4 KiB.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -41,12 +43,12 @@ struct Known {
     signed_by: SignedBy,
 }
 
-/// Whose key it was, and the key's id.
+/// Whose key it was, and which.
 #[derive(Clone)]
 enum SignedBy {
     BuiltIn(String),
-    /// Which of the other issuers.
-    Other(usize, Option<String>),
+    /// Which of the other issuers, and the key's thumbprint: ids may be used again, or absent.
+    Other(usize, String),
 }
 
 /// What a check found, and which issuer's keys should be fetched.
@@ -115,6 +117,15 @@ impl Verifier {
         self.check(token, now).found
     }
 
+    /// Replaces the configured keys of the issuer of this name, if there is one.
+    ///
+    /// # Errors
+    /// What is no key set; the keys stay what they were.
+    pub fn set_keys(&self, issuer: &str, set: &str) -> Result<(), IssuerError> {
+        let mut named = self.trusted.issuers.iter().filter(|known| known.config().name == issuer);
+        named.try_for_each(|known| known.set_keys(set))
+    }
+
     fn check(&self, token: &str, now: i64) -> Checked {
         if let Some((known, stale)) = self.known(token) {
             let found = in_time(&known.principal.claims, now).map(|()| known.principal);
@@ -134,9 +145,9 @@ impl Verifier {
         let known = self.trusted.valid.get(token)?;
         let (is_known, stale) = match &known.signed_by {
             SignedBy::BuiltIn(id) => (self.trusted.keys.has(id), None),
-            SignedBy::Other(index, id) => {
-                let (is_known, is_stale) = self.trusted.issuers.get(*index)?.knows(id.as_deref());
-                (is_known, is_stale.then_some(*index))
+            SignedBy::Other(index, thumbprint) => {
+                let issuer = self.trusted.issuers.get(*index)?;
+                (issuer.has(thumbprint), issuer.is_stale().then_some(*index))
             }
         };
         is_known.then_some((known, stale))
@@ -162,12 +173,13 @@ impl Verifier {
             Ok(header) => header,
             Err(error) => return (Err(refusal(&error, "one of its issuer's", "")), None),
         };
-        let (is_known, is_stale) = issuer.knows(header.kid.as_deref());
-        let found = of_issuer(issuer, token, &header).map(|claims| Known {
+        let candidates = issuer.candidates(header.kid.as_deref());
+        let stale = (issuer.is_stale() || candidates.is_empty()).then_some(index);
+        let found = of_issuer(issuer, &candidates, token, header.alg).map(|(claims, key)| Known {
             principal: Principal { claims: Arc::new(claims) },
-            signed_by: SignedBy::Other(index, header.kid),
+            signed_by: SignedBy::Other(index, key.thumbprint.clone()),
         });
-        (found, (is_stale || !is_known).then_some(index))
+        (found, stale)
     }
 
     fn built_in(&self, token: &str) -> Result<Known, AuthError> {
@@ -200,25 +212,25 @@ fn addressed(token: &str) -> Option<Addressed> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).ok()?).ok()
 }
 
-/// Checks a token of another issuer: its key says which algorithms there are, the token only which of them.
-fn of_issuer(issuer: &Issuer, token: &str, header: &jsonwebtoken::Header) -> Result<Claims, AuthError> {
+/// Checks a token of another issuer: its key says which algorithms there are, the token only which of them. Answers the key, too.
+fn of_issuer<'a>(
+    issuer: &Issuer,
+    candidates: &'a [PublicKey],
+    token: &str,
+    algorithm: Algorithm,
+) -> Result<(Claims, &'a PublicKey), AuthError> {
     let config = issuer.config();
     let mut reason = AuthError::Invalid("its key is not among its issuer's".to_owned());
-    for candidate in issuer.candidates(header.kid.as_deref()) {
-        if !candidate.algorithms.contains(&header.alg) {
+    for candidate in candidates {
+        if !candidate.algorithms.contains(&algorithm) {
             reason = AuthError::Invalid("its algorithm is not one of its key's".to_owned());
             continue;
         }
-        match signed::<Map<String, Value>>(
-            token,
-            &candidate.key,
-            header.alg,
-            &config.issuer,
-            &config.audience,
-        ) {
+        match signed::<Map<String, Value>>(token, &candidate.key, algorithm, &config.issuer, &config.audience)
+        {
             Ok(fields) => {
                 let lacking = || AuthError::Invalid("it lacks a subject or its times".to_owned());
-                return issuer.translate(&fields).ok_or_else(lacking);
+                return issuer.translate(&fields).ok_or_else(lacking).map(|claims| (claims, candidate));
             }
             Err(error) => reason = refusal(&error, "its key's", &config.audience),
         }

@@ -6,10 +6,12 @@ mod access;
 mod client;
 mod erasure;
 mod error;
+mod expiry;
 mod gc;
 pub mod iceberg;
 pub mod nessie;
 mod provisioning;
+mod reports;
 mod tenants;
 
 pub use access::{
@@ -22,8 +24,10 @@ pub use erasure::{
     RECEIPT_TYPE, Subject, subject_hash,
 };
 pub use error::{ClientError, ClientErrorKind};
+pub use expiry::{Expiry, ExpiryRequest, PruneRequest, Pruned};
 pub use gc::{GcFile, GcReport, GcRequest, GcRun, GcState, GcTable, GcUnreadable};
 pub use provisioning::{Provisioning, ProvisioningStep, TerraformModule};
+pub use reports::{MetricsReport, MetricsReports};
 pub use tenants::{
     Event, EventPage, LastEvent, LastEvents, LayerRetention, Lease, LeaseRequest, Suspension,
     SuspensionRequest, Tenant, TenantCreate, TenantSuspend, TenantUpdate,

@@ -43,6 +43,9 @@ pub struct TerraformModule {
     pub data_classification: Vec<String>,
     /// VPC endpoints through which alone the data is reached; empty: any way.
     pub vpc_endpoint_ids: Vec<String>,
+    /// VPCs from which alone the data is reached; empty: from anywhere.
+    #[serde(default)]
+    pub vpc_ids: Vec<String>,
     /// KMS key of the bucket; S3's own if absent.
     pub kms_key_arn: Option<String>,
     /// Roles that alone reach the data; empty: whoever the account lets.

@@ -1,4 +1,4 @@
-//! What every Firn process needs: configuration, TLS, tracing, metrics, health, shutdown, retry, and HTTP basics.
+//! What every Firn process needs: configuration, TLS, tracing, metrics, health, shutdown, retry, S3, and HTTP basics.
 
 mod causes;
 pub mod config;
@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod rate;
 pub mod reload;
 pub mod retry;
+pub mod s3;
 pub mod shutdown;
 mod status;
 pub mod supervise;

@@ -29,7 +29,7 @@ pub use incremental::{Increment, RETENTION, increment};
 pub use positions::{FILE_COLUMN, POSITION_COLUMN, PositionScan, RowPositions};
 pub use rewrite::{RewriteScan, RewrittenFiles, RowOrder, SortColumn};
 pub use scan::TableScan;
-pub use scrub::{Applied, DirtyFile, Doomed, RowMatch, Scrub, Survey};
+pub use scrub::{Applied, DirtyFile, Doomed, RowMatch, Scrub, Survey, column_values};
 pub use session::{LakeCatalog, ReferenceSpec, lake_session};
 pub use state::TableState;
 pub use table::{DataFileEntry, SnapshotInfo, Table};

@@ -17,6 +17,7 @@ mod names;
 mod row_match;
 mod survey;
 mod sweep;
+mod values;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -27,6 +28,7 @@ use crate::FileIo;
 pub use row_match::RowMatch;
 pub use survey::Survey;
 pub use sweep::Doomed;
+pub use values::column_values;
 
 /// Files worked on at once; each may be as large as a table's target size.
 const PARALLEL: usize = 2;

@@ -1,12 +1,14 @@
-// An OpenID Connect provider for tests: node provider.js PORT AUDIENCE.
+// An OpenID Connect provider for tests: node provider.js PORT AUDIENCE [CERTIFICATE KEY]. With a certificate it speaks HTTPS.
 // Clients (secret: their id with "-secret" behind it) get access tokens by client credentials, as JWTs signed with RS256.
 // HUP: a new key signs, the old ones stay published. USR2: only the newest key stays.
 import { createHash, generateKeyPairSync } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import Provider from "oidc-provider";
 
-const [port, audience] = process.argv.slice(2);
-const issuer = `http://127.0.0.1:${port}`;
+const [port, audience, certificate, privateKey] = process.argv.slice(2);
+const issuer = `${certificate ? "https" : "http"}://127.0.0.1:${port}`;
 const roles = {
   reader: { firn_tenants: { acme: "reader" } },
   writer: { firn_tenants: ["acme:writer"] },
@@ -63,4 +65,8 @@ process.on("SIGUSR2", () => {
   keys = keys.slice(0, 1);
   build();
 });
-createServer((request, response) => handler(request, response)).listen(Number(port), "127.0.0.1");
+const serve = (request, response) => handler(request, response);
+const server = certificate
+  ? createSecureServer({ cert: readFileSync(certificate), key: readFileSync(privateKey) }, serve)
+  : createServer(serve);
+server.listen(Number(port), "127.0.0.1");

@@ -36,6 +36,12 @@ async fn pyiceberg_and_duckdb_read_gold_and_write_their_own() -> Result<()> {
     }
     assert_eq!(python("pyiceberg_reads.py", &tables, &firn.env)?, json!(own), "PyIceberg");
     assert_eq!(python("duckdb_reads.py", &tables, &firn.env)?, json!(own), "DuckDB");
+    let planned = python("pyiceberg_plans.py", &tables, &firn.env)?;
+    for table in tables {
+        let (all, some) = (&planned[table]["all"], &planned[table]["some"]);
+        assert_eq!(*all, json!([own[table], own[table]]), "{table}, planned by PyIceberg and by Firn");
+        assert_eq!(some[0], some[1], "{table}, with a filter");
+    }
 
     firn_stdout(firn.client(["branch", "create", "dev"]))?;
     let mut env = firn.env.clone();

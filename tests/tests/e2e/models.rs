@@ -54,6 +54,14 @@ async fn an_own_model_runs_a_broken_check_is_explained_and_gold_is_traced_to_the
         "{plan}"
     );
 
+    firn_stdout(firn.client(["branch", "create", "dev"]))?;
+    let made = json(&firn, &["model", "run", "gold.by_type", "--ref", "dev", "--full", "--json"])?;
+    assert_eq!((&made["state"], &made["reference"]), (&"succeeded".into(), &"dev".into()), "{made}");
+    let shown = firn_stdout(firn.client(["promote", "show", "--ref", "dev"]))?;
+    assert!(shown.contains("on       dev") && shown.contains("it was asked for"), "{shown}");
+    let refused = firn_tests::firn(firn.client(["model", "run", "gold.nothing"]))?;
+    assert_eq!(refused.status.code(), Some(1));
+
     let traced = json(&firn, &["lineage", "gold.by_type", "--json"])?;
     let bronze = &traced["inputs"][0]["inputs"][0]["inputs"][0];
     assert_eq!(bronze["table"], "bronze.inventory", "{traced}");

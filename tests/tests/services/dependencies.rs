@@ -23,13 +23,20 @@ async fn services_wait_for_what_is_away_and_say_what_it_is() -> Result<()> {
     compactor.ready().await?;
 
     servers.kafka.kill_node(1)?;
-    let mut gateway = servers.launch("gateway", free_port()?, "0", &[])?;
-    gateway.waits_for("Kafka at 127.0.0.1:").await?;
+    let mut on_the_log = Vec::new();
+    for name in ["gateway", "ingest", "alerts"] {
+        on_the_log.push(servers.launch(name, free_port()?, "0", &[])?);
+    }
+    for service in &mut on_the_log {
+        service.waits_for("Kafka at 127.0.0.1:").await?;
+    }
     servers.kafka.restart_node(1).await?;
-    gateway.ready().await?;
+    for service in &mut on_the_log {
+        service.ready().await?;
+    }
 
     let nowhere = [("FIRN_STORAGE__ENDPOINT", "http://127.0.0.1:1")];
-    let mut ingest = servers.launch("ingest", free_port()?, "0", &nowhere)?;
+    let mut ingest = servers.launch("ingest", free_port()?, "1", &nowhere)?;
     ingest.waits_for("the object store at s3://lake/firn").await?;
     // Asked to stop while it waits, it ends at once and well.
     ingest.stop().await?;
@@ -39,7 +46,7 @@ async fn services_wait_for_what_is_away_and_say_what_it_is() -> Result<()> {
     catalog.waits_for("").await?;
     servers.postgres.restart().await?;
     catalog.ready().await?;
-    for service in [&mut gateway, &mut compactor, &mut catalog] {
+    for service in on_the_log.iter_mut().chain([&mut compactor, &mut catalog]) {
         service.stop().await?;
     }
     Ok(())

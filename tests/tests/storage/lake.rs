@@ -155,20 +155,26 @@ impl Lake {
         self.http.request(method, url).bearer_auth(token.unwrap_or(&self.firn.env["FIRN_OPERATOR_TOKEN"]))
     }
 
-    /// A token of a new client of the tenant `default` with a role.
-    pub(crate) async fn token(&self, role: &str) -> Result<String> {
+    /// Id and secret of a new client of the tenant `default` with a role.
+    pub(crate) async fn client(&self, role: &str) -> Result<(String, String)> {
         let clients = format!("{}/v1/tenants/default/clients", self.firn.url());
         let request = self.http.post(clients).bearer_auth(&self.firn.env["FIRN_OPERATOR_TOKEN"]);
         let client: Value = request.json(&json!({"name": role, "role": role})).send().await?.json().await?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |key: &str| client[key].as_str().map(str::to_owned).with_context(|| client.to_string());
+        Ok((text("client_id")?, text("client_secret")?))
+    }
+
+    /// A token of a new client of the tenant `default` with a role.
+    pub(crate) async fn token(&self, role: &str) -> Result<String> {
+        let (id, secret) = self.client(role).await?;
         let fields = BTreeMap::from([
             ("grant_type", "client_credentials".to_owned()),
-            ("client_id", text(&client["client_id"])),
-            ("client_secret", text(&client["client_secret"])),
+            ("client_id", id),
+            ("client_secret", secret),
         ]);
         let url = format!("{}/iceberg/v1/oauth/tokens", self.firn.url());
         let token: Value = self.http.post(url).form(&fields).send().await?.json().await?;
-        token["access_token"].as_str().map(str::to_owned).with_context(|| format!("{client} {token}"))
+        token["access_token"].as_str().map(str::to_owned).with_context(|| token.to_string())
     }
 
     /// A table of the tenant `default`, loaded by a client that asks for `delegation`.

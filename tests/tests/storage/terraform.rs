@@ -24,7 +24,7 @@ async fn terraform_and_provision_make_the_same_bucket() -> Result<()> {
     let account = "arn:aws:iam::123456789012:role";
     let settings = format!(
         "role_arn = \"{account}/firn-{{tenant}}\"\n\
-         [provisioning]\nvpc_endpoint_ids = [\"vpce-1\", \"vpce-2\"]\n\
+         [provisioning]\nvpc_endpoint_ids = [\"vpce-1\", \"vpce-2\"]\nvpc_ids = [\"vpc-1\"]\n\
          service_role_arn = \"{account}/firn\"\ntags = {{ cost_center = \"4711\" }}\n"
     );
     let server = Server::start(&moto.endpoint(), ("id", "secret"), &settings).await?;

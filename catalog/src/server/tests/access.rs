@@ -52,6 +52,14 @@ async fn another_tenant_can_not_be_told_from_none() {
 }
 
 #[tokio::test]
+async fn that_nothing_was_ever_revoked_for_all_tenants_is_remembered() {
+    let server = Server::start().await;
+    server.client_as(Role::Reader).tenant().await.unwrap();
+    let system = server.catalog.state.versions.seen_epoch("firn");
+    assert!(system.is_some(), "every request would ask the database for it");
+}
+
+#[tokio::test]
 async fn roles_and_expired_tokens_are_refused() {
     let server = Server::start().await;
     server.client().await;

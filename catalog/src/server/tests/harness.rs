@@ -17,7 +17,7 @@ pub(super) struct Server {
     pub(super) catalog: Catalog,
     pub(super) url: String,
     pub(super) key: SigningKey,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -34,8 +34,24 @@ impl Server {
 
     /// With something in front of the router.
     pub(super) async fn start_with(wrap: impl FnOnce(Router) -> Router) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key = SigningKey::generate();
+        let server = Self::open(Arc::new(tempfile::tempdir().unwrap()), SigningKey::generate(), wrap).await;
+        for name in ["acme", "other"] {
+            let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
+            server.catalog.ensure_tenant(&request).await.unwrap();
+        }
+        server
+    }
+
+    /// Another one over the same database and files.
+    pub(super) async fn replica(&self) -> Self {
+        Self::open(Arc::clone(&self.folder), self.key.clone(), |router| router).await
+    }
+
+    async fn open(
+        folder: Arc<tempfile::TempDir>,
+        key: SigningKey,
+        wrap: impl FnOnce(Router) -> Router,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let config = CatalogConfig {
@@ -48,10 +64,6 @@ impl Server {
             public_url: url.clone(),
         };
         let catalog = Catalog::open(config).await.unwrap();
-        for name in ["acme", "other"] {
-            let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
-            catalog.ensure_tenant(&request).await.unwrap();
-        }
         let router = wrap(catalog.router());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { catalog, url, key, folder, task }
@@ -71,8 +83,18 @@ impl Server {
 
     /// A client of a person who may do everything.
     pub(super) fn operator(&self) -> CatalogClient {
+        self.operator_at(&self.url)
+    }
+
+    /// The same at another server that trusts this one's key.
+    pub(super) fn operator_at(&self, url: &str) -> CatalogClient {
         let claims = Claims { operator: true, ..Claims::new("root", Duration::from_secs(600)) };
-        self.server_client(self.key.sign(&claims))
+        CatalogClient::new(url, Arc::new(StaticToken(self.key.sign(&claims)))).unwrap()
+    }
+
+    /// The root of its files.
+    pub(super) fn warehouse(&self) -> String {
+        format!("file://{}", self.folder.path().join("warehouse").display())
     }
 
     /// A client of `acme` with a role.

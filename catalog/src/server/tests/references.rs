@@ -1,5 +1,6 @@
 //! Branches, tags, and answers that a client has already.
 
+use firn_auth::{Protection, Role};
 use firn_catalog_client::ClientErrorKind;
 use serde_json::Value;
 
@@ -30,6 +31,59 @@ async fn a_branch_has_a_state_of_its_own() {
     // And as it was, by hash.
     let before = client.load_table("promote/1~1", &ident("t")).await.unwrap();
     assert_eq!(before.metadata["current-snapshot-id"], 5);
+}
+
+#[tokio::test]
+async fn a_reference_goes_once_its_time_is_over_unless_it_is_protected() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let (past, future) = ("2026-01-01T00:00:00Z", "2100-01-01T00:00:00Z");
+    for name in ["dev", "feature/x", "release/1", "v1"] {
+        branch(&server, name, name == "v1").await;
+    }
+    let writer = server.client_as(Role::Writer);
+    for (name, at) in [("dev", future), ("feature/x", past), ("release/1", past), ("v1", past)] {
+        assert_eq!(writer.set_expiry(name, at).await.unwrap().expires_at, at);
+    }
+    let refused = server.client_as(Role::Reader).set_expiry("dev", past).await.unwrap_err();
+    assert_eq!(refused.kind, ClientErrorKind::Denied);
+    for (name, at) in [("main", past), ("dev", "soon"), ("nowhere", past)] {
+        let refused = writer.set_expiry(name, at).await.unwrap_err();
+        assert!(matches!(refused.kind, ClientErrorKind::Invalid | ClientErrorKind::NotFound), "{refused}");
+    }
+    let admin = server.client_as(Role::Admin);
+    let mut rules = admin.access_rules().await.unwrap();
+    rules.protections.push(Protection { reference: "release/*".to_owned(), exempt: Vec::new() });
+    admin.set_access_rules(&rules).await.unwrap();
+
+    let told = |pruned: Vec<firn_catalog_client::Pruned>| -> Vec<(String, bool)> {
+        pruned.into_iter().map(|pruned| (pruned.reference, pruned.removed)).collect()
+    };
+    let mut expected =
+        [("feature/x", true), ("release/1", false), ("v1", true)].map(|(name, gone)| (name.to_owned(), gone));
+    expected.sort();
+    let dry = client.prune_references(true).await.unwrap();
+    assert!(dry.iter().any(|pruned| pruned.reason == "'release/1' is protected"), "{dry:?}");
+    let mut dry = told(dry);
+    dry.sort();
+    assert_eq!(dry, expected);
+    assert_eq!(client.references().await.unwrap().len(), 5, "a dry run removes nothing");
+    let mut pruned = told(client.prune_references(false).await.unwrap());
+    pruned.sort();
+    assert_eq!(pruned, expected);
+    let left: Vec<_> =
+        client.references().await.unwrap().iter().map(|found| found.name().to_owned()).collect();
+    assert_eq!(left, ["dev", "main", "release/1"]);
+    let known: Vec<_> = client
+        .expiries()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|expiry| (expiry.reference, expiry.set_by))
+        .collect();
+    assert_eq!(known, [("release/1".to_owned(), "alice".to_owned()), ("dev".to_owned(), "alice".to_owned())]);
+    writer.unset_expiry("dev").await.unwrap();
+    assert_eq!(client.expiries().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

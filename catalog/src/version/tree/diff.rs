@@ -1,8 +1,14 @@
 //! Keys that differ between two states.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+};
 
-use super::super::{Content, Key, node::Slot, workspace::Workspace};
+use super::{
+    super::{Content, EntryRange, Key, node::Slot, workspace::Workspace},
+    cursor::{Cursor, Next, is_beyond},
+};
 use crate::{CatalogError, store::Hash};
 
 /// A key and its content on either side.
@@ -38,6 +44,77 @@ pub(in crate::version) async fn diff(
     }
     let differing = keys.into_iter().filter(|(_, (from, to))| from != to);
     Ok(differing.map(|(key, (from, to))| (key, from, to)).collect())
+}
+
+/// One page of them, within bounds; `true` if the limit left some out. It costs what differs on the page, and the paths to it:
+/// both trees are walked side by side, past the nodes that both have.
+pub(in crate::version) async fn diff_page(
+    workspace: &Workspace,
+    from: Hash,
+    to: Hash,
+    range: &EntryRange,
+) -> Result<(Vec<Difference>, bool), CatalogError> {
+    let mut left = Cursor::seek(workspace, from, range).await?;
+    let mut right = Cursor::seek(workspace, to, range).await?;
+    let mut found = Vec::new();
+    loop {
+        let difference = match (left.peek(), right.peek()) {
+            (Next::End, Next::End) => return Ok((found, false)),
+            (Next::Node(one, _), Next::Node(other, _)) if one == other => {
+                left.skip();
+                right.skip();
+                continue;
+            }
+            (Next::Node(_, one), Next::Node(_, other)) => {
+                if one >= other {
+                    left.enter().await?;
+                }
+                if other >= one {
+                    right.enter().await?;
+                }
+                continue;
+            }
+            (Next::Node(..), _) => {
+                left.enter().await?;
+                continue;
+            }
+            (_, Next::Node(..)) => {
+                right.enter().await?;
+                continue;
+            }
+            (Next::Entry(key, old), Next::Entry(other, new)) => match key.cmp(&other) {
+                Ordering::Less => removed(&mut left, key, old),
+                Ordering::Greater => added(&mut right, other, new),
+                Ordering::Equal => {
+                    left.skip();
+                    right.skip();
+                    if old == new {
+                        continue;
+                    }
+                    (key, Some(old), Some(new))
+                }
+            },
+            (Next::Entry(key, old), Next::End) => removed(&mut left, key, old),
+            (Next::End, Next::Entry(key, new)) => added(&mut right, key, new),
+        };
+        if is_beyond(range, &difference.0) {
+            return Ok((found, false));
+        }
+        if found.len() == range.limit {
+            return Ok((found, true));
+        }
+        found.push(difference);
+    }
+}
+
+fn removed(left: &mut Cursor<'_>, key: Key, content: Content) -> Difference {
+    left.skip();
+    (key, Some(content), None)
+}
+
+fn added(right: &mut Cursor<'_>, key: Key, content: Content) -> Difference {
+    right.skip();
+    (key, None, Some(content))
 }
 
 /// Nodes of one level of one tree.

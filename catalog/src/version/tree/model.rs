@@ -14,7 +14,7 @@ use super::{
         node::{Node, Slot},
         workspace::{EMPTY_ROOT, Workspace},
     },
-    diff, entries, get, update,
+    diff, diff_page, entries, get, update,
 };
 use crate::store::{Hash, SqliteStore};
 
@@ -110,6 +110,17 @@ async fn check_history(history: Vec<Vec<(u16, Option<u8>)>>) {
             .map(|key| (key.clone(), old.get(key).cloned(), new.get(key).cloned()))
             .collect();
         assert_eq!(diff(&workspace, *from, *to).await.unwrap(), expected);
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let page = EntryRange { after: after.clone(), limit: 50, ..EntryRange::default() };
+            let (found, more) = diff_page(&workspace, *from, *to, &page).await.unwrap();
+            listed.extend(found);
+            if !more {
+                break;
+            }
+            after = listed.last().map(|(key, ..)| key.clone());
+        }
+        assert_eq!(listed, expected, "in pages");
     }
 }
 
@@ -154,6 +165,31 @@ async fn bounds_and_pages_cut_a_listing() {
             after = listed.last().cloned();
         }
         assert_eq!(listed, expected, "{range:?}");
+    }
+}
+
+#[tokio::test]
+async fn differences_within_bounds_are_those_within_bounds() {
+    let (_directory, mut workspace) = workspace().await;
+    let edits = (0..800).map(|number| (key(number), Some(content(1)))).collect();
+    let from = update(&mut workspace, *EMPTY_ROOT, edits).await.unwrap();
+    let edits =
+        (0..900).step_by(3).map(|number| (key(number), (number % 2 == 0).then(|| content(2)))).collect();
+    let to = update(&mut workspace, from, edits).await.unwrap();
+    let all = diff(&workspace, from, to).await.unwrap();
+    for range in [
+        EntryRange { prefix: Some(Key(vec!["n3".into()])), ..EntryRange::default() },
+        EntryRange { min: Some(key(100)), max: Some(key(30)), ..EntryRange::default() },
+        EntryRange { prefix: Some(Key(vec!["absent".into()])), ..EntryRange::default() },
+    ] {
+        let range = EntryRange { limit: usize::MAX, ..range };
+        let expected = all.iter().filter(|(key, ..)| {
+            range.prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix))
+                && range.min.as_ref().is_none_or(|min| key >= min)
+                && range.max.as_ref().is_none_or(|max| key <= max)
+        });
+        let (found, more) = diff_page(&workspace, from, to, &range).await.unwrap();
+        assert!(!more && found.iter().eq(expected), "{range:?}");
     }
 }
 

@@ -27,6 +27,25 @@ fn header_is_read_whole() {
 }
 
 #[test]
+fn a_lazy_model_is_computed_twice_in_the_time_that_it_may_be_behind() {
+    let model =
+        |lines: &str| parse("m.sql", &format!("-- model: a.b\n-- kind: full\n{lines}\nSELECT * FROM x.y"));
+    let eager = model("-- freshness: 10m").unwrap();
+    assert_eq!((eager.freshness, eager.interval), (Some(Duration::from_secs(600)), None));
+    let lazy = model("-- freshness: 10m lazy").unwrap();
+    assert_eq!(
+        (lazy.freshness, lazy.interval),
+        (Some(Duration::from_secs(600)), Some(Duration::from_secs(300)))
+    );
+    let wrong = |lines: &str| model(lines).unwrap_err().to_string();
+    assert!(wrong("-- freshness: soon").starts_with("m.sql:3:15: 'soon' is no duration"));
+    assert!(wrong("-- freshness: 10m eager").starts_with("m.sql:3:19: unknown word 'eager'"));
+    assert!(
+        wrong("-- interval: 1m\n-- freshness: 10m lazy").starts_with("m.sql:4:19: 'lazy' says how often")
+    );
+}
+
+#[test]
 fn dedup_is_read() {
     let text = "-- model: a.b\n-- kind: append\n-- dedup: h, e within 7d of t by p, o\nSELECT * FROM x.y";
     let dedup = parse("m.sql", text).unwrap().dedup.unwrap();
@@ -63,7 +82,7 @@ fn errors_point_at_the_word() {
     let messages: Vec<_> = wrong.iter().map(|text| error_of(text)).collect();
     expect![[r#"
         m.sql:1:1: no 'model' in the header: add a line '-- model: silver.example'
-        m.sql:2:4: unknown directive 'kynd': known are model, kind, key, order, dedup, current, judged, partition, interval, check, column
+        m.sql:2:4: unknown directive 'kynd': known are model, kind, key, order, dedup, current, judged, partition, interval, freshness, check, column
         m.sql:1:11: 'Silver' is no table name: write namespace.name in a-z, 0-9 and _
         m.sql:2:10: unknown kind 'upsert': append, latest, aggregate, full or rules
         m.sql:3:10: 'kind' stands twice: keep one of them

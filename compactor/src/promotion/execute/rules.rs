@@ -49,7 +49,7 @@ impl ModelRun<'_> {
             let again = session.read_table(again).map_err(failed)?;
             records = records.union(again).map_err(failed)?;
         }
-        let records = sorted(records, &[HOST, "log_partition", "log_offset"]).map_err(failed)?;
+        let records = in_log_order(records).map_err(failed)?;
         let records = records.execute_stream().await.map_err(failed)?;
         let (prior, keeps) = match changed.filter(|_| table.current_snapshot().is_some()) {
             None => (None, Keeps::Nothing),
@@ -96,6 +96,11 @@ impl ModelRun<'_> {
             _ => Ok(None),
         }
     }
+}
+
+/// Records in the order in which rules judge them.
+pub(crate) fn in_log_order(records: DataFrame) -> QueryResult<DataFrame> {
+    sorted(records, &[HOST, "log_partition", "log_offset"])
 }
 
 fn sorted(rows: DataFrame, columns: &[&str]) -> QueryResult<DataFrame> {

@@ -200,7 +200,9 @@ impl World {
             branches::drop_table(&self.lake.client, &branch, &model.table).await.unwrap();
         }
         for model in self.promotion.graph.models() {
-            let (receipt, _) = self.promotion.run_model(&self.lake.client, run, model).await.unwrap();
+            let asked = RunRequest::default();
+            let run_model = self.promotion.run_model(&self.lake.client, run, model, &asked);
+            let (receipt, _) = run_model.await.unwrap();
             assert_ne!(receipt.action, "increment", "{receipt:?}");
         }
         let outputs = self.outputs(&branch).await;

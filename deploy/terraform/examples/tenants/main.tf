@@ -39,6 +39,7 @@ variable "tenants" {
   type = map(object({
     data_classification = optional(list(string), [])
     vpc_endpoint_ids    = optional(list(string), [])
+    vpc_ids             = optional(list(string), [])
     tags                = optional(map(string), {})
   }))
 
@@ -60,6 +61,7 @@ module "lake" {
   bucket_name         = "example-lake-${each.key}"
   data_classification = each.value.data_classification
   vpc_endpoint_ids    = each.value.vpc_endpoint_ids
+  vpc_ids             = each.value.vpc_ids
   tags                = each.value.tags
 
   role_name         = "firn-${each.key}"

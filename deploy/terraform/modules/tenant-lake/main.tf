@@ -151,6 +151,28 @@ data "aws_iam_policy_document" "bucket" {
   }
 
   dynamic "statement" {
+    for_each = length(var.vpc_ids) == 0 ? [] : [true]
+
+    content {
+      sid           = "VpcsOnly"
+      effect        = "Deny"
+      actions       = local.data_actions
+      not_resources = local.folder_arns
+
+      principals {
+        type        = "*"
+        identifiers = ["*"]
+      }
+
+      condition {
+        test     = "StringNotEquals"
+        variable = "aws:SourceVpc"
+        values   = var.vpc_ids
+      }
+    }
+  }
+
+  dynamic "statement" {
     for_each = length(local.roles) == 0 ? [] : [true]
 
     content {
@@ -174,7 +196,7 @@ data "aws_iam_policy_document" "bucket" {
 }
 
 resource "aws_s3_bucket_policy" "lake" {
-  count = var.require_tls || length(var.vpc_endpoint_ids) + length(local.roles) > 0 ? 1 : 0
+  count = var.require_tls || length(var.vpc_endpoint_ids) + length(var.vpc_ids) + length(local.roles) > 0 ? 1 : 0
 
   bucket = aws_s3_bucket.lake.id
   policy = data.aws_iam_policy_document.bucket.json

@@ -41,6 +41,12 @@ variable "vpc_endpoint_ids" {
   default     = []
 }
 
+variable "vpc_ids" {
+  description = "VPCs from which alone the data is reached, through whichever endpoint; empty: from anywhere."
+  type        = list(string)
+  default     = []
+}
+
 variable "require_tls" {
   description = "Refuse requests that don't come over TLS. Only servers that aren't AWS's do without."
   type        = bool

@@ -7,6 +7,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
 };
 
+use axum::http::HeaderValue;
+
 use super::*;
 use crate::{Claims, Limits, Role, SigningKey, Standing};
 

@@ -104,15 +104,18 @@ fn huge_empty_and_broken_tokens_are_refused() {
     assert!(refused(&key, &key.sign_value(&bad_tenant)).contains("Firn's claims"));
 }
 
+fn key_set(key: &SigningKey, id: &str) -> String {
+    let x = URL_SAFE_NO_PAD.encode(key.public_bytes());
+    json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": id, "x": x, "use": "sig"}]}).to_string()
+}
+
 /// An issuer with one configured key, as a provider without discovery has it.
 fn corp(key: &SigningKey, id: &str) -> Issuer {
-    let x = URL_SAFE_NO_PAD.encode(key.public_bytes());
-    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": id, "x": x, "use": "sig"}]});
     Issuer::new(crate::IssuerConfig {
         name: "corp".to_owned(),
         issuer: "https://id.example.org".to_owned(),
         audience: "lake".to_owned(),
-        key_set: Some(set.to_string()),
+        key_set: Some(key_set(key, id)),
         tenants_claim: "firn_tenants".to_owned(),
         operators: Vec::new(),
         refresh: Duration::from_secs(300),
@@ -150,6 +153,24 @@ fn configured_keys_of_an_issuer_are_trusted_for_its_tokens_alone() {
     // Their key can't speak for the built-in issuer.
     let forged = Claims { operator: true, ..claims() };
     assert!(refused(theirs.sign(&forged)).contains("another key"));
+}
+
+#[test]
+fn replaced_keys_of_an_issuer_end_what_the_old_ones_signed() {
+    let (own, old, new) = (SigningKey::generate(), SigningKey::generate(), SigningKey::generate());
+    let verifier = own.verifier_with(vec![corp(&old, "k1")]);
+    // Both ways of naming a key that don't say which it is.
+    let tokens = |key| [Some("k1"), None].map(|id| corp_token(key, id, json!({})));
+    for token in tokens(&old) {
+        verifier.verify(&token).unwrap();
+    }
+    assert!(verifier.set_keys("corp", "nonsense").unwrap_err().to_string().contains("no JSON"));
+    verifier.verify(&tokens(&old)[0]).unwrap();
+    verifier.set_keys("corp", &key_set(&new, "k1")).unwrap();
+    for (before, now) in tokens(&old).iter().zip(tokens(&new)) {
+        assert!(verifier.verify(before).is_err());
+        verifier.verify(&now).unwrap();
+    }
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 
-use super::{CatalogClient, Path, TenantClient};
+use super::{CatalogClient, Path, TenantClient, path::join_namespace};
 use crate::{
     AccessRules, AuditEntry, Client, ClientCreate, ClientError, ClientRotate, ClientSecret, Erasure,
-    ErasureJob, ErasureRequest, EventPage, GcRequest, GcRun, Hold, HoldRequest, IssuedToken, LastEvents,
-    Lease, LeaseRequest, Provisioning, RevocationRequest, Suspension, SuspensionRequest, Tenant,
-    TenantCreate, TenantSuspend, TenantUpdate, TokenRequest,
+    ErasureJob, ErasureRequest, EventPage, Expiry, ExpiryRequest, GcRequest, GcRun, Hold, HoldRequest,
+    IssuedToken, LastEvents, Lease, LeaseRequest, MetricsReport, MetricsReports, Provisioning, PruneRequest,
+    Pruned, RevocationRequest, Suspension, SuspensionRequest, Tenant, TenantCreate, TenantSuspend,
+    TenantUpdate, TokenRequest, iceberg::TableIdent,
 };
 use firn_auth::{Policy, Refused, Revocation};
 use serde_json::json;
@@ -42,6 +43,16 @@ struct Suspensions {
 #[derive(Deserialize)]
 struct Erasures<T> {
     erasures: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Expiries {
+    expiries: Vec<Expiry>,
+}
+
+#[derive(Deserialize)]
+struct Prunings {
+    pruned: Vec<Pruned>,
 }
 
 #[derive(Deserialize)]
@@ -223,6 +234,23 @@ impl TenantClient {
         Ok((answer.entries, answer.next))
     }
 
+    /// The newest metrics reports of a table, or of all tables that the caller may read.
+    pub async fn metrics_reports(
+        &self,
+        table: Option<&TableIdent>,
+        limit: usize,
+    ) -> Result<Vec<MetricsReport>, ClientError> {
+        let mut path = self.firn_path().fixed("/metrics-reports").query("limit", &limit.to_string());
+        if let Some(TableIdent { namespace, name }) = table {
+            path = path.query(
+                "table",
+                &join_namespace(&[namespace.as_slice(), std::slice::from_ref(name)].concat()),
+            );
+        }
+        let answer: MetricsReports = self.transport.get(&path).await?;
+        Ok(answer.reports)
+    }
+
     /// Acquires or renews a lease; one held by another is a conflict.
     pub async fn lease(&self, name: &str, request: &LeaseRequest) -> Result<Lease, ClientError> {
         let path = self.firn_path().fixed("/leases").segment(name);
@@ -289,6 +317,30 @@ impl TenantClient {
     /// Releases a legal hold.
     pub async fn release_hold(&self, id: &str) -> Result<(), ClientError> {
         self.transport.delete(&self.firn_path().fixed("/holds").segment(id)).await
+    }
+
+    /// When branches and tags go by themselves, first those that go first.
+    pub async fn expiries(&self) -> Result<Vec<Expiry>, ClientError> {
+        let answer: Expiries = self.transport.get(&self.firn_path().fixed("/expiries")).await?;
+        Ok(answer.expiries)
+    }
+
+    /// Says when a branch or tag goes (RFC 3339). One that never does is `Invalid`.
+    pub async fn set_expiry(&self, reference: &str, expires_at: &str) -> Result<Expiry, ClientError> {
+        let path = self.firn_path().fixed("/expiries").segment(reference);
+        self.transport.put(&path, &ExpiryRequest { expires_at: expires_at.to_owned() }).await
+    }
+
+    /// Takes that back.
+    pub async fn unset_expiry(&self, reference: &str) -> Result<(), ClientError> {
+        self.transport.delete(&self.firn_path().fixed("/expiries").segment(reference)).await
+    }
+
+    /// Removes branches and tags whose time is over; answers these, and those that stay nevertheless.
+    pub async fn prune_references(&self, dry_run: bool) -> Result<Vec<Pruned>, ClientError> {
+        let path = self.firn_path().fixed("/expiries");
+        let answer: Prunings = self.transport.post(&path, &PruneRequest { dry_run }, None).await?;
+        Ok(answer.pruned)
     }
 
     /// Starts a garbage collection; one that runs already is a conflict.

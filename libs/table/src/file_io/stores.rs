@@ -6,11 +6,9 @@ use std::sync::{
 };
 
 use datafusion::execution::object_store::ObjectStoreUrl;
-use firn_runtime::tls;
+use firn_runtime::s3;
 use moka::sync::Cache;
-use object_store::{
-    Certificate, ClientOptions, ObjectStore, aws::AmazonS3Builder, local::LocalFileSystem, path::Path,
-};
+use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 
 use super::{Location, ResolvedFile, StorageConfig};
 use crate::{TableError, TableErrorKind};
@@ -80,20 +78,8 @@ impl StoreCache {
 }
 
 fn open_s3(key: &StoreKey) -> Result<CachedStore, TableError> {
-    let mut builder = AmazonS3Builder::from_env()
-        .with_bucket_name(&key.bucket)
-        .with_virtual_hosted_style_request(!key.config.path_style);
-    if let Some(pem) = tls::process().authorities() {
-        builder = builder.with_client_options(trusting(&pem));
-    }
-    if let Some(endpoint) = &key.config.endpoint {
-        let url =
-            if key.config.path_style { endpoint.clone() } else { with_bucket_host(endpoint, &key.bucket) };
-        builder = builder.with_endpoint(url).with_allow_http(endpoint.starts_with("http://"));
-    }
-    if let Some(region) = &key.config.region {
-        builder = builder.with_region(region);
-    }
+    let StorageConfig { endpoint, region, path_style, .. } = &key.config;
+    let mut builder = s3::bucket(&key.bucket, endpoint.as_deref(), region.as_deref(), *path_style);
     if let Some((id, secret)) = &key.config.credentials {
         builder = builder.with_access_key_id(id).with_secret_access_key(secret);
     }
@@ -112,18 +98,4 @@ fn open_s3(key: &StoreKey) -> Result<CachedStore, TableError> {
         TableError::caused(TableErrorKind::Invalid, format!("'{}' is not a bucket name", key.bucket), error)
     })?;
     Ok(CachedStore { store: Arc::new(store), url })
-}
-
-/// The PEM was read at start, so that what it holds are certificates.
-fn trusting(pem: &str) -> ClientOptions {
-    let authorities = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
-    authorities.into_iter().fold(ClientOptions::new(), ClientOptions::with_root_certificate)
-}
-
-/// Of a custom endpoint, `object_store` wants the bucket's own host in virtual-hosted style.
-fn with_bucket_host(endpoint: &str, bucket: &str) -> String {
-    match endpoint.split_once("://") {
-        Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
-        None => format!("{bucket}.{endpoint}"),
-    }
 }

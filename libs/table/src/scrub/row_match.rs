@@ -162,7 +162,7 @@ impl FileMatch<'_> {
 }
 
 /// As text, where the type has one.
-fn as_text(column: &ArrayRef) -> Option<StringArray> {
+pub(super) fn as_text(column: &ArrayRef) -> Option<StringArray> {
     if is_binary(column.data_type()) || column.data_type().is_nested() {
         return None;
     }

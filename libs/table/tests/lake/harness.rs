@@ -41,6 +41,8 @@ pub(crate) const DAY: i64 = 86_400_000_000;
 pub(crate) struct Lake {
     pub(crate) client: TenantClient,
     pub(crate) file_io: FileIo,
+    url: String,
+    token: String,
     /// Answers to POST requests that are still to be lost after the server acted.
     pub(crate) answers_to_lose: Arc<AtomicUsize>,
     /// Goes with everything in it when the test ends.
@@ -71,10 +73,21 @@ impl Lake {
         let router = catalog.router().layer(from_fn_with_state(Arc::clone(&answers_to_lose), lose_answers));
         tokio::spawn(async move { axum::serve(listener, router).await });
 
-        let token = StaticToken(key.service_token("table-test", Duration::from_secs(3600)));
-        let client =
-            CatalogClient::new(&format!("http://{address}"), Arc::new(token)).unwrap().tenant("acme");
-        Self { client, file_io: FileIo::new(StorageConfig::default()), answers_to_lose, _folder: folder }
+        let (url, token) =
+            (format!("http://{address}"), key.service_token("table-test", Duration::from_secs(3600)));
+        let client = CatalogClient::new(&url, Arc::new(StaticToken(token.clone()))).unwrap().tenant("acme");
+        let file_io = FileIo::new(StorageConfig::default());
+        Self { client, file_io, url, token, answers_to_lose, _folder: folder }
+    }
+
+    /// What the catalog plans for a scan of a table.
+    pub(crate) async fn plan(&self, table: &Table, request: serde_json::Value) -> serde_json::Value {
+        let TableIdent { namespace, name } = table.ident();
+        let url = format!("{}/iceberg/v1/acme/namespaces/{}/tables/{name}/plan", self.url, namespace[0]);
+        let request = reqwest::Client::new().post(url).bearer_auth(&self.token).json(&request);
+        let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+        assert_eq!(answer["status"], "completed", "{answer}");
+        answer
     }
 
     /// A table `bronze.<name>` of samples, partitioned as told.

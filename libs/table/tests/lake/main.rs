@@ -8,6 +8,7 @@ mod evolution;
 mod harness;
 mod increments;
 mod merges;
+mod planning;
 mod pruning;
 mod round_trips;
 mod scrub;

@@ -91,6 +91,7 @@ run "a_bucket_is_closed_encrypted_and_tagged" {
 run "endpoints_and_roles_are_the_only_way_in" {
   variables {
     vpc_endpoint_ids  = ["vpce-1", "vpce-2"]
+    vpc_ids           = ["vpc-1"]
     allowed_role_arns = ["arn:aws:iam::123456789012:role/firn"]
     role_name         = "firn-acme"
     trusted_role_arns = ["arn:aws:iam::123456789012:role/firn"]
@@ -98,12 +99,12 @@ run "endpoints_and_roles_are_the_only_way_in" {
   }
 
   assert {
-    condition     = [for statement in data.aws_iam_policy_document.bucket.statement : statement.sid] == ["TlsOnly", "VpcEndpointsOnly", "RolesOnly"]
+    condition     = [for statement in data.aws_iam_policy_document.bucket.statement : statement.sid] == ["TlsOnly", "VpcEndpointsOnly", "VpcsOnly", "RolesOnly"]
     error_message = "The policy lacks a statement."
   }
 
   assert {
-    condition = toset(one(data.aws_iam_policy_document.bucket.statement[2].condition[*]).values) == toset([
+    condition = toset(one(data.aws_iam_policy_document.bucket.statement[3].condition[*]).values) == toset([
       "arn:aws:iam::123456789012:role/firn",
       "arn:aws:iam::123456789012:role/firn-acme",
     ])

@@ -1,0 +1,127 @@
+//! A catalog in this process, with inventories in bronze.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use firn_auth::SigningKey;
+use firn_catalog::{Catalog, CatalogConfig, S3Config};
+use firn_catalog_client::{CatalogClient, StaticToken, TenantClient, TenantCreate, iceberg::TableIdent};
+use firn_inventory::{BronzeBuilder, LogPosition, bronze_schema, decode};
+use firn_table::{
+    DataFileWriter, FileIo, NewTable, Operation, Partitioning, StorageConfig, Table, TableOperation,
+    Transaction, WriteOptions, ensure_table,
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Records of one commit to bronze.
+const BATCH: u64 = 100_000;
+/// Microseconds between two records: a million of them come within a day.
+const PAUSE_US: i64 = 80_000;
+/// When the records begin: 2026-11-01T00:00:00Z.
+const START_US: i64 = 1_793_491_200_000_000;
+
+pub(crate) struct Lake {
+    pub(crate) client: TenantClient,
+    pub(crate) file_io: FileIo,
+    _folder: TempDir,
+}
+
+impl Lake {
+    pub(crate) async fn start() -> Result<Self> {
+        let folder = TempDir::with_prefix("firn-bench-")?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let key = SigningKey::generate();
+        let catalog = Catalog::open(CatalogConfig {
+            database_url: format!("sqlite:{}", folder.path().join("catalog.db").display()),
+            warehouse: format!("file://{}", folder.path().join("warehouse").display()),
+            s3: S3Config::default(),
+            region: "local".to_owned(),
+            cache_bytes: 32 << 20,
+            signing_key: key.clone(),
+            public_url: url.clone(),
+        });
+        let catalog = catalog.await?;
+        let tenant = TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() };
+        catalog.ensure_tenant(&tenant).await?;
+        let router = catalog.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let token = StaticToken(key.service_token("compactor", Duration::from_secs(86_400)));
+        let client = CatalogClient::new(&url, Arc::new(token))?.tenant("acme");
+        Ok(Self { client, file_io: FileIo::new(StorageConfig::default()), _folder: folder })
+    }
+
+    /// Appends records of the log from an offset on to bronze.
+    pub(crate) async fn report(&self, first: u64, count: u64, hosts: u64) -> Result<()> {
+        let partitioning =
+            vec![Partitioning { column: "received_at".to_owned(), transform: "day".to_owned() }];
+        let wanted =
+            NewTable { ident: bronze(), schema: bronze_schema(), partitioning, properties: [].into() };
+        let table = ensure_table(&self.client, &self.file_io, "main", &wanted).await?;
+        let mut offset = first;
+        while offset < first + count {
+            let end = (first + count).min(offset + BATCH);
+            let mut rows = BronzeBuilder::default();
+            for offset in offset..end {
+                let (record, position) = inventory(offset, hosts)?;
+                rows.push(&decode(&serde_json::to_vec(&record)?)?, &position);
+            }
+            let mut writer = DataFileWriter::new(&table, WriteOptions::default())?;
+            writer.write(&rows.finish()).await?;
+            let operation = TableOperation {
+                table: bronze(),
+                operation: Operation::Append { files: writer.close().await? },
+                summary: [].into(),
+                assert_properties: [].into(),
+                set_properties: [].into(),
+            };
+            let transaction =
+                Transaction { reference: "main".to_owned(), operations: vec![operation], max_attempts: 3 };
+            transaction.commit(&self.client, &self.file_io).await?;
+            offset = end;
+        }
+        Ok(())
+    }
+
+    /// The data files of bronze, as paths.
+    pub(crate) async fn bronze_files(&self) -> Result<Vec<String>> {
+        let table = Table::load(&self.client, &self.file_io, "main", &bronze()).await?;
+        let files = table.data_files(None).await?;
+        Ok(files.into_iter().map(|file| file.location.trim_start_matches("file://").to_owned()).collect())
+    }
+}
+
+fn bronze() -> TableIdent {
+    TableIdent::new("bronze", "inventory")
+}
+
+/// One inventory of a fleet whose computers report in turn.
+fn inventory(offset: u64, hosts: u64) -> Result<(serde_json::Value, LogPosition)> {
+    let host = offset % hosts;
+    let software: Vec<_> = (0..5)
+        .map(|package| json!({"name": format!("package-{package}"), "version": format!("{}.{}", host % 7, offset % 5)}))
+        .collect();
+    let record = json!({
+        "host_id": format!("host-{host:08}"),
+        "event_id": format!("event-{offset:012}"),
+        "hostname": format!("host-{host:08}.example.org"),
+        "organization_id": format!("org-{}", host % 50),
+        "os_type": if host.is_multiple_of(3) { "windows" } else { "linux" },
+        "cpu_usage": offset % 10_000,
+        "memory_total_bytes": 17_179_869_184_u64,
+        "memory_used_bytes": (offset % 16) << 30,
+        "disk_total_bytes": 512_000_000_000_u64,
+        "disk_free_bytes": (offset % 500) * 1_000_000_000,
+        "disk_encrypted": !host.is_multiple_of(11),
+        "software": software,
+    });
+    let position = LogPosition {
+        topic_id: "bench".to_owned(),
+        partition: i32::try_from(host % 8)?,
+        offset: i64::try_from(offset).context("too many rows")?,
+        received_at_us: START_US + i64::try_from(offset)? * PAUSE_US,
+        source: "native".to_owned(),
+    };
+    Ok((record, position))
+}

@@ -1,0 +1,1 @@
+-- Nothing to do: SQLite stores objects as they are. Numbers are the same for both databases.

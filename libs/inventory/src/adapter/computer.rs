@@ -22,6 +22,8 @@ const ADMIN_GROUPS: [&str; 5] = ["sudo", "wheel", "admin", "administrators", "ad
 pub(super) struct Sender {
     /// The agent made it itself once, and keeps it: so it is the host.
     pub(super) device_id: String,
+    /// What the agent was told of where it belongs (`--tag`).
+    pub(super) tag: Option<String>,
     /// Name and version, as in `GLPI-Agent_v1.11`.
     pub(super) agent: String,
     /// `fusioninventory`, `glpi` or `ocs`.
@@ -30,7 +32,7 @@ pub(super) struct Sender {
 
 /// The record of a computer; `rest` goes into `extra`.
 pub(super) fn request(content: &Element, sender: Sender, rest: Value) -> Result<AgentRequest, AdaptError> {
-    let Sender { device_id: host_id, agent, source } = sender;
+    let Sender { device_id: host_id, tag, agent, source } = sender;
     let (agent_name, agent_version) = match agent.rsplit_once("_v") {
         Some((name, version)) => (Some(name.to_owned()), Some(version.to_owned())),
         None => ((!agent.is_empty()).then_some(agent), None),
@@ -46,7 +48,7 @@ pub(super) fn request(content: &Element, sender: Sender, rest: Value) -> Result<
         agent_version,
         host_id,
         hostname: content.text(&["HARDWARE", "NAME"]),
-        organization_id: tag(content),
+        organization_id: tag,
         serial_number: content.text(&["BIOS", "SSN"]),
         hardware_vendor: content.text(&["BIOS", "SMANUFACTURER"]),
         hardware_model: content.text(&["BIOS", "SMODEL"]),
@@ -107,13 +109,6 @@ fn instant(content: &Element, local: &str) -> Option<String> {
     let offset = content.text(&["OPERATINGSYSTEM", "TIMEZONE", "OFFSET"])?;
     let time = chrono::DateTime::parse_from_str(&format!("{local} {offset}"), "%Y-%m-%d %H:%M:%S %z").ok()?;
     Some(time.to_rfc3339())
-}
-
-/// What the agent was told to say of where it belongs (`--tag`).
-fn tag(content: &Element) -> Option<String> {
-    let mut infos = content.all("ACCOUNTINFO");
-    let tag = infos.find(|info| info.text(&["KEYNAME"]).as_deref() == Some("TAG"))?;
-    tag.text(&["KEYVALUE"])
 }
 
 fn kind_of_host(content: &Element) -> Option<String> {

@@ -53,13 +53,14 @@ fn inventory(mut message: Value) -> Result<AgentRequest, AdaptError> {
     }
     let device_id =
         text(&message, &["deviceid"]).ok_or_else(|| AdaptError("'deviceid' is missing".to_owned()))?;
+    let tag = text(&message, &["tag"]);
     let content = message["content"].take();
     if !content.is_object() {
         return Err(AdaptError("'content' is missing".to_owned()));
     }
     let tree = element("content", &content);
     let agent = tree.text(&["VERSIONCLIENT"]).unwrap_or_default();
-    computer::request(&tree, Sender { device_id, agent, source: "glpi" }, without(content, &DROPPED))
+    computer::request(&tree, Sender { device_id, tag, agent, source: "glpi" }, without(content, &DROPPED))
 }
 
 /// As the older protocol would have written it.

@@ -43,5 +43,11 @@ fn inventory(request: &Element, user_agent: Option<&str>) -> Result<AgentRequest
     for section in content.children.iter().filter(|section| !DROPPED.contains(&section.name.as_str())) {
         add(&mut rest, &section.name, section.to_json());
     }
-    computer::request(content, Sender { device_id, agent, source }, Value::Object(rest))
+    computer::request(content, Sender { device_id, tag: tag(content), agent, source }, Value::Object(rest))
+}
+
+fn tag(content: &Element) -> Option<String> {
+    let mut infos = content.all("ACCOUNTINFO");
+    let tag = infos.find(|info| info.text(&["KEYNAME"]).as_deref() == Some("TAG"))?;
+    tag.text(&["KEYVALUE"])
 }

@@ -12,9 +12,9 @@ ARG PROFILE=release
 WORKDIR /src
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
-RUN dpkg --status build-essential pkg-config perl python3 zlib1g-dev >/dev/null 2>&1 \
+RUN dpkg --status build-essential libssl-dev pkg-config perl python3 zlib1g-dev >/dev/null 2>&1 \
     || { apt-get update \
-    && apt-get install -y --no-install-recommends build-essential pkg-config perl python3 zlib1g-dev \
+    && apt-get install -y --no-install-recommends build-essential libssl-dev pkg-config perl python3 zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*; }
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

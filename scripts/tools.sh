@@ -39,9 +39,9 @@ need_rust() {
   cargo --version >/dev/null || fail "cargo does not run; see https://rustup.rs"
 }
 
-# What building needs beside Rust: a C compiler for SQLite, zstd and librdkafka.
+# What building needs beside Rust: a C compiler for SQLite, zstd and librdkafka, which is linked to the system's zlib and OpenSSL.
 need_build_tools() {
-  need_packages build-essential pkg-config ca-certificates curl perl python3 zlib1g-dev
+  need_packages build-essential pkg-config ca-certificates curl perl python3 zlib1g-dev libssl-dev
   need_rust
 }
 

@@ -85,6 +85,7 @@ const ENDPOINTS: &[Endpoint] = &[
             "OCS Inventory's protocol, by its agent and FusionInventory's",
         )
     },
+    post("/v1/tenants/{tenant}/agents/glpi", "ingest", "GLPI's protocol, by its agent"),
     get(
         "/v1/tenants/{tenant}/ingest/positions",
         "ingest",

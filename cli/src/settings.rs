@@ -2,6 +2,7 @@
 
 mod secret_url;
 mod sections;
+mod stream;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,17 +18,19 @@ use firn_runtime::{
     telemetry::{LogConfig, TraceConfig},
     tls::TlsConfig,
 };
+use firn_stream::Security;
 use firn_table::StorageConfig;
 use serde::Deserialize;
 use url::Url;
 
 use crate::{data_dir::DataDir, failure::usage, server::Service};
 pub(crate) use secret_url::SecretUrl;
-pub(crate) use sections::Backend;
 use sections::{
     AlertsSection, AuthSection, CatalogSection, ErasureSection, IngestSection, MaintenanceSection,
-    PromotionSection, ProvisioningSection, ServerSection, StorageSection, StreamSection,
+    PromotionSection, ProvisioningSection, ServerSection, StorageSection,
 };
+pub(crate) use stream::Backend;
+use stream::StreamSection;
 
 /// What STS allows; sessions of a role that was itself assumed end after an hour.
 const MIN_KEY_TTL: Duration = Duration::from_secs(15 * 60);
@@ -104,9 +107,7 @@ impl Settings {
 
     /// What no type can say.
     fn check(&self) -> Result<()> {
-        if self.stream.backend == Backend::Kafka && self.stream.bootstrap_servers.is_none() {
-            return Err(usage("stream.bootstrap_servers: needed when stream.backend is 'kafka'"));
-        }
+        self.stream.check()?;
         if self.storage.access_key_id.is_some() != self.storage.secret_access_key.is_some() {
             return Err(usage("storage: set both access_key_id and secret_access_key, or none"));
         }
@@ -183,6 +184,16 @@ impl Settings {
             Some(url) => url.resolve().map_err(|error| usage(format!("catalog.database_url: {error}"))),
             None => Ok(format!("sqlite:{}", dir.catalog_file().display())),
         }
+    }
+
+    /// How Kafka's brokers are reached, to be replaced when the files change.
+    pub(crate) fn kafka_security(&self) -> Result<Security> {
+        self.stream.security(self.tls.ca.as_ref())
+    }
+
+    /// What that is read from.
+    pub(crate) fn kafka_references(&self) -> Vec<Option<&SecretRef>> {
+        self.stream.references(self.tls.ca.as_ref())
     }
 
     /// The process's own keys to S3, to be replaced when their files change.
@@ -365,6 +376,7 @@ mod tests {
     fn contradictions_name_their_keys() {
         for (text, want) in [
             ("stream.backend = 'kafka'", "stream.bootstrap_servers"),
+            ("stream.sasl.mechanisms = 'PLAIN'", "did you mean 'mechanism'?"),
             ("storage.access_key_id = 'env:X'", "secret_access_key"),
             ("storage.secret_access_key = 'hunter2'", "not the secret itself"),
             ("catalog.database_url = 'mysql://x'", "catalog.database_url"),

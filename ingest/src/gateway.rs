@@ -113,11 +113,12 @@ impl Gateway {
         }
     }
 
-    /// `/v1/tenants/{tenant}/inventory` and `/v1/tenants/{tenant}/agents/ocs`.
+    /// `/v1/tenants/{tenant}/inventory`, and `/v1/tenants/{tenant}/agents/ocs` and `…/glpi`.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/tenants/{tenant}/inventory", post(upload))
             .route("/v1/tenants/{tenant}/agents/ocs", post(agents::ocs))
+            .route("/v1/tenants/{tenant}/agents/glpi", post(agents::glpi))
             .with_state(self.clone())
     }
 }

@@ -6,7 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::{Process, cache, ports::free_ports, process::START_DEADLINE};
+use crate::{Authority, Process, cache, ports::free_ports, process::START_DEADLINE};
+
+mod secured;
+
+use secured::Secured;
 
 /// The cluster's id; any would do, all nodes need the same.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
@@ -16,6 +20,7 @@ const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 pub struct Kafka {
     nodes: Vec<Node>,
     dir: TempDir,
+    secured: Option<Secured>,
 }
 
 #[derive(Debug)]
@@ -33,11 +38,24 @@ impl Kafka {
         Self::cluster(1).await
     }
 
+    /// Starts one node that also listens to those who prove who they are: see [`Kafka::sasl_servers`] and
+    /// [`Kafka::tls_servers`]. Its certificate is of `authority`.
+    ///
+    /// # Errors
+    /// If Kafka isn't installed or doesn't start.
+    pub async fn secured(authority: &Authority) -> Result<Self> {
+        Self::launched(1, Some(Secured::new(authority)?)).await
+    }
+
     /// Starts several nodes; with three, topics are on all of them and one may be lost.
     ///
     /// # Errors
     /// If Kafka isn't installed or doesn't start.
     pub async fn cluster(size: usize) -> Result<Self> {
+        Self::launched(size, None).await
+    }
+
+    async fn launched(size: usize, secured: Option<Secured>) -> Result<Self> {
         cache::require("kafka/kafka_2.13-4.3.1.jar")?;
         let dir = TempDir::with_prefix("firn-kafka-")?;
         std::fs::write(dir.path().join("log4j2.properties"), LOGGING)?;
@@ -46,9 +64,13 @@ impl Kafka {
         let ports = [(a, b), (c, d), (e, f)].into_iter().take(size).collect::<Vec<_>>();
         let voters: Vec<String> =
             (1..).zip(&ports).map(|(id, (_, controller))| format!("{id}@127.0.0.1:{controller}")).collect();
-        let mut cluster = Self { nodes: Vec::new(), dir };
+        let mut cluster = Self { nodes: Vec::new(), dir, secured };
         for (id, (port, controller)) in (1..).zip(ports) {
-            let properties = properties(id, size, port, controller, &voters.join(","), cluster.dir.path());
+            let mut properties =
+                properties(id, size, port, controller, &voters.join(","), cluster.dir.path());
+            if let Some(secured) = &cluster.secured {
+                secured.extend(&mut properties, cluster.dir.path())?;
+            }
             std::fs::write(cluster.file(id, "properties"), properties)?;
             cluster.format(id)?;
             cluster.nodes.push(Node { port, process: None });
@@ -65,6 +87,21 @@ impl Kafka {
     pub fn bootstrap_servers(&self) -> String {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect::<Vec<_>>().join(",")
     }
+
+    /// Where TLS is spoken and SASL is asked for: PLAIN, SCRAM and unsigned tokens.
+    #[must_use]
+    pub fn sasl_servers(&self) -> String {
+        self.secured.as_ref().map(Secured::sasl_server).unwrap_or_default()
+    }
+
+    /// Where TLS is spoken and a certificate of the authority is asked for.
+    #[must_use]
+    pub fn tls_servers(&self) -> String {
+        self.secured.as_ref().map(Secured::tls_server).unwrap_or_default()
+    }
+
+    /// The name and the password that PLAIN and SCRAM take.
+    pub const CREDENTIALS: (&str, &str) = (secured::USER, secured::PASSWORD);
 
     /// `kill -9` of a node, by its id from 1.
     ///
@@ -105,6 +142,7 @@ impl Kafka {
             .java()?
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
             .arg(self.file(id, "properties"))
+            .args(self.secured.iter().flat_map(|_| secured::scram_credentials()))
             .output()?;
         ensure!(formatted.status.success(), "formatting Kafka's storage: {formatted:?}");
         Ok(())

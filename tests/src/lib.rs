@@ -35,7 +35,7 @@ pub use oidc::OidcProvider;
 pub use opensearch::OpenSearch;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use python::{python, spark, spark_on_s3};
+pub use python::{confluent, python, spark, spark_on_s3};
 pub use s3::SeaweedFs;
 pub use services::{ServiceProcess, Services};
 pub use tls_front::TlsFront;

@@ -93,6 +93,15 @@ impl Process {
         Ok(self.child.wait()?)
     }
 
+    /// Sends a signal, such as STOP and CONT.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
+        Ok(kill_process(id, signal)?)
+    }
+
     /// TERM, and waits for its end; an error if it had to be killed.
     ///
     /// # Errors
@@ -105,8 +114,7 @@ impl Process {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
-        kill_process(id, signal)?;
+        self.signal(signal)?;
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {

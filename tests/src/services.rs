@@ -91,7 +91,7 @@ impl Services {
     }
 
     /// Before any service is launched: all of them, and the database, show certificates of an authority of their own and ask
-    /// their clients for one.
+    /// their clients for one; Kafka shows one and asks for a name and a password.
     ///
     /// # Errors
     /// If certificates can't be made, or PostgreSQL doesn't start with them.
@@ -103,13 +103,24 @@ impl Services {
         let settings = std::fs::read_to_string(self.config())?;
         let plain = self.postgres.url();
         let settings = settings.replace(&plain, &format!("{plain}?sslmode=verify-full&sslrootcert={ca}"));
+        let brokers = self.kafka.bootstrap_servers();
+        self.kafka = Kafka::secured(&authority).await?;
+        let settings = settings.replace(&brokers, &self.kafka.sasl_servers());
+        let (user, password) = Kafka::CREDENTIALS;
+        let password_file = self.dir.path().join("kafka-password");
+        std::fs::write(&password_file, password)?;
+        let stream = format!(
+            "stream.tls = true\nstream.sasl.mechanism = \"SCRAM-SHA-512\"\nstream.sasl.username = \"{user}\"\n\
+             stream.sasl.password = \"file:{}\"\n",
+            password_file.display(),
+        );
         let tls = format!(
             "tls.certificate = \"file:{}\"\ntls.key = \"file:{}\"\ntls.client_ca = \"file:{ca}\"\n\
              tls.ca = \"file:{ca}\"\n",
             shown.certificate.display(),
             shown.key.display(),
         );
-        std::fs::write(self.config(), settings + &tls)?;
+        std::fs::write(self.config(), settings + &tls + &stream)?;
         let identity = [std::fs::read(&shown.certificate)?, std::fs::read(&shown.key)?].concat();
         self.http = reqwest::Client::builder()
             .add_root_certificate(reqwest::Certificate::from_pem(&std::fs::read(authority.file())?)?)
@@ -252,15 +263,33 @@ impl Services {
         Ok(serde_json::from_str(&self.run(&["sql", query, "--format", "json"])?)?)
     }
 
+    /// Asks until the one number that a query answers isn't 0.
+    ///
+    /// # Errors
+    /// After the deadline, with the last answer.
+    pub async fn until_some(&self, query: &str, deadline: Duration) -> Result<()> {
+        self.until_number(query, deadline, |number| number != 0).await
+    }
+
     /// Asks until the one number that a query answers is `wanted`.
     ///
     /// # Errors
     /// After the deadline, with the last answer.
     pub async fn until_count(&self, query: &str, wanted: i64, deadline: Duration) -> Result<()> {
+        let counted = self.until_number(query, deadline, |number| number == wanted).await;
+        counted.with_context(|| format!("wanted {wanted}"))
+    }
+
+    async fn until_number(
+        &self,
+        query: &str,
+        deadline: Duration,
+        is_right: impl Fn(i64) -> bool,
+    ) -> Result<()> {
         crate::until(query, deadline, async || {
             let rows = self.sql(query).map_err(|error| format!("{error:#}"))?;
             let number = rows.first().and_then(|row| row.as_object()?.values().next()?.as_i64());
-            if number == Some(wanted) { Ok(()) } else { Err(format!("{number:?}, not {wanted}")) }
+            if number.is_some_and(&is_right) { Ok(()) } else { Err(format!("{number:?}")) }
         })
         .await
     }
@@ -333,6 +362,14 @@ impl ServiceProcess {
         let status = self.process.stop().await?;
         ensure!(status.success(), "firn {} serve ended with {status}\n{}", self.name, self.process.output());
         Ok(())
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill().map(drop)
     }
 
     /// Its log.

@@ -30,11 +30,15 @@ mod mistakes;
 mod models;
 #[path = "e2e/policies.rs"]
 mod policies;
+#[path = "e2e/producers.rs"]
+mod producers;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/row_deletes.rs"]
 mod row_deletes;
 #[path = "e2e/scaled_out.rs"]
 mod scaled_out;
+#[path = "e2e/storms.rs"]
+mod storms;
 #[path = "e2e/upkeep.rs"]
 mod upkeep;

@@ -3,6 +3,8 @@
 
 #[path = "servers/kafka.rs"]
 mod kafka;
+#[path = "servers/kafka_security.rs"]
+mod kafka_security;
 #[path = "servers/oidc.rs"]
 mod oidc;
 #[path = "servers/opensearch.rs"]

@@ -12,7 +12,7 @@ use firn_inventory::tables::{
 };
 use firn_runtime::StageState;
 use firn_stream::{
-    Consumer, Event, ProduceRecord, Record, SubscribeOptions, TopicPartition, TransactionalProducer,
+    Assigned, Consumer, Event, ProduceRecord, Record, SubscribeOptions, TopicPartition, TransactionalProducer,
 };
 
 use super::{GROUP, STAGE, Worker, restore::restore, reviews::Reviews, topics};
@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
                 .map_err(AlertsError::stream("reading"))?;
             match event {
                 None => break,
-                Some(Event::Assigned(partitions)) => self.assigned(partitions).await?,
+                Some(Event::Assigned(assigned)) => self.assigned(assigned).await?,
                 Some(Event::Revoked(partitions)) => {
                     for partition in &partitions {
                         read.remove(partition);
@@ -158,26 +158,15 @@ impl<'a> Session<'a> {
     }
 
     /// Restores the partitions' states before any record of them is read.
-    async fn assigned(&mut self, partitions: Vec<TopicPartition>) -> Result<(), AlertsError> {
-        let log = self.worker.log.as_ref();
-        let failed = || AlertsError::stream("reading the group's positions");
-        let mut committed = HashMap::new();
-        for topic in [INVENTORY_TOPIC, ALERTS_COMMANDS_TOPIC] {
-            let starts = log.offsets(topic).await.map_err(failed())?;
-            let offsets = log.committed(GROUP, topic).await.map_err(failed())?;
-            let next = starts.iter().zip(offsets).map(|(range, offset)| offset.unwrap_or(range.start));
-            committed.insert(topic.to_owned(), next.collect::<Vec<i64>>());
-        }
-        for partition in partitions {
-            let at = usize::try_from(partition.partition).unwrap_or_default();
-            let position = committed.get(&partition.topic).and_then(|offsets| offsets.get(at)).copied();
+    async fn assigned(&mut self, assigned: Vec<Assigned>) -> Result<(), AlertsError> {
+        for Assigned { partition, offset, .. } in assigned {
             if partition.topic == INVENTORY_TOPIC {
-                let hosts = restore(log, partition.partition).await?;
+                let hosts = restore(self.worker.log.as_ref(), partition.partition).await?;
                 self.worker.index.update(partition.partition, hosts.iter());
                 self.engine.assign(partition.partition, hosts);
                 self.swept = None;
             }
-            self.positions.insert(partition, position.unwrap_or_default());
+            self.positions.insert(partition, offset);
         }
         Ok(())
     }

@@ -18,8 +18,17 @@ const TABLES: usize = 60;
 const COMMITS: usize = 12;
 const FINDINGS: &str = "25";
 /// The stages, in the order that data passes them.
-const STAGES: [&str; 8] =
-    ["catalog", "gateway", "ingest", "promotion", "maintenance", "alerts", "transitions", "elasticsearch"];
+const STAGES: [&str; 9] = [
+    "catalog",
+    "gateway",
+    "relay",
+    "ingest",
+    "promotion",
+    "maintenance",
+    "alerts",
+    "transitions",
+    "elasticsearch",
+];
 
 /// All the page shows.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use firn_catalog_client::{CatalogClient, ClientErrorKind, Event as CatalogEvent, EventPage};
 use firn_runtime::StatusBoard;
 use firn_stream::{
-    Consumer, Contents, Event, Log, ProduceRecord, Record, SubscribeOptions, TopicPartition, TopicSpec,
-    TransactionalProducer, partition_for_key,
+    Assigned, Consumer, Contents, Event, Log, ProduceRecord, Record, SubscribeOptions, TopicPartition,
+    TopicSpec, TransactionalProducer, partition_for_key,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -109,8 +109,8 @@ impl<'a> Session<'a> {
         while !stop.is_cancelled() {
             match self.consumer.poll(PAGE, POLL_WAIT).await? {
                 None => {}
-                Some(Event::Assigned(partitions)) => {
-                    for partition in partitions {
+                Some(Event::Assigned(assigned)) => {
+                    for partition in assigned {
                         self.restore(partition).await?;
                     }
                 }
@@ -134,15 +134,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn restore(&mut self, partition: TopicPartition) -> Result<()> {
+    /// What the partition holds: all that its former owner has committed, since its offset was asked for before its range.
+    async fn restore(&mut self, assigned: Assigned) -> Result<()> {
         let log = self.publisher.log.as_ref();
-        let at = usize::try_from(partition.partition)?;
-        // First: it waits for the end of a transaction that the former owner has begun to commit.
-        let committed = log.committed(GROUP, &self.positions_topic).await?;
-        let ranges = log.offsets(&self.positions_topic).await?;
-        let range =
-            *ranges.get(at).with_context(|| format!("no partition {at} in {}", self.positions_topic))?;
-        let next = committed.get(at).copied().flatten().unwrap_or(range.start);
+        let Assigned { partition, offset, range, .. } = assigned;
         let number = partition.partition;
         let mut positions = Positions::new();
         let mut contents = Contents::new(log, partition, range);
@@ -157,7 +152,7 @@ impl<'a> Session<'a> {
                 positions.insert(tenant, sequence);
             }
         }
-        self.owned.insert(number, (next, positions));
+        self.owned.insert(number, (offset, positions));
         Ok(())
     }
 

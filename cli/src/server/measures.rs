@@ -56,6 +56,12 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
         "Records that were uploaded: accepted or refused",
     ),
     (
+        "firn_relay_records_total",
+        "counter",
+        "tenant",
+        "Records of other producers that were copied from the tenant's own topic",
+    ),
+    (
         "firn_ingest_records_total",
         "counter",
         "tenant, table",

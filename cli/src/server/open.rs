@@ -59,7 +59,7 @@ pub(super) async fn server(
         None
     };
     let log = if needed(Service::needs_log) {
-        let open = async || open_log(&settings, &dir).await;
+        let open = async || open_log(&settings, &secrets, &dir).await;
         Some(wait.until(&log_place(&settings), open).await?)
     } else {
         None
@@ -161,11 +161,20 @@ fn log_place(settings: &Settings) -> String {
 }
 
 /// The log, with the topic that uploads go to: the gateway may be asked before a worker has begun.
-async fn open_log(settings: &Settings, dir: &crate::data_dir::DataDir) -> Result<Arc<dyn Log>> {
+async fn open_log(
+    settings: &Settings,
+    secrets: &Secrets,
+    dir: &crate::data_dir::DataDir,
+) -> Result<Arc<dyn Log>> {
     let stream = &settings.stream;
     let log: Arc<dyn Log> = match (stream.backend, &stream.bootstrap_servers) {
         (Backend::Kafka, Some(servers)) => {
-            let config = KafkaConfig { bootstrap_servers: servers.clone(), replication: stream.replication };
+            let config = KafkaConfig {
+                bootstrap_servers: servers.clone(),
+                replication: stream.replication,
+                compression: stream.compression,
+                security: secrets.kafka.clone(),
+            };
             KafkaLog::connect(config).await.context("can't open the log")?
         }
         _ => {

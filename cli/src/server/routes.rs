@@ -102,6 +102,7 @@ const TABLE: &[(&str, &str, Rule)] = &[
 
     ("POST", "/v1/tenants/{tenant}/inventory", UPLOAD),
     ("POST", "/v1/tenants/{tenant}/agents/ocs", UPLOAD),
+    ("POST", "/v1/tenants/{tenant}/agents/glpi", UPLOAD),
     ("GET", "/v1/tenants/{tenant}/ingest/positions", READ),
     ("POST", "/v1/tenants/{tenant}/ingest/positions/forget", MAINTAIN),
     ("POST", "/v1/tenants/{tenant}/ingest/replay", MAINTAIN),

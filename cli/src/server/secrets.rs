@@ -10,6 +10,7 @@ use firn_runtime::{
     reload::{Live, Watch},
     with_causes,
 };
+use firn_stream::Security;
 use url::Url;
 
 use super::Server;
@@ -22,6 +23,8 @@ pub(super) struct Secrets {
     pub(super) storage_keys: Option<Live<(String, String)>>,
     pub(super) elasticsearch_url: Option<Live<Url>>,
     pub(super) webhook_url: Option<Live<Url>>,
+    /// Certificates, passwords and tokens for Kafka's brokers.
+    pub(super) kafka: Live<Security>,
 }
 
 impl Secrets {
@@ -30,6 +33,7 @@ impl Secrets {
             storage_keys: settings.storage_keys()?,
             elasticsearch_url: settings.elasticsearch_url()?.map(Live::new),
             webhook_url: settings.webhook_url()?.map(Live::new),
+            kafka: Live::new(settings.kafka_security()?),
         })
     }
 }
@@ -74,6 +78,16 @@ pub(super) fn watch(server: &Server) -> Watch {
         &[settings.alerts.webhook_url.as_ref()],
         Box::new(|server| set(&server.secrets.webhook_url, server.settings.webhook_url()?)),
     );
+    if server.log.is_some() {
+        add(
+            "stream",
+            &settings.kafka_references(),
+            Box::new(|server| {
+                server.secrets.kafka.set(server.settings.kafka_security()?);
+                Ok(())
+            }),
+        );
+    }
     for issuer in &settings.auth.issuers {
         let (name, key_set) = (issuer.name.clone(), issuer.key_set.clone());
         add(

@@ -6,17 +6,17 @@ use anyhow::{Context, Result};
 use firn_alerts::{Alerts, AlertsConfig};
 use firn_catalog_client::CatalogClient;
 use firn_compactor::{Compactor, CompactorConfig};
-use firn_ingest::{Gateway, GatewayConfig, Worker, WorkerConfig};
+use firn_ingest::{Gateway, GatewayConfig, Relay, Worker, WorkerConfig};
 use firn_runtime::{StageState, StageStatus, StatusBoard, supervise::supervise, with_causes};
 use firn_stream::Log;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Server, Service, events};
-use crate::connection::MintedTokens;
+use crate::{connection::MintedTokens, settings::Backend};
 
 /// Stages that start again when they end, by the names that they have on the status board.
-const STAGES: [&str; 5] = ["ingest", "transitions", events::STAGE, "promotion", "alerts"];
+const STAGES: [&str; 6] = ["ingest", "transitions", "relay", events::STAGE, "promotion", "alerts"];
 
 /// The services of this process, built but not running.
 pub(super) struct Services {
@@ -24,6 +24,7 @@ pub(super) struct Services {
     pub(super) compactor: Option<Compactor>,
     pub(super) alerts: Option<Alerts>,
     pub(super) worker: Option<Worker>,
+    pub(super) relay: Option<Relay>,
     pub(super) publisher: Option<events::Publisher>,
 }
 
@@ -35,6 +36,7 @@ impl Services {
             compactor: runs(Service::Compactor).map(|()| compactor(server)).transpose()?,
             alerts: runs(Service::Alerts).map(|()| alerts(server)).transpose()?,
             worker: runs(Service::Ingest).map(|()| worker(server)).transpose()?,
+            relay: runs(Service::Ingest).and_then(|()| relay(server).transpose()).transpose()?,
             publisher: runs(Service::Ingest).and_then(|()| publisher(server).transpose()).transpose()?,
         })
     }
@@ -53,6 +55,7 @@ fn gateway(server: &Server) -> Result<Gateway> {
 fn worker(server: &Server) -> Result<Worker> {
     let settings = &server.settings;
     let config = WorkerConfig {
+        instance_id: settings.ingest.instance.clone(),
         commit_interval: settings.ingest.commit_interval,
         commit_bytes: usize::try_from(settings.ingest.commit_bytes).unwrap_or(usize::MAX),
         drain: super::stages_drain(settings),
@@ -60,6 +63,14 @@ fn worker(server: &Server) -> Result<Worker> {
     };
     let (catalog, file_io) = (client(server, "ingest")?, server.file_io.clone());
     Ok(Worker::new(config, log(server)?, catalog, file_io, server.board.clone()))
+}
+
+/// Nobody else writes to an embedded log.
+fn relay(server: &Server) -> Result<Option<Relay>> {
+    if server.settings.stream.backend == Backend::Embedded {
+        return Ok(None);
+    }
+    Ok(Some(Relay::new(log(server)?, client(server, "relay")?, server.board.clone())))
 }
 
 /// The ingest workers stand between log and catalog anyway.
@@ -144,6 +155,12 @@ impl Stages {
                     async move { worker.run(stop).await.map_err(|error| format!("{error}")) }
                 }));
             }
+        }
+        if let Some(relay) = services.relay {
+            supervisors.push(stage(server, "relay", &stop, move |stop| {
+                let relay = relay.clone();
+                async move { relay.run(stop).await.map_err(|error| with_causes(&error)) }
+            }));
         }
         if let Some(publisher) = services.publisher.map(Arc::new) {
             supervisors.push(stage(server, events::STAGE, &stop, move |stop| {

@@ -185,45 +185,6 @@ pub(crate) struct ProvisioningSection {
     pub(crate) tags: BTreeMap<String, String>,
 }
 
-/// `[stream]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct StreamSection {
-    /// Which log.
-    pub(crate) backend: Backend,
-    /// `host:port`, comma-separated.
-    pub(crate) bootstrap_servers: Option<String>,
-    /// Replication factor of topics that Firn creates.
-    pub(crate) replication: i32,
-    /// How long the embedded log keeps records.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) retention: Duration,
-    /// How large the embedded log may grow, bytes.
-    pub(crate) max_bytes: u64,
-}
-
-impl Default for StreamSection {
-    fn default() -> Self {
-        Self {
-            backend: Backend::Embedded,
-            bootstrap_servers: None,
-            replication: 3,
-            retention: Duration::from_secs(7 * 86_400),
-            max_bytes: 10 << 30,
-        }
-    }
-}
-
-/// Which log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Backend {
-    /// A file of the data directory.
-    Embedded,
-    /// Apache Kafka.
-    Kafka,
-}
-
 /// `[ingest]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -235,11 +196,13 @@ pub(crate) struct IngestSection {
     pub(crate) commit_bytes: u64,
     /// Where a gateway of its own reaches the ingest workers.
     pub(crate) url: Option<String>,
+    /// Fixed name of this worker in its group.
+    pub(crate) instance: Option<String>,
 }
 
 impl Default for IngestSection {
     fn default() -> Self {
-        Self { commit_interval: Duration::from_secs(5), commit_bytes: 128 << 20, url: None }
+        Self { commit_interval: Duration::from_secs(5), commit_bytes: 128 << 20, url: None, instance: None }
     }
 }
 

@@ -20,7 +20,15 @@ firn.toml of all services. Values win over what the chart derives; secrets are r
 {{- $_ := set $derived.storage "secret_access_key" "env:FIRN_STORAGE_KEY_SECRET" }}
 {{- end }}
 {{- if .Values.kafka.bootstrapServers }}
-{{- $_ := set $derived "stream" (dict "backend" "kafka" "bootstrap_servers" .Values.kafka.bootstrapServers "replication" (int .Values.kafka.replication)) }}
+{{- $stream := dict "backend" "kafka" "bootstrap_servers" .Values.kafka.bootstrapServers "replication" (int .Values.kafka.replication) "tls" .Values.kafka.tls }}
+{{- range $key, $value := dict "sasl.mechanism" .Values.kafka.sasl.mechanism "sasl.username" .Values.kafka.sasl.username }}
+{{- if $value }}{{- $_ := set $stream $key $value }}{{- end }}
+{{- end }}
+{{- $secret := .Values.kafka.secret }}
+{{- range $key, $file := dict "ca" $secret.ca "client_certificate" $secret.certificate "client_key" $secret.key "sasl.password" $secret.password "sasl.token" $secret.token }}
+{{- if $file }}{{- $_ := set $stream $key (printf "file:/etc/firn-kafka/%s" $file) }}{{- end }}
+{{- end }}
+{{- $_ := set $derived "stream" $stream }}
 {{- end }}
 {{- $urls := dict "ingest" "ingest" "compactor" "promotion" "alerts" "alerts" }}
 {{- range $service, $section := $urls }}

@@ -114,6 +114,9 @@ seccompProfile: {type: RuntimeDefault}
 - {name: signing, mountPath: /etc/firn-signing, readOnly: true}
 - {name: tmp, mountPath: /tmp}
 {{- include "firn.tlsMount" . }}
+{{- if .Values.kafka.secret.name }}
+- {name: kafka, mountPath: /etc/firn-kafka, readOnly: true}
+{{- end }}
 {{- end }}
 
 {{- define "firn.tlsMount" -}}
@@ -127,6 +130,14 @@ seccompProfile: {type: RuntimeDefault}
 {{- if .Values.tls.secretName }}
 - name: tls
   secret: {secretName: {{ .Values.tls.secretName | quote }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+
+{{/* As a whole, too: passwords and tokens change. */}}
+{{- define "firn.kafkaVolume" -}}
+{{- if .Values.kafka.secret.name }}
+- name: kafka
+  secret: {secretName: {{ .Values.kafka.secret.name | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 
@@ -148,4 +159,5 @@ httpGet: {path: /health/{{ .ask }}, port: http{{ if .root.Values.tls.secretName 
     items: [{key: {{ .Values.signingKey.key | quote }}, path: signing.pem}]
     defaultMode: 0440
 {{- include "firn.tlsVolume" . }}
+{{- include "firn.kafkaVolume" . }}
 {{- end }}

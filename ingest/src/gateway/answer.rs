@@ -111,9 +111,14 @@ impl From<Full> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = json_error(self.status, self.kind, self.message);
+impl Refusal {
+    /// The same in the words of GLPI's protocol, which its agent shows to people.
+    pub(super) fn into_glpi_response(self) -> Response {
+        let body = Json(json!({"status": "error", "message": self.message}));
+        self.with_headers((self.status, body).into_response())
+    }
+
+    fn with_headers(&self, mut response: Response) -> Response {
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -125,6 +130,12 @@ impl IntoResponse for Refusal {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, identity"));
         }
         response
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        self.with_headers(json_error(self.status, self.kind, &self.message))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firn_inventory::{
     Rejection, RejectionKind, parse_record_key,
-    tables::{RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER},
+    tables::{RECEIVED_AT_HEADER, REFUSED_HEADER, SOURCE_HEADER, TENANT_HEADER},
 };
 use firn_runtime::trace::TRACEPARENT;
 use firn_stream::Record;
@@ -60,7 +60,7 @@ pub(super) fn address(record: Record) -> (Option<String>, Taken) {
             .iter()
             .find(|(name, _)| name == TRACEPARENT)
             .map(|(_, value)| value.clone()),
-        rejection: None,
+        rejection: header(REFUSED_HEADER).and_then(refusal).map(Box::new),
     };
     match tenant {
         Ok(tenant) => (Some(tenant), taken),
@@ -69,6 +69,12 @@ pub(super) fn address(record: Record) -> (Option<String>, Taken) {
             (None, taken)
         }
     }
+}
+
+/// What the relay says of a record. Nobody else writes this header: who may write the topic at all is Firn.
+fn refusal(text: &str) -> Option<Rejection> {
+    let (kind, reason) = text.split_once(": ")?;
+    Some(Rejection::new(RejectionKind::named(kind)?, reason))
 }
 
 fn named_tenant(header: Option<&str>, key: Option<&[u8]>) -> Result<String, String> {

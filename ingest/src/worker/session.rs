@@ -8,7 +8,7 @@ use std::{
 
 use firn_catalog_client::ClientError;
 use firn_runtime::retry::Backoff;
-use firn_stream::{Consumer, Event, Record, StreamErrorKind, Topic, TopicPartition};
+use firn_stream::{Assigned, Consumer, Event, Record, StreamErrorKind, Topic, TopicPartition};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -102,7 +102,7 @@ impl Session {
             }
             match consumer.poll(self.worker.config.poll_records, POLL_WAIT).await {
                 Ok(None) => {}
-                Ok(Some(Event::Assigned(partitions))) => self.assigned(&partitions).await?,
+                Ok(Some(Event::Assigned(assigned))) => self.assigned(assigned)?,
                 Ok(Some(Event::Revoked(partitions))) => self.revoked(&partitions),
                 Ok(Some(Event::Records(partition, records))) => {
                     self.take(consumer, &partition, records).await?;
@@ -201,29 +201,21 @@ impl Session {
         }
     }
 
-    async fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerError> {
-        let log = &self.worker.log;
-        // After the consumer looked at it: else offsets in one topic could be taken for some in another.
-        self.check_topic(log.topic(&self.topic.name).await?)?;
-        let committed = log.committed(self.worker.feed.group, &self.topic.name).await?;
-        let ranges = log.offsets(&self.topic.name).await?;
-        for partition in partitions {
-            let Ok(index) = usize::try_from(partition.partition) else { continue };
-            let Some(range) = ranges.get(index) else { continue };
-            let committed = committed.get(index).copied().flatten();
-            let position = committed.unwrap_or(range.start);
-            if position < range.start || position > range.end {
+    fn assigned(&mut self, assigned: Vec<Assigned>) -> Result<(), WorkerError> {
+        for Assigned { partition, topic_id, offset, range } in assigned {
+            self.check_topic(Some(topic_id))?;
+            if offset < range.start || offset > range.end {
                 return Err(WorkerError::OutsideOfLog {
                     group: self.worker.feed.group,
                     topic: self.topic.name.clone(),
                     partition: partition.partition,
-                    committed: position,
+                    committed: offset,
                     start: range.start,
                     end: range.end,
                 });
             }
-            self.book.assign(partition.partition, position);
-            tracing::info!(topic = %self.topic.name, partition = partition.partition, offset = position, "partition taken");
+            self.book.assign(partition.partition, offset);
+            tracing::info!(topic = %self.topic.name, partition = partition.partition, offset, "partition taken");
         }
         Ok(())
     }
@@ -295,20 +287,20 @@ impl Session {
     }
 
     /// That the topic is still the one whose positions this run knows.
-    fn check_topic(&self, present: Option<Topic>) -> Result<(), WorkerError> {
-        match present {
-            Some(topic) if topic.id == self.topic.id => Ok(()),
-            topic => Err(WorkerError::Recreated {
-                topic: self.topic.name.clone(),
-                was: self.topic.id.clone(),
-                is: topic.map_or("none".to_owned(), |topic| topic.id),
-            }),
+    fn check_topic(&self, present_id: Option<String>) -> Result<(), WorkerError> {
+        if present_id.as_ref() == Some(&self.topic.id) {
+            return Ok(());
         }
+        Err(WorkerError::Recreated {
+            topic: self.topic.name.clone(),
+            was: self.topic.id.clone(),
+            is: present_id.unwrap_or_else(|| "none".to_owned()),
+        })
     }
 
     async fn tick(&mut self, consumer: &mut dyn Consumer) -> Result<(), WorkerError> {
         match self.worker.log.topic(&self.topic.name).await {
-            Ok(topic) => self.check_topic(topic)?,
+            Ok(topic) => self.check_topic(topic.map(|topic| topic.id))?,
             Err(error) => tracing::debug!(%error, "topic not looked up"),
         }
         self.look_for_suspensions().await;

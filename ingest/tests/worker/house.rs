@@ -49,16 +49,20 @@ pub(crate) struct House {
     _folder: TempDir,
 }
 
-/// What happens to POST requests on their way.
+/// What happens to requests on their way; to those of POST, but for the first two.
 #[derive(Default)]
 pub(crate) struct Faults {
+    /// Requests until the one that is never answered; none is if this is 0.
+    pub(crate) silent_in: AtomicUsize,
+    /// The server acts on that one; else it doesn't see it.
+    pub(crate) acts_in_silence: AtomicBool,
     /// Requests that are still to be lost before the server sees them.
     pub(crate) requests_to_lose: AtomicUsize,
     /// Answers that are still to be lost after the server acted.
     pub(crate) answers_to_lose: AtomicUsize,
     /// The next request is held back before the server sees it, and gets there even if its sender is gone.
     pub(crate) hold_next: AtomicBool,
-    /// Told when a request is held.
+    /// Told when a request is held, or will never be answered.
     pub(crate) held: Notify,
     /// Lets a held request go on.
     pub(crate) go_on: Notify,
@@ -285,6 +289,13 @@ pub(crate) fn produce(tenant: &str, host_id: &str, value: &str) -> ProduceRecord
 }
 
 async fn with_faults(State(faults): State<Arc<Faults>>, request: Request, next: Next) -> Response {
+    if take_one(&faults.silent_in) && faults.silent_in.load(Ordering::SeqCst) == 0 {
+        if faults.acts_in_silence.load(Ordering::SeqCst) {
+            drop(next.run(request).await);
+        }
+        faults.held.notify_one();
+        return std::future::pending().await;
+    }
     if request.method() != Method::POST {
         return next.run(request).await;
     }

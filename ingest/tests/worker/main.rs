@@ -4,6 +4,9 @@
 mod addressing;
 mod exactly_once;
 mod house;
+mod kills;
+mod relay;
 mod replay;
+mod schema;
 mod suspension;
 mod transitions;

@@ -3,8 +3,11 @@
 //! What the record has a field for goes there; the rest stays under one key with the format's name, which reaches `extra`.
 //! A field of the foreign document that is not of the type its format promises is left there and counts as not known.
 
+mod agent;
+mod computer;
 mod document;
 mod facter;
+mod glpi;
 mod ocs;
 mod ocsf;
 mod osquery;
@@ -17,7 +20,7 @@ use serde_json::Value;
 
 use crate::{Inventory, decode};
 
-pub use ocs::AgentRequest;
+pub use agent::AgentRequest;
 
 /// A format that a gateway takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

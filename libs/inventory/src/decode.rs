@@ -62,6 +62,22 @@ impl RejectionKind {
             Self::Misaddressed => "misaddressed",
         }
     }
+
+    /// The kind of that name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [
+            Self::NotJson,
+            Self::NotAnObject,
+            Self::WrongType,
+            Self::MissingField,
+            Self::DuplicateField,
+            Self::OutOfRange,
+            Self::Tombstone,
+            Self::Misaddressed,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 /// A rejected record: the reason is written for a person, and names the field.

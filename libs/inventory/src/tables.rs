@@ -8,6 +8,8 @@ pub const TENANT_HEADER: &str = "firn-tenant";
 pub const RECEIVED_AT_HEADER: &str = "firn-received-at";
 /// Header with the adapter that took the record (`native`, `osquery` …).
 pub const SOURCE_HEADER: &str = "firn-source";
+/// Header with why a record that was copied from a tenant's own topic belongs into quarantine: kind, `: `, reason.
+pub const REFUSED_HEADER: &str = "firn-refused";
 /// Kafka topic of findings' transitions; key `tenant/host`.
 pub const COMPLIANCE_TOPIC: &str = "compliance";
 /// Compacted topic of the alerts worker's state; key `tenant/host`.
@@ -41,6 +43,12 @@ pub const GOLD_DEVICE_HEALTH: (&str, &str) = ("gold", "device_health");
 pub const POLICY_MODELS: (&str, &str) = ("policies", "models");
 /// The tenant's rules.
 pub const POLICY_RULES: (&str, &str) = ("policies", "rules");
+
+/// Topic that others than Firn write a tenant's inventories to; its name alone says whose they are.
+#[must_use]
+pub fn producers_topic(tenant: &str) -> String {
+    format!("{INVENTORY_TOPIC}.{tenant}")
+}
 
 /// Property of a table that is filled from the log (`bronze.inventory`, `gold.transitions`) that holds the next offset of one partition.
 #[must_use]

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::SecretRef;
 pub use advice::advice;
+pub use client::client_config;
 pub use listener::TlsListener;
 
 /// `[tls]`: references to PEM.

@@ -9,7 +9,9 @@ use std::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::{Consumer, Event, Log, ProduceRecord, Record, SubscribeOptions, TopicPartition, TopicSpec};
+use crate::{
+    Assigned, Consumer, Event, Log, ProduceRecord, Record, SubscribeOptions, TopicPartition, TopicSpec,
+};
 
 mod groups;
 mod records;
@@ -108,6 +110,8 @@ fn options(group: &str, topics: &[&str]) -> SubscribeOptions {
 struct Member {
     consumer: Box<dyn Consumer>,
     partitions: Vec<TopicPartition>,
+    /// All that it was ever given.
+    assigned: Vec<Assigned>,
     /// Values by partition, in the order they came.
     values: BTreeMap<TopicPartition, Vec<String>>,
     revocations: usize,
@@ -116,14 +120,23 @@ struct Member {
 impl Member {
     async fn join(log: &dyn Log, options: SubscribeOptions) -> Self {
         let consumer = log.subscribe(options).await.expect("a group can be joined");
-        Self { consumer, partitions: Vec::new(), values: BTreeMap::new(), revocations: 0 }
+        Self {
+            consumer,
+            partitions: Vec::new(),
+            assigned: Vec::new(),
+            values: BTreeMap::new(),
+            revocations: 0,
+        }
     }
 
     /// Takes one event if there is one.
     async fn step(&mut self, wait: Duration) {
         match self.consumer.poll(100, wait).await.expect("a group can be polled") {
             None => {}
-            Some(Event::Assigned(partitions)) => self.partitions.extend(partitions),
+            Some(Event::Assigned(assigned)) => {
+                self.partitions.extend(assigned.iter().map(|assigned| assigned.partition.clone()));
+                self.assigned.extend(assigned);
+            }
             Some(Event::Revoked(partitions)) => {
                 self.revocations += 1;
                 self.partitions.retain(|partition| !partitions.contains(partition));

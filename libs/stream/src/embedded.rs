@@ -95,6 +95,10 @@ impl Log for EmbeddedLog {
         self.core.submit(0, move |batch| batch.ensure_topic(&spec).map(Ok)).await
     }
 
+    async fn topics(&self) -> Result<Vec<String>, StreamError> {
+        Ok(self.core.layout().topics.keys().cloned().collect())
+    }
+
     async fn topic(&self, name: &str) -> Result<Option<Topic>, StreamError> {
         Ok(self.core.layout().topic(name))
     }

@@ -11,12 +11,15 @@ use std::{
 };
 
 use async_trait::async_trait;
+use firn_runtime::reload::Live;
 use rdkafka::{
     ClientConfig, TopicPartitionList,
+    config::FromClientConfigAndContext,
     consumer::{BaseConsumer, Consumer as _},
-    error::RDKafkaErrorCode,
+    error::{KafkaResult, RDKafkaErrorCode},
     producer::FutureProducer,
 };
+use serde::Deserialize;
 
 use crate::{
     Consumer, Log, OffsetRange, ProduceRecord, Record, StreamError, StreamErrorKind, SubscribeOptions, Topic,
@@ -31,17 +34,28 @@ mod positions;
 mod produce;
 mod reader;
 mod record;
+mod renewed;
+mod security;
 mod topic_id;
 mod transaction;
+mod wire;
+
+pub use security::{BrokerTls, Sasl, ScramHash, Security};
 
 use consumer::KafkaConsumer;
 use failure::{failed, task_failed};
 use positions::Committed;
 use reader::Readers;
+use renewed::Renewed;
+use security::{Identity, heed};
 use transaction::KafkaProducer;
+use wire::Wire;
 
 /// How long a question to the cluster may take before it counts as unavailable.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+type Producer = FutureProducer<Identity>;
+type Observer = BaseConsumer<Identity>;
 
 /// Settings.
 #[derive(Clone, Debug)]
@@ -50,9 +64,59 @@ pub struct KafkaConfig {
     pub bootstrap_servers: String,
     /// Replication factor of topics Firn creates.
     pub replication: i32,
+    /// How records are compressed on their way to the brokers, and kept there.
+    pub compression: Compression,
+    /// How the brokers are reached. When it changes, clients are made anew: producers and readers with the next call,
+    /// members of a group at their next poll, transactional producers when their owner opens them again.
+    pub security: Live<Security>,
+}
+
+/// How batches of records are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Slow; what very old consumers read.
+    Gzip,
+    /// Fast.
+    Snappy,
+    /// Fast, and a little smaller.
+    Lz4,
+    /// The smallest.
+    #[default]
+    Zstd,
+}
+
+impl Compression {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 impl KafkaConfig {
+    /// Of a cluster that asks nobody who he is, with the defaults.
+    #[must_use]
+    pub fn new(bootstrap_servers: impl Into<String>) -> Self {
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            replication: 3,
+            compression: Compression::default(),
+            security: Live::new(Security::default()),
+        }
+    }
+
+    /// A client that asks for tokens where the brokers want one.
+    fn create<C: FromClientConfigAndContext<Identity>>(&self, client: &ClientConfig) -> KafkaResult<C> {
+        client.create_with_context(Identity(self.security.clone()))
+    }
+
     /// What every client of the cluster sets.
     fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
@@ -62,6 +126,7 @@ impl KafkaConfig {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", "60000");
+        self.security.get().apply(&mut client);
         client
     }
 
@@ -71,7 +136,7 @@ impl KafkaConfig {
         client
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("compression.type", "zstd")
+            .set("compression.type", self.compression.as_str())
             // As the Java client and `partition_for_key` do.
             .set("partitioner", "murmur2_random")
             // Above the largest record and its framing; brokers take this by default.
@@ -85,7 +150,8 @@ impl KafkaConfig {
 struct Cluster {
     config: KafkaConfig,
     /// Answers questions about topics and offsets; in no group.
-    observer: BaseConsumer,
+    observer: Renewed<Observer>,
+    wire: Wire,
     /// Partitions of topics that records went to.
     partitions: Mutex<HashMap<String, i32>>,
 }
@@ -93,7 +159,7 @@ struct Cluster {
 /// See the module.
 pub struct KafkaLog {
     cluster: Arc<Cluster>,
-    producer: FutureProducer,
+    producer: Renewed<Producer>,
     readers: Arc<Readers>,
 }
 
@@ -103,24 +169,24 @@ impl KafkaLog {
     /// # Errors
     /// `Config` for settings that librdkafka refuses, `Unavailable` if no broker answers.
     pub async fn connect(config: KafkaConfig) -> Result<Arc<Self>, StreamError> {
-        let cannot = |error| failed("connecting to Kafka", &error);
-        let producer: FutureProducer = config.producer().create().map_err(cannot)?;
-        let observer: BaseConsumer = config.client().create().map_err(cannot)?;
-        let cluster = Arc::new(Cluster { config: config.clone(), observer, partitions: Mutex::default() });
-        cluster
-            .ask(move |cluster| {
-                cluster.observer.fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| {
-                    let servers = &cluster.config.bootstrap_servers;
-                    StreamError::new(
-                        StreamErrorKind::Unavailable,
-                        format!(
-                            "no Kafka broker answers at {servers} ({error}): check stream.bootstrap_servers"
-                        ),
-                    )
-                })
-            })
-            .await?;
-        Ok(Arc::new(Self { readers: Arc::new(Readers::new(config)), cluster, producer }))
+        config.security.get().check()?;
+        let cluster = Arc::new(Cluster {
+            observer: Renewed::default(),
+            wire: Wire::new(config.clone()),
+            partitions: Mutex::default(),
+            config: config.clone(),
+        });
+        // By ourselves first: who is refused hears why. librdkafka would try again and again.
+        cluster.wire.greet().await?;
+        let log = Self { readers: Arc::new(Readers::new(config)), cluster, producer: Renewed::default() };
+        log.topics().await?;
+        Ok(Arc::new(log))
+    }
+
+    fn producer(&self) -> Result<Arc<Producer>, StreamError> {
+        let config = &self.cluster.config;
+        let make = || config.create(&config.producer());
+        self.producer.get(config, make).map_err(|error| failed("connecting a producer to Kafka", &error))
     }
 }
 
@@ -135,12 +201,20 @@ impl Cluster {
         tokio::task::spawn_blocking(move || question(&cluster)).await.map_err(|_| task_failed())?
     }
 
+    fn observer(&self) -> Result<Arc<Observer>, StreamError> {
+        let make = || self.config.create(&self.config.client());
+        let observer = self.observer.get(&self.config, make);
+        let observer = observer.map_err(|error| failed("connecting to Kafka", &error))?;
+        heed(&observer);
+        Ok(observer)
+    }
+
     /// How many partitions a topic has, if it exists and each has a leader. Waits for the cluster.
     fn count_partitions(&self, topic: &str) -> Result<Option<i32>, StreamError> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
             let metadata = self
-                .observer
+                .observer()?
                 .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
                 .map_err(|error| failed(&format!("asking for topic {topic}"), &error))?;
             let known = metadata.topics().iter().find(|known| known.name() == topic);
@@ -189,7 +263,7 @@ impl Cluster {
 
     /// Waits for the cluster.
     fn range(&self, topic: &str, partition: i32) -> Result<OffsetRange, StreamError> {
-        watermarks(&self.observer, topic, partition)
+        watermarks(self.observer()?.as_ref(), topic, partition)
     }
 }
 
@@ -211,12 +285,24 @@ impl Log for KafkaLog {
         admin::ensure_topic(&self.cluster, spec).await
     }
 
+    async fn topics(&self) -> Result<Vec<String>, StreamError> {
+        let metadata = |cluster: &Cluster| {
+            let metadata = cluster.observer()?.fetch_metadata(None, REQUEST_TIMEOUT);
+            let metadata = metadata.map_err(|error| failed("asking the brokers for their topics", &error))?;
+            Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+        };
+        self.cluster.ask(metadata).await
+    }
+
     async fn topic(&self, name: &str) -> Result<Option<Topic>, StreamError> {
         admin::topic(&self.cluster, name).await
     }
 
     async fn append(&self, records: Vec<ProduceRecord>) -> Vec<Result<(TopicPartition, i64), StreamError>> {
-        produce::append(&self.cluster, &self.producer, records).await
+        match self.producer() {
+            Ok(producer) => produce::append(&self.cluster, &producer, records).await,
+            Err(error) => vec![Err(error); records.len()],
+        }
     }
 
     async fn offsets(&self, topic: &str) -> Result<Vec<OffsetRange>, StreamError> {
@@ -231,7 +317,7 @@ impl Log for KafkaLog {
     }
 
     async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<i64>>, StreamError> {
-        let id = topic_id::ask(&self.cluster.config.bootstrap_servers, topic).await?;
+        let id = topic_id::ask(&self.cluster.wire, topic).await?;
         let id = id.ok_or_else(|| StreamError::no_such_topic(topic))?;
         let (group, topic) = (group.to_owned(), topic.to_owned());
         self.cluster
@@ -240,12 +326,11 @@ impl Log for KafkaLog {
                     cluster.count_partitions(&topic)?.ok_or_else(|| StreamError::no_such_topic(&topic))?;
                 let what = format!("asking for the offsets of group {group} in {topic}");
                 // Only asks: without a subscription it is no member.
-                let consumer: BaseConsumer = cluster
-                    .config
-                    .client()
-                    .set("group.id", &group)
-                    .create()
-                    .map_err(|error| failed(&what, &error))?;
+                let mut client = cluster.config.client();
+                client.set("group.id", &group);
+                let consumer: Observer =
+                    cluster.config.create(&client).map_err(|error| failed(&what, &error))?;
+                heed(&consumer);
                 let mut wanted = TopicPartitionList::new();
                 wanted.add_partition_range(&topic, 0, count - 1);
                 let committed = consumer
@@ -261,7 +346,7 @@ impl Log for KafkaLog {
             self.cluster.forget(topic);
             self.cluster.partitions_of(topic).await?;
         }
-        Ok(Box::new(KafkaConsumer::join(&self.cluster.config, options)?))
+        Ok(Box::new(KafkaConsumer::join(Arc::clone(&self.cluster), options)?))
     }
 
     async fn read(

@@ -14,8 +14,10 @@ pub use conformance::conformance;
 pub use contents::Contents;
 pub use embedded::{EmbeddedConfig, EmbeddedLog};
 pub use error::{StreamError, StreamErrorKind};
-pub use kafka::{KafkaConfig, KafkaLog};
-pub use log::{Consumer, Event, Log, OffsetRange, SubscribeOptions, Topic, TopicSpec, TransactionalProducer};
+pub use kafka::{BrokerTls, Compression, KafkaConfig, KafkaLog, Sasl, ScramHash, Security};
+pub use log::{
+    Assigned, Consumer, Event, Log, OffsetRange, SubscribeOptions, Topic, TopicSpec, TransactionalProducer,
+};
 pub use record::{
     Header, MAX_READ_BYTES, MAX_RECORD_BYTES, ProduceRecord, Record, TopicPartition, partition_for_key,
 };

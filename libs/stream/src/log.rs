@@ -52,11 +52,24 @@ pub struct SubscribeOptions {
     pub from_beginning: bool,
 }
 
+/// A partition that a consumer was given, as the log was at that moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// Which.
+    pub partition: TopicPartition,
+    /// Id of its topic: a place in one topic is none in another of the same name.
+    pub topic_id: String,
+    /// Where it is read from until `seek`: the group's committed offset, else where the subscription begins.
+    pub offset: i64,
+    /// What the log holds. An offset outside of it: records were dropped before they were read.
+    pub range: OffsetRange,
+}
+
 /// What a consumer learns.
 #[derive(Debug)]
 pub enum Event {
-    /// Partitions are ours now; positions are at the group's committed offsets until `seek`.
-    Assigned(Vec<TopicPartition>),
+    /// Partitions are ours now. What their former owner committed is taken into account.
+    Assigned(Vec<Assigned>),
     /// Partitions are no longer ours; commits for them fail.
     Revoked(Vec<TopicPartition>),
     /// Records of one partition, in order. Only committed records are seen.
@@ -68,6 +81,9 @@ pub enum Event {
 pub trait Log: Send + Sync {
     /// Creates a topic, or answers it if it exists; fewer partitions than wanted are raised, more are left.
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<Topic, StreamError>;
+
+    /// Names of all topics that this process may see.
+    async fn topics(&self) -> Result<Vec<String>, StreamError>;
 
     /// A topic, if it exists.
     async fn topic(&self, name: &str) -> Result<Option<Topic>, StreamError>;

@@ -110,38 +110,100 @@ async fn fusioninventory_agent_s_inventory_reaches_bronze_for_its_own_host_alone
     ensure!(said(&output).contains("wrong credentials"), "{}", said(&output));
     let own = client(&firn, "own", Some(host)).await?;
     let output = fusioninventory(&firn, dir.path(), &own).await?;
-    let count = "select count(*) from bronze.inventory";
-    let twice =
-        firn.eventually("the bound client's is the second", DEADLINE, |firn| Ok(firn.count(count)? == 2));
-    twice.await.with_context(|| said(&output))
+    twice(&firn, &said(&output)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ocs_agent_s_inventory_reaches_bronze() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
-    let client = client(&firn, "agent", None).await?;
-    let output = ocsinventory(&firn, dir.path(), &client).await?;
+    let any = client(&firn, "any", None).await?;
+    let output = ocsinventory(&firn, dir.path(), &any).await?;
     let row = row(&firn, "ocs", &said(&output)).await?;
     ensure!(row["agent_name"] == "OCS-NG_unified_unix_agent", "{row}");
     ensure!(row["disk_total_bytes"].as_i64().is_some_and(|bytes| bytes > 0), "{row}");
-    Ok(())
+
+    // The agent keeps its device id, so it is the same host each time.
+    let other = client(&firn, "other", Some("another-host")).await?;
+    let refused = said(&ocsinventory(&firn, dir.path(), &other).await?);
+    ensure!(refused.contains("403"), "{refused}");
+    let own = client(&firn, "own", row["host_id"].as_str()).await?;
+    let output = ocsinventory(&firn, dir.path(), &own).await?;
+    twice(&firn, &said(&output)).await
+}
+
+/// Waits for the second row; a third one would have come before it.
+async fn twice(firn: &FirnProcess, said: &str) -> Result<()> {
+    let count = "select count(*) from bronze.inventory";
+    let twice =
+        firn.eventually("the bound client's is the second", DEADLINE, |firn| Ok(firn.count(count)? == 2));
+    twice.await.with_context(|| said.to_owned())
+}
+
+async fn glpi(firn: &FirnProcess, dir: &Path, client: &Client, postpone: u32) -> Result<Output> {
+    let (config, state) = (dir.join("glpi.cfg"), dir.join("glpi"));
+    std::fs::create_dir_all(&state)?;
+    let text = format!(
+        "server = {}/v1/tenants/default/agents/glpi\nuser = {}\npassword = {}\ntag = berlin\n\
+         full-inventory-postpone = {postpone}\n",
+        firn.url(),
+        client.id,
+        client.secret
+    );
+    std::fs::write(&config, text)?;
+    let mut command = agent("glpi-agent")?;
+    command.arg(format!("--conf-file={}", config.display())).arg("--vardir").arg(state);
+    command.args(["--tasks=inventory", "--force", "--logger=stderr", "--debug"]);
+    run_agent(command).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "glpi-agent is no package of Debian 12: install it from its releases"]
+async fn glpi_agent_s_inventory_reaches_bronze_in_its_own_protocol() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    let any = client(&firn, "any", None).await?;
+    let output = said(&glpi(&firn, dir.path(), &any, 14).await?);
+    let row = row(&firn, "glpi", &output).await?;
+    ensure!(row["agent_name"] == "GLPI-Agent" && row["organization_id"] == "berlin", "{row}");
+    ensure!(row["packages"].as_i64().is_some_and(|packages| packages > 20), "{row}");
+    ensure!(row["disk_total_bytes"].as_i64().is_some_and(|bytes| bytes > 0), "{row}");
+    let extra = row["extra"].as_str().unwrap_or_default();
+    ensure!(extra.contains("versionclient"), "the sections are those of its own protocol: {extra}");
+    ensure!(
+        !extra.contains("\"processes\"") && !extra.contains("\"envs\""),
+        "command lines and variables stay out"
+    );
+
+    // The second one leaves out what didn't change.
+    let output = said(&glpi(&firn, dir.path(), &any, 14).await?);
+    ensure!(output.contains("set full-inventory-postpone = 0"), "it shows why: {output}");
+    let other = client(&firn, "other", Some("another-host")).await?;
+    let output = said(&glpi(&firn, dir.path(), &other, 0).await?);
+    ensure!(output.contains("bound to another host") || output.contains("wrong credentials"), "{output}");
+    let own = client(&firn, "own", row["host_id"].as_str()).await?;
+    let output = said(&glpi(&firn, dir.path(), &own, 0).await?);
+    twice(&firn, &output).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn facter_s_facts_reach_bronze() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
-    let client = client(&firn, "agent", None).await?;
     let mut command = agent("facter")?;
     command.arg("--json");
     let facts = run_agent(command).await?;
     // Its exit status also says that some fact could not be found, which is so in many containers.
-    serde_json::from_slice::<Value>(&facts.stdout).with_context(|| said(&facts))?;
-    let url = format!("{}/v1/tenants/default/inventory?format=facter", firn.url());
-    let request = reqwest::Client::new().post(url).basic_auth(&client.id, Some(&client.secret));
-    let answer = request.header("content-type", "application/json").body(facts.stdout).send().await?;
-    ensure!(answer.status() == 202, "{}", answer.text().await?);
+    let known: Value = serde_json::from_slice(&facts.stdout).with_context(|| said(&facts))?;
+    let host = ["fqdn", "hostname"].into_iter().find_map(|name| known["networking"][name].as_str());
+    for (name, bound_to, status) in [("other", Some("another-host"), 403), ("own", host, 202)] {
+        let client = client(&firn, name, bound_to).await?;
+        let url = format!("{}/v1/tenants/default/inventory?format=facter", firn.url());
+        let request = reqwest::Client::new().post(url).basic_auth(&client.id, Some(&client.secret));
+        let request = request.header("content-type", "application/json").body(facts.stdout.clone());
+        let answer = request.send().await?;
+        ensure!(answer.status() == status, "{}", answer.text().await?);
+    }
     let row = row(&firn, "facter", "").await?;
     ensure!(row["agent_name"] == "facter", "{row}");
     ensure!(row["extra"].as_str().unwrap_or_default().contains("facterversion"), "{row}");

@@ -23,7 +23,7 @@ const LONGER_THAN_A_SESSION: Duration = Duration::from_secs(20);
 const ROWS: &str =
     "select (select count(*) from bronze.inventory) + (select count(*) from bronze.quarantine)";
 
-fn settings(kafka: &Kafka) -> String {
+pub(crate) fn settings(kafka: &Kafka) -> String {
     let servers = kafka.bootstrap_servers();
     format!("[stream]\nbackend = \"kafka\"\nbootstrap_servers = \"{servers}\"\nreplication = 1\n")
 }
@@ -41,7 +41,7 @@ fn message(firn: &FirnProcess, tenant: &str) -> Result<String> {
     Ok(line.and_then(|line| line["message"].as_str()).unwrap_or_default().to_owned())
 }
 
-fn admin(kafka: &Kafka) -> Result<AdminClient<DefaultClientContext>> {
+pub(crate) fn admin(kafka: &Kafka) -> Result<AdminClient<DefaultClientContext>> {
     Ok(ClientConfig::new().set("bootstrap.servers", kafka.bootstrap_servers()).create()?)
 }
 
@@ -51,7 +51,7 @@ fn observer(kafka: &Kafka) -> Result<BaseConsumer> {
 }
 
 /// Every partition of the topic at its end.
-fn ends(kafka: &Kafka) -> Result<TopicPartitionList> {
+pub(crate) fn ends(kafka: &Kafka) -> Result<TopicPartitionList> {
     let observer = observer(kafka)?;
     let metadata = observer.fetch_metadata(Some(TOPIC), Duration::from_secs(30))?;
     let mut ends = TopicPartitionList::new();

@@ -13,7 +13,7 @@ use rdkafka::{
 };
 
 async fn connect(kafka: &Kafka, replication: i32) -> Arc<KafkaLog> {
-    let config = KafkaConfig { bootstrap_servers: kafka.bootstrap_servers(), replication };
+    let config = KafkaConfig { replication, ..KafkaConfig::new(kafka.bootstrap_servers()) };
     KafkaLog::connect(config).await.unwrap()
 }
 
@@ -26,7 +26,7 @@ async fn kafka_passes_the_conformance_suite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_broker_is_said_so() {
     let port = firn_tests::free_port().unwrap();
-    let config = KafkaConfig { bootstrap_servers: format!("127.0.0.1:{port}"), replication: 1 };
+    let config = KafkaConfig::new(format!("127.0.0.1:{port}"));
     let error = KafkaLog::connect(config).await.err().unwrap();
     assert_eq!(error.kind, StreamErrorKind::Unavailable);
     assert!(error.message.contains("bootstrap_servers"), "{error}");

@@ -61,6 +61,10 @@ impl Log for FaultyLog {
         self.inner.ensure_topic(spec).await
     }
 
+    async fn topics(&self) -> Result<Vec<String>, StreamError> {
+        self.inner.topics().await
+    }
+
     async fn topic(&self, name: &str) -> Result<Option<Topic>, StreamError> {
         self.inner.topic(name).await
     }

@@ -66,7 +66,11 @@ impl Agents {
     }
 
     async fn send(&self, authorization: &str, body: impl Into<Body>) -> Reply {
-        let mut request = Request::post("/v1/tenants/acme/agents/ocs");
+        self.send_to("ocs", authorization, body).await
+    }
+
+    async fn send_to(&self, protocol: &str, authorization: &str, body: impl Into<Body>) -> Reply {
+        let mut request = Request::post(format!("/v1/tenants/acme/agents/{protocol}"));
         if !authorization.is_empty() {
             request = request.header(header::AUTHORIZATION, authorization);
         }
@@ -82,6 +86,12 @@ struct Reply {
     status: u16,
     headers: HeaderMap,
     body: Vec<u8>,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
 }
 
 fn basic(id: &str, secret: &str) -> String {
@@ -127,6 +137,46 @@ async fn agent_is_asked_who_it_is_then_told_to_send_then_heard() {
     assert_eq!(broken.status, 422);
     assert!(String::from_utf8(broken.body).unwrap().contains("ends too early"));
     assert_eq!(agents.send(&secret, zlib(INVENTORY)[..20].to_vec()).await.status, 400);
+}
+
+#[tokio::test]
+async fn agent_of_glpi_learns_its_protocol_and_is_heard_in_it() {
+    let agents = Agents::new().await;
+    let secret = agents.client("agent", "agent", Some("pc-1")).await;
+    let inventory = |device: &str, partial: bool| {
+        let content = json!({"versionclient": "GLPI-Agent_v1.11", "hardware": {"name": "pc"}});
+        let message = json!({"action": "inventory", "deviceid": device, "itemtype": "Computer", "partial": partial,
+            "content": content});
+        zlib(&message.to_string())
+    };
+    let asked = agents.send_to("glpi", "", zlib(PROLOG)).await;
+    let challenged = &asked.headers[header::WWW_AUTHENTICATE] == "Basic realm=\"firn\"";
+    assert_eq!((asked.status, asked.json()["status"].as_str(), challenged), (401, Some("error"), true));
+    for contact in [PROLOG, r#"{"action":"contact","deviceid":"pc-1"}"#] {
+        let answer = agents.send_to("glpi", &secret, zlib(contact)).await;
+        let told = answer.json();
+        assert_eq!((answer.status, &told["status"]), (200, &json!("ok")), "{contact}");
+        assert_eq!(told["tasks"]["inventory"]["server"], "glpi", "it needn't ask in the older protocol");
+        assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
+    }
+    assert_eq!(agents.bench.records().await.len(), 0);
+
+    let taken = agents.send_to("glpi", &secret, inventory("pc-1", false)).await;
+    assert_eq!((taken.status, &taken.json()["status"]), (200, &json!("ok")));
+    let [stored] = &agents.bench.records().await[..] else { panic!("one record") };
+    assert_eq!(stored.key.as_deref(), Some(&b"acme/pc-1"[..]));
+    let source = stored.headers.iter().find(|(name, _)| name == SOURCE_HEADER);
+    assert_eq!(source.map(|(_, value)| value.as_ref()), Some(&b"glpi"[..]));
+
+    let refused = agents.send_to("glpi", &secret, inventory("pc-2", false)).await;
+    assert_eq!(refused.status, 403, "bound to another host");
+    assert!(refused.json()["message"].as_str().unwrap().contains("bound"), "{}", refused.json());
+    let partial = agents.send_to("glpi", &secret, inventory("pc-1", true)).await;
+    assert_eq!(partial.status, 422);
+    assert!(partial.json()["message"].as_str().unwrap().contains("full-inventory-postpone"));
+    assert_eq!(agents.send_to("glpi", &secret, zlib(INVENTORY)).await.status, 422, "XML");
+    assert_eq!(agents.send_to("glpi", &secret, inventory("pc-1", false)[..20].to_vec()).await.status, 400);
+    assert_eq!(agents.bench.records().await.len(), 1);
 }
 
 #[tokio::test]

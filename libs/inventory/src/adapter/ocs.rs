@@ -1,64 +1,34 @@
-//! The XML that OCS Inventory's agents and those that speak its protocol (FusionInventory, GLPI) send.
+//! The XML that OCS Inventory's agents and those that speak its protocol (FusionInventory, GLPI in its legacy mode) send.
 
 use serde_json::{Map, Value};
 
 use super::{
-    AdaptError, native,
-    words::{addresses, host_type, os_type},
+    AdaptError, AgentRequest,
+    computer::{self, MAX_ELEMENTS, Sender},
     xml::{self, Element, add},
 };
-use crate::{Inventory, Software};
-
-/// Most elements of a document: an inventory with 10,000 packages has about 100,000.
-const MAX_ELEMENTS: usize = 1_000_000;
-
-/// They count in megabytes of 2^20 bytes.
-const MEGABYTE: i64 = 1 << 20;
 
 /// Sections that don't go into `extra`: environment and command lines may hold secrets, packages have a field of their own.
 const DROPPED: [&str; 3] = ["ENVS", "PROCESSES", "SOFTWARES"];
 
-/// Groups whose members may do everything.
-const ADMIN_GROUPS: [&str; 5] = ["sudo", "wheel", "admin", "administrators", "administrateurs"];
-
-/// What an agent asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AgentRequest {
-    /// Whether it shall send an inventory.
-    Prolog,
-    /// To take an inventory.
-    Inventory {
-        /// The native record.
-        record: Vec<u8>,
-        /// `fusioninventory`, `glpi` or `ocs`.
-        source: &'static str,
-    },
-}
-
-impl AgentRequest {
-    /// Reads a request. `user_agent` is the HTTP header: OCS's own agent names itself nowhere else.
-    ///
-    /// # Errors
-    /// [`AdaptError`] if it is no such XML, asks for something else, or names no device.
-    pub fn parse(bytes: &[u8], user_agent: Option<&str>) -> Result<Self, AdaptError> {
-        // Agents pass names of packages on as they find them, whatever their encoding: that must not cost the inventory.
-        let text = String::from_utf8_lossy(bytes);
-        let request = xml::parse(&text, MAX_ELEMENTS)?;
-        if request.name != "REQUEST" {
-            return Err(AdaptError(format!("the document is a <{}>, not a <REQUEST>", request.name)));
-        }
-        match request.text(&["QUERY"]).as_deref() {
-            Some("PROLOG") => Ok(Self::Prolog),
-            Some("INVENTORY") => inventory(&request, user_agent),
-            Some(other) => Err(AdaptError(format!("QUERY is '{other}'; PROLOG and INVENTORY are taken"))),
-            None => Err(AdaptError("<QUERY> is missing".to_owned())),
-        }
+/// A request of an agent. `user_agent` is the HTTP header: OCS's own agent names itself nowhere else.
+pub(super) fn parse(bytes: &[u8], user_agent: Option<&str>) -> Result<AgentRequest, AdaptError> {
+    // Agents pass names of packages on as they find them, whatever their encoding: that must not cost the inventory.
+    let text = String::from_utf8_lossy(bytes);
+    let request = xml::parse(&text, MAX_ELEMENTS)?;
+    if request.name != "REQUEST" {
+        return Err(AdaptError(format!("the document is a <{}>, not a <REQUEST>", request.name)));
+    }
+    match request.text(&["QUERY"]).as_deref() {
+        Some("PROLOG") => Ok(AgentRequest::Prolog),
+        Some("INVENTORY") => inventory(&request, user_agent),
+        Some(other) => Err(AdaptError(format!("QUERY is '{other}'; PROLOG and INVENTORY are taken"))),
+        None => Err(AdaptError("<QUERY> is missing".to_owned())),
     }
 }
 
-/// The host is the agent's device id: it made that itself once, and keeps it.
 fn inventory(request: &Element, user_agent: Option<&str>) -> Result<AgentRequest, AdaptError> {
-    let host_id =
+    let device_id =
         request.text(&["DEVICEID"]).ok_or_else(|| AdaptError("<DEVICEID> is missing".to_owned()))?;
     let empty = Element::default();
     let content = request.child("CONTENT").unwrap_or(&empty);
@@ -69,153 +39,15 @@ fn inventory(request: &Element, user_agent: Option<&str>) -> Result<AgentRequest
         name if name.starts_with("glpi") => "glpi",
         _ => "ocs",
     };
-    let (agent_name, agent_version) = match agent.rsplit_once("_v") {
-        Some((name, version)) => (Some(name.to_owned()), Some(version.to_owned())),
-        None => ((!agent.is_empty()).then_some(agent), None),
-    };
-    let system = OperatingSystem::of(content);
-    let volume = system_volume(content);
-    let megabytes =
-        |element: Option<&Element>, name| Some(element?.number(&[name])?.saturating_mul(MEGABYTE));
-    let inventory = Inventory {
-        install_id: Some(host_id.clone()),
-        collected_at: content.text(&["ACCESSLOG", "LOGDATE"]).and_then(|local| instant(content, &local)),
-        agent_name,
-        agent_version,
-        host_id,
-        hostname: content.text(&["HARDWARE", "NAME"]),
-        organization_id: tag(content),
-        serial_number: content.text(&["BIOS", "SSN"]),
-        hardware_vendor: content.text(&["BIOS", "SMANUFACTURER"]),
-        hardware_model: content.text(&["BIOS", "SMODEL"]),
-        host_type: kind_of_host(content),
-        host_ip: host_ip(content),
-        os_type: system.os_type,
-        os_name: system.name,
-        os_version: system.version,
-        os_kernel: system.kernel,
-        architecture: system.architecture,
-        booted_at: content.text(&["OPERATINGSYSTEM", "BOOT_TIME"]).and_then(|local| instant(content, &local)),
-        cpu_count: processors(content),
-        memory_total_bytes: megabytes(content.child("HARDWARE"), "MEMORY"),
-        disk_total_bytes: megabytes(volume, "TOTAL"),
-        disk_free_bytes: megabytes(volume, "FREE"),
-        disk_encrypted: volume
-            .and_then(|volume| volume.text(&["ENCRYPT_STATUS"]))
-            .map(|status| status.eq_ignore_ascii_case("yes")),
-        firewall_enabled: any(content, "FIREWALL", |firewall| {
-            firewall.text(&["STATUS"]).is_some_and(|status| status.eq_ignore_ascii_case("on"))
-        }),
-        antivirus_name: content.text(&["ANTIVIRUS", "NAME"]),
-        antivirus_enabled: any(content, "ANTIVIRUS", |antivirus| antivirus.number(&["ENABLED"]) == Some(1)),
-        local_admins: admins(content),
-        software: Some(content.all("SOFTWARES").filter_map(package).collect()),
-        ..Inventory::default()
-    };
     let mut rest = Map::new();
     for section in content.children.iter().filter(|section| !DROPPED.contains(&section.name.as_str())) {
         add(&mut rest, &section.name, section.to_json());
     }
-    Ok(AgentRequest::Inventory { record: native(&inventory, source, Value::Object(rest))?, source })
+    computer::request(content, Sender { device_id, tag: tag(content), agent, source }, Value::Object(rest))
 }
 
-struct OperatingSystem {
-    os_type: Option<String>,
-    name: Option<String>,
-    version: Option<String>,
-    kernel: Option<String>,
-    architecture: Option<String>,
-}
-
-impl OperatingSystem {
-    /// FusionInventory and GLPI have a section for it; in OCS's own `HARDWARE` the version means the system's.
-    fn of(content: &Element) -> Self {
-        let own = |name| content.text(&["OPERATINGSYSTEM", name]);
-        let hardware = |name| content.text(&["HARDWARE", name]);
-        let has_section = content.child("OPERATINGSYSTEM").is_some();
-        let name = own("NAME").or_else(|| hardware("OSNAME"));
-        Self {
-            os_type: own("KERNEL_NAME").or_else(|| name.clone()).and_then(|name| os_type(&name)),
-            name,
-            version: own("VERSION").or_else(|| if has_section { None } else { hardware("OSVERSION") }),
-            kernel: own("KERNEL_VERSION"),
-            architecture: own("ARCH").or_else(|| content.text(&["CPUS", "CPUARCH"])),
-        }
-    }
-}
-
-/// A local time with the zone that the inventory names; without one nothing is known.
-fn instant(content: &Element, local: &str) -> Option<String> {
-    let offset = content.text(&["OPERATINGSYSTEM", "TIMEZONE", "OFFSET"])?;
-    let time = chrono::DateTime::parse_from_str(&format!("{local} {offset}"), "%Y-%m-%d %H:%M:%S %z").ok()?;
-    Some(time.to_rfc3339())
-}
-
-/// What the agent was told to say of where it belongs (`--tag`).
 fn tag(content: &Element) -> Option<String> {
     let mut infos = content.all("ACCOUNTINFO");
     let tag = infos.find(|info| info.text(&["KEYNAME"]).as_deref() == Some("TAG"))?;
     tag.text(&["KEYVALUE"])
-}
-
-fn kind_of_host(content: &Element) -> Option<String> {
-    let machine = content.text(&["HARDWARE", "VMSYSTEM"]).filter(|system| system != "Physical");
-    if machine.is_some() {
-        return Some("virtual".to_owned());
-    }
-    let chassis = [["HARDWARE", "CHASSIS_TYPE"], ["BIOS", "TYPE"]];
-    chassis.into_iter().find_map(|path| host_type(&content.text(&path)?))
-}
-
-fn host_ip(content: &Element) -> Option<Vec<String>> {
-    let networks = content.all("NETWORKS");
-    let found = networks.flat_map(|network| [network.text(&["IPADDRESS"]), network.text(&["IPADDRESS6"])]);
-    addresses(found.flatten().chain(content.text(&["HARDWARE", "IPADDR"])))
-}
-
-/// Each entry is a socket: its threads, else its cores.
-fn processors(content: &Element) -> Option<i32> {
-    let of = |cpu: &Element| {
-        ["LOGICAL_CPUS", "THREAD", "CORE", "CORES"].into_iter().find_map(|name| cpu.number(&[name]))
-    };
-    let count: i64 = content.all("CPUS").filter_map(of).sum();
-    i32::try_from(count).ok().filter(|count| *count > 0)
-}
-
-/// The root file system, or Windows' system drive.
-fn system_volume(content: &Element) -> Option<&Element> {
-    content.all("DRIVES").find(|drive| {
-        drive.text(&["TYPE"]).as_deref() == Some("/")
-            || drive.number(&["SYSTEMDRIVE"]) == Some(1)
-            || drive.text(&["LETTER"]).is_some_and(|letter| letter.starts_with("C:"))
-    })
-}
-
-/// Whether one of the sections is so; `None` if there is none.
-fn any(content: &Element, name: &str, is: impl Fn(&Element) -> bool) -> Option<bool> {
-    let mut sections = content.all(name).peekable();
-    sections.peek()?;
-    Some(sections.any(is))
-}
-
-fn admins(content: &Element) -> Option<Vec<String>> {
-    content.child("LOCAL_GROUPS")?;
-    let is_admin = |group: &&Element| {
-        group.text(&["NAME"]).is_some_and(|name| ADMIN_GROUPS.contains(&name.to_lowercase().as_str()))
-    };
-    let groups = content.all("LOCAL_GROUPS").filter(is_admin);
-    let mut members: Vec<String> =
-        groups.flat_map(|group| group.all("MEMBER")).map(|member| member.text.trim().to_owned()).collect();
-    members.retain(|member| !member.is_empty());
-    members.sort_unstable();
-    members.dedup();
-    Some(members)
-}
-
-fn package(package: &Element) -> Option<Software> {
-    Some(Software {
-        name: package.text(&["NAME"])?,
-        version: package.text(&["VERSION"]),
-        vendor: package.text(&["PUBLISHER"]),
-    })
 }

@@ -8,7 +8,7 @@ use rustls::{
         ResolvesClientCert,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     sign::CertifiedKey,
 };
 
@@ -38,6 +38,39 @@ pub(super) fn public_roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
+}
+
+/// TLS for a client of another protocol than HTTP. It trusts the authorities of `ca` alone, or the public ones, and shows
+/// `identity` (a certificate with its chain, and the key) to servers that ask; all of it is PEM.
+///
+/// # Errors
+/// What of it can't be used.
+pub fn client_config(ca: Option<&str>, identity: Option<(&str, &str)>) -> Result<ClientConfig, String> {
+    let roots = match ca {
+        None => public_roots(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for authority in chain(pem, "authorities")? {
+                roots.add(authority).map_err(|error| format!("no authority's certificate: {error}"))?;
+            }
+            roots
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = identity else { return Ok(builder.with_no_client_auth()) };
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        .map_err(|error| format!("no private key as PEM (an encrypted one can't be read): {error}"))?;
+    let config = builder.with_client_auth_cert(chain(certificate, "client certificate")?, key);
+    config.map_err(|error| format!("certificate and key don't fit together: {error}"))
+}
+
+fn chain(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|error| format!("broken PEM of the {what}: {error}"))?;
+    if all.is_empty() { Err(format!("no certificate as PEM in the {what}")) } else { Ok(all) }
 }
 
 /// Asks the process for its present state at each handshake. The checks themselves are rustls's.

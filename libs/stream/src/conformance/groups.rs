@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Member, append, at, both_until, name, options, text, topic};
-use crate::{Log, StreamErrorKind, SubscribeOptions};
+use crate::{Assigned, Log, OffsetRange, StreamErrorKind, SubscribeOptions};
 
 pub(super) async fn continue_at_what_they_committed(log: &dyn Log) {
     let (topic, group) = (topic(log, 1).await, name("group"));
@@ -14,6 +14,12 @@ pub(super) async fn continue_at_what_they_committed(log: &dyn Log) {
     let mut first = Member::join(log, options(&group, &[&topic])).await;
     first.until("all three are read", |member| member.count() == 3).await;
     assert_eq!(first.values_of(&partition), ["a", "b", "c"]);
+    let topic_id = log.topic(&topic).await.expect("asked").expect("it exists").id;
+    let given = |offset, end| {
+        let (partition, topic_id) = (partition.clone(), topic_id.clone());
+        [Assigned { partition, topic_id, offset, range: OffsetRange { start: 0, end } }]
+    };
+    assert_eq!(first.assigned, given(0, 3), "nothing was committed: from the beginning");
     first.consumer.commit(&[(partition.clone(), 2)]).await.expect("committed");
     assert_eq!(log.committed(&group, &topic).await.expect("committed"), [Some(2)]);
     first.consumer.close().await;
@@ -22,6 +28,7 @@ pub(super) async fn continue_at_what_they_committed(log: &dyn Log) {
     let mut second = Member::join(log, options(&group, &[&topic])).await;
     second.until("the rest is read", |member| member.count() == 2).await;
     assert_eq!(second.values_of(&partition), ["c", "d"]);
+    assert_eq!(second.assigned, given(2, 4), "at what was committed, and what the log holds");
     second.consumer.close().await;
 }
 
@@ -31,6 +38,7 @@ pub(super) async fn start_at_the_end_if_asked(log: &dyn Log) {
     let from_end = SubscribeOptions { from_beginning: false, ..options(&name("group"), &[&topic]) };
     let mut member = Member::join(log, from_end).await;
     member.until("the partition is assigned", |member| member.partitions.len() == 1).await;
+    assert_eq!(member.assigned[0].offset, 1);
     append(log, vec![text(&topic, 0, "after")]).await;
     member.until("the new record is read", |member| member.count() == 1).await;
     assert_eq!(member.values_of(&at(&topic, 0)), ["after"]);

@@ -27,6 +27,8 @@ pub(super) async fn are_made_once_and_only_grow(log: &dyn Log) {
     let compacted = TopicSpec { name: name("compacted"), partitions: 1, compacted: true, retention: None };
     let other = log.ensure_topic(&compacted).await.expect("made compacted");
     assert_ne!(other.id, made.id);
+    let all = log.topics().await.expect("listed");
+    assert!(all.contains(&spec.name) && all.contains(&compacted.name), "{all:?}");
 }
 
 pub(super) async fn that_do_not_exist_are_named(log: &dyn Log) {

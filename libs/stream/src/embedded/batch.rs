@@ -17,8 +17,8 @@ use super::{
     writer::Outcome,
 };
 use crate::{
-    MAX_RECORD_BYTES, ProduceRecord, StreamError, StreamErrorKind, Topic, TopicPartition, TopicSpec,
-    partition_for_key,
+    Assigned, MAX_RECORD_BYTES, ProduceRecord, StreamError, StreamErrorKind, Topic, TopicPartition,
+    TopicSpec, partition_for_key,
 };
 
 /// What a record costs beside its payload, for the log's size.
@@ -34,7 +34,7 @@ pub(super) struct Membership {
 /// A partition number that a member got, and where it starts in each topic.
 pub(super) struct Claimed {
     pub(super) number: i32,
-    pub(super) starts: Vec<(TopicPartition, i64)>,
+    pub(super) starts: Vec<Assigned>,
 }
 
 /// The writer's transaction.
@@ -241,7 +241,10 @@ impl<'a> Batch<'a> {
                 let partition = TopicPartition { topic: topic.clone(), partition: number };
                 // The topics of a group may have different counts: the smaller ones lack this partition.
                 let Ok(slot) = self.layout.slot_of(&partition) else { continue };
-                starts.push((partition, self.start_of(&by.group, slot, from_beginning)?));
+                let offset = self.start_of(&by.group, slot, from_beginning)?;
+                let range = self.layout.slot(slot).range();
+                let topic_id = self.layout.topic(topic).map(|topic| topic.id).unwrap_or_default();
+                starts.push(Assigned { partition, topic_id, offset, range });
             }
             claimed.push(Claimed { number, starts });
         }

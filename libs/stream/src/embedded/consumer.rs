@@ -104,9 +104,9 @@ impl EmbeddedConsumer {
         let mut assigned = Vec::new();
         for Claimed { number, starts } in claimed {
             self.held.insert(number);
-            for (partition, offset) in starts {
-                assigned.push(partition.clone());
-                self.positions.insert(partition, offset);
+            for start in starts {
+                self.positions.insert(start.partition.clone(), start.offset);
+                assigned.push(start);
             }
         }
         Ok((!assigned.is_empty()).then_some(Event::Assigned(assigned)))

@@ -7,10 +7,12 @@ use std::{
 
 use rdkafka::{
     ClientContext, TopicPartitionList,
+    client::OAuthToken,
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
 };
 use tokio::sync::Notify;
 
+use super::security::Identity;
 use crate::TopicPartition;
 
 /// A change that the consumer has still to hear of.
@@ -29,13 +31,17 @@ struct State {
 }
 
 /// Follows the assignment.
-#[derive(Default)]
 pub(super) struct GroupContext {
+    identity: Identity,
     state: Mutex<State>,
     pub(super) changed: Notify,
 }
 
 impl GroupContext {
+    pub(super) fn new(identity: Identity) -> Self {
+        Self { identity, state: Mutex::default(), changed: Notify::new() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -49,12 +55,25 @@ impl GroupContext {
         self.state().changes.push_front(change);
     }
 
+    /// All that are ours now; from here on they are not.
+    pub(super) fn give_up(&self) -> Vec<TopicPartition> {
+        let mut state = self.state();
+        state.changes.clear();
+        std::mem::take(&mut state.assigned).into_iter().collect()
+    }
+
     pub(super) fn has(&self, partition: &TopicPartition) -> bool {
         self.state().assigned.contains(partition)
     }
 }
 
-impl ClientContext for GroupContext {}
+impl ClientContext for GroupContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.identity.generate_oauth_token(config)
+    }
+}
 
 impl ConsumerContext for GroupContext {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

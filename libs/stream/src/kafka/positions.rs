@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use rdkafka::{Offset, TopicPartitionList, error::KafkaResult, topic_partition_list::TopicPartitionListElem};
 
-use super::topic_id;
+use super::{topic_id, wire::Wire};
 use crate::{StreamError, TopicPartition};
 
 const MARK: &str = "topic-id=";
@@ -17,14 +17,11 @@ const MARK: &str = "topic-id=";
 pub(super) type TopicIds = HashMap<String, String>;
 
 /// The present ids of these partitions' topics.
-pub(super) async fn topic_ids(
-    bootstrap_servers: &str,
-    partitions: &[TopicPartition],
-) -> Result<TopicIds, StreamError> {
+pub(super) async fn topic_ids(wire: &Wire, partitions: &[TopicPartition]) -> Result<TopicIds, StreamError> {
     let mut ids = TopicIds::new();
     for TopicPartition { topic, .. } in partitions {
         if !ids.contains_key(topic) {
-            let id = topic_id::ask(bootstrap_servers, topic).await?;
+            let id = topic_id::ask(wire, topic).await?;
             ids.insert(topic.clone(), id.ok_or_else(|| StreamError::no_such_topic(topic))?);
         }
     }

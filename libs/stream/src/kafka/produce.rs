@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{DeliveryFuture, FutureProducer},
+    producer::DeliveryFuture,
 };
 
 use super::{
-    Cluster,
+    Cluster, Producer,
     failure::{code, failed},
     record::to_send,
 };
@@ -19,7 +19,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn append(
     cluster: &Arc<Cluster>,
-    producer: &FutureProducer,
+    producer: &Producer,
     records: Vec<ProduceRecord>,
 ) -> Vec<Result<(TopicPartition, i64), StreamError>> {
     let mut waiting = Vec::with_capacity(records.len());
@@ -60,7 +60,7 @@ pub(super) async fn check(cluster: &Arc<Cluster>, record: &ProduceRecord) -> Res
 
 /// Hands a record to librdkafka, which keeps the order; waits while its queue is full.
 pub(super) async fn enqueue(
-    producer: &FutureProducer,
+    producer: &Producer,
     record: &ProduceRecord,
 ) -> Result<DeliveryFuture, StreamError> {
     let deadline = tokio::time::Instant::now() + QUEUE_TIMEOUT;

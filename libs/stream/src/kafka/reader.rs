@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,7 @@ use super::{
     KafkaConfig, REQUEST_TIMEOUT,
     failure::{code, failed},
     record::received,
+    security::{Identity, Security},
     watermarks,
 };
 use crate::{MAX_READ_BYTES, Record, StreamError, StreamErrorKind, TopicPartition};
@@ -33,7 +34,9 @@ pub(super) struct Readers {
 }
 
 struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Identity>,
+    /// What it proved itself with.
+    security: Arc<Security>,
     /// Where it goes on by itself, unless it is at the end: then it is placed anew, to learn of the end as of now.
     next: Option<i64>,
 }
@@ -51,9 +54,10 @@ impl Readers {
         max_wait: Duration,
     ) -> Result<Vec<Record>, StreamError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).remove(from);
+        let now = self.config.security.get();
         let mut reader = match idle {
-            Some(reader) => reader,
-            None => Reader::connect(&self.config)?,
+            Some(reader) if !reader.security.is_stale_beside(&now) => reader,
+            _ => Reader::connect(&self.config, now)?,
         };
         reader.place(from, offset)?;
         let records = reader.collect(from, offset, max_records, max_wait)?;
@@ -66,7 +70,7 @@ impl Readers {
 }
 
 impl Reader {
-    fn connect(config: &KafkaConfig) -> Result<Self, StreamError> {
+    fn connect(config: &KafkaConfig, security: Arc<Security>) -> Result<Self, StreamError> {
         let mut client = config.client();
         client
             // librdkafka wants a name even for assigned partitions; nothing is committed under it.
@@ -77,8 +81,8 @@ impl Reader {
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", "100")
             .set("queued.max.messages.kbytes", "8192");
-        let consumer = client.create().map_err(|error| failed("connecting a reader", &error))?;
-        Ok(Self { consumer, next: None })
+        let consumer = config.create(&client).map_err(|error| failed("connecting a reader", &error))?;
+        Ok(Self { consumer, security, next: None })
     }
 
     fn place(&mut self, from: &TopicPartition, offset: i64) -> Result<(), StreamError> {
@@ -134,7 +138,7 @@ impl Reader {
 
 /// Goes on after errors that librdkafka mends by itself.
 fn judge(
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<Identity>,
     from: &TopicPartition,
     offset: i64,
     error: &KafkaError,

@@ -4,14 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rdkafka::{
-    TopicPartitionList,
-    consumer::ConsumerGroupMetadata,
-    error::KafkaError,
-    producer::{FutureProducer, Producer as _},
+    TopicPartitionList, consumer::ConsumerGroupMetadata, error::KafkaError, producer::Producer as _,
 };
 
 use super::{
-    Cluster,
+    Cluster, Producer,
     consumer::KafkaConsumer,
     failure::{failed, task_failed},
     produce,
@@ -27,7 +24,7 @@ const STEP_ATTEMPTS: u32 = 5;
 /// See the module.
 pub(super) struct KafkaProducer {
     cluster: Arc<Cluster>,
-    producer: FutureProducer,
+    producer: Producer,
     transactional_id: String,
     /// A transaction was begun and not ended, since the call was dropped: it is aborted first.
     open: bool,
@@ -45,13 +42,10 @@ impl KafkaProducer {
         let producer = cluster
             .ask(move |cluster| {
                 let doing = format!("opening the transactional producer {id}");
-                let producer: FutureProducer = cluster
-                    .config
-                    .producer()
-                    .set("transactional.id", &id)
-                    .set("transaction.timeout.ms", "10000")
-                    .create()
-                    .map_err(|error| failed(&doing, &error))?;
+                let mut client = cluster.config.producer();
+                client.set("transactional.id", &id).set("transaction.timeout.ms", "10000");
+                let producer: Producer =
+                    cluster.config.create(&client).map_err(|error| failed(&doing, &error))?;
                 again(|| producer.init_transactions(STEP_TIMEOUT)).map_err(|error| failed(&doing, &error))?;
                 Ok(producer)
             })
@@ -116,7 +110,7 @@ impl KafkaProducer {
 }
 
 /// Positions, then the commit. Waits for the cluster.
-fn end(producer: &FutureProducer, positions: Option<Positions>, doing: &str) -> Result<(), StreamError> {
+fn end(producer: &Producer, positions: Option<Positions>, doing: &str) -> Result<(), StreamError> {
     if let Some(Positions { list, group }) = &positions {
         again(|| producer.send_offsets_to_transaction(list, group, STEP_TIMEOUT))
             .map_err(|error| failed(doing, &error))?;

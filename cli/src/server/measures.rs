@@ -14,7 +14,7 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
         "firn_audit_lost_total",
         "counter",
         "",
-        "Refusals that are missing in the audit log: too many at once, or the catalog was away",
+        "Refusals and reads that are missing in the audit log: too many at once, or the catalog or its database was away",
     ),
     (
         "firn_tls_certificate_end_seconds",

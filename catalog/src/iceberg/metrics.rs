@@ -20,8 +20,11 @@ use crate::{management::AppState, reports::without_values};
 /// Larger reports are refused.
 const MAX_BYTES: usize = 64 << 10;
 
+/// A field, and what it must be.
+type Field = (&'static str, fn(&Value) -> bool);
+
 /// What a report must have ("ScanReport", "CommitReport").
-const SCAN: [(&str, fn(&Value) -> bool); 7] = [
+const SCAN: [Field; 7] = [
     ("table-name", Value::is_string),
     ("snapshot-id", Value::is_i64),
     ("filter", |value| value.is_object() || value.is_boolean()),
@@ -30,7 +33,7 @@ const SCAN: [(&str, fn(&Value) -> bool); 7] = [
     ("projected-field-names", Value::is_array),
     ("metrics", Value::is_object),
 ];
-const COMMIT: [(&str, fn(&Value) -> bool); 5] = [
+const COMMIT: [Field; 5] = [
     ("table-name", Value::is_string),
     ("snapshot-id", Value::is_i64),
     ("sequence-number", Value::is_i64),
@@ -68,7 +71,7 @@ pub(super) async fn report(
 }
 
 fn check(report: &Value) -> Result<(), ApiError> {
-    let needed: &[(&str, fn(&Value) -> bool)] = match report["report-type"].as_str() {
+    let needed: &[Field] = match report["report-type"].as_str() {
         Some("scan-report") => &SCAN,
         Some("commit-report") => &COMMIT,
         _ => {

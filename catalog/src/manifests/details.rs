@@ -50,10 +50,10 @@ impl Details<'_> {
 
     /// Values of partition fields by their ids; `None` for null. A manifest that lacks a field is an error, since its absence
     /// must not be taken for null.
-    pub(crate) fn partition<'a>(
-        &'a self,
+    pub(crate) fn partition(
+        &self,
         ids: impl Iterator<Item = i64>,
-    ) -> Result<Vec<Option<&'a Value>>, ManifestError> {
+    ) -> Result<Vec<Option<&Value>>, ManifestError> {
         let mut ids = ids.peekable();
         if ids.peek().is_none() {
             return Ok(Vec::new());

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    call::{Call, Scope, parse_body, sized_work},
+    call::{Call, Scope, parse_body},
     content::{Found, Kind},
     error::ApiError,
 };
@@ -45,7 +45,7 @@ const MAX_TASKS: usize = 500;
 struct Table {
     scope: Scope,
     found: Found,
-    document: Document,
+    document: Arc<Document>,
     uuid: String,
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn result(State(state): State<AppState>, call: Call) -> Result<
         Some(outcome) => outcome,
         None => {
             let (storage, tenant) = (state.storage.clone(), table.scope.tenant.clone());
-            let (document, pinned) = (table.document.clone(), plan.pinned.clone());
+            let (document, pinned) = (Arc::clone(&table.document), plan.pinned.clone());
             let work = async move { Scan::open(&storage, &tenant, &document, &pinned).await?.all().await };
             state.scans.start(id, work)?;
             return Ok(Json(json!({"status": "submitted"})));
@@ -153,8 +153,7 @@ impl Table {
         let scope = call.open(state, Action::Read).await?;
         let found = scope.need(Kind::Table, &call.ident()?).await?;
         scope.note_read(&found, Given::Metadata);
-        let bytes = state.storage.read_metadata(&scope.tenant, found.metadata_location()?).await?;
-        let document = sized_work(bytes.len(), move || Ok(Document::parse_table(&bytes)?)).await?;
+        let document = scope.table_at(found.metadata_location()?).await?.document;
         let uuid = document.uuid().unwrap_or_default().to_owned();
         Ok(Self { scope, found, document, uuid })
     }

@@ -6,6 +6,7 @@
 //! side `iceberg`, `nessie` and `management`.
 
 mod aws;
+mod clock;
 mod config;
 mod delegation;
 mod error;
@@ -22,6 +23,7 @@ mod replay;
 mod reports;
 mod scan;
 mod server;
+pub mod simulation;
 mod storage;
 pub mod store;
 pub mod version;

@@ -3,6 +3,7 @@
 //! A metadata file never changes once written, but for an erasure, which replaces it: then what is cached of the tenant is
 //! forgotten. Every location is checked to lie within its tenant's root before anything is read, written or deleted there.
 
+mod files;
 mod list;
 mod local;
 mod location;
@@ -25,6 +26,7 @@ use local::LocalFiles;
 use s3::S3Files;
 use warehouse::Warehouse;
 
+pub(crate) use files::{FileError, Files};
 pub(crate) use list::StoredFile;
 pub(crate) use location::Location;
 
@@ -33,30 +35,6 @@ const MAX_METADATA_BYTES: u64 = 256 * 1024 * 1024;
 /// Larger manifests and manifest lists are refused, too.
 const MAX_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Where files lie. Both kinds answer alike: a write is durable when it returns, deleting what is absent is no error.
-enum Files {
-    Local(LocalFiles),
-    S3(Box<S3Files>),
-}
-
-/// A file that can't be read or written.
-#[derive(Debug, thiserror::Error)]
-enum FileError {
-    /// It isn't there.
-    #[error("'{0}' does not exist")]
-    Missing(Location),
-    /// Storage failed; the file may be there or not.
-    #[error("{action} '{location}': {reason}")]
-    Failed {
-        /// What was attempted.
-        action: &'static str,
-        /// Where.
-        location: Location,
-        /// Why it failed.
-        reason: String,
-    },
-}
-
 /// The warehouse's files. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Storage {
@@ -64,7 +42,7 @@ pub(crate) struct Storage {
 }
 
 struct Inner {
-    files: Files,
+    files: Box<dyn Files>,
     warehouse: Warehouse,
     table_config: BTreeMap<String, String>,
     metadata: moka::future::Cache<String, Cached>,
@@ -84,16 +62,24 @@ struct Cached {
 impl Storage {
     /// Opens the warehouse of a configuration; asks the storage nothing yet.
     pub(crate) fn open(config: &CatalogConfig) -> Result<Self, CatalogError> {
-        let refused =
-            |reason: String| CatalogError::Invalid(format!("warehouse '{}': {reason}", config.warehouse));
-        let warehouse = Warehouse::parse(&config.warehouse).map_err(refused)?;
-        let (files, table_config) = match warehouse.root("tenant").bucket() {
-            None => (Files::Local(LocalFiles), BTreeMap::new()),
+        let warehouse = parse(config)?;
+        let refused = |reason: String| wrong(config, &reason);
+        match warehouse.root("tenant").bucket() {
+            None => Self::over(Box::new(LocalFiles), BTreeMap::new(), config),
             Some(_) => {
                 let files = S3Files::open(&config.s3).map_err(refused)?;
-                (Files::S3(Box::new(files)), s3::table_config(&config.s3))
+                Self::over(Box::new(files), s3::table_config(&config.s3), config)
             }
-        };
+        }
+    }
+
+    /// Over what holds a configuration's warehouse. `table_config` is what clients are told to reach it.
+    pub(crate) fn over(
+        files: Box<dyn Files>,
+        table_config: BTreeMap<String, String>,
+        config: &CatalogConfig,
+    ) -> Result<Self, CatalogError> {
+        let warehouse = parse(config)?;
         // The version store's objects take half of the memory, parsed documents an eighth, and metadata files the rest.
         let metadata = moka::future::Cache::builder()
             .weigher(|key: &String, cached: &Cached| {
@@ -134,10 +120,7 @@ impl Storage {
 
     /// The catalog's own keys for S3; none for local files.
     pub(crate) fn identity(&self) -> Option<AwsCredentialProvider> {
-        match &self.inner.files {
-            Files::Local(_) => None,
-            Files::S3(files) => Some(files.identity()),
-        }
+        self.inner.files.identity()
     }
 
     /// A fresh location for a table or view.
@@ -174,10 +157,7 @@ impl Storage {
         let text = format!("{}/metadata/{name}", location.trim_end_matches('/'));
         let target = self.check(tenant, &text)?;
         let bytes = Bytes::from(bytes);
-        let written = match &self.inner.files {
-            Files::Local(files) => files.write(&target, bytes.clone()).await,
-            Files::S3(files) => files.write(&target, bytes.clone()).await,
-        };
+        let written = self.inner.files.write(&target, bytes.clone()).await;
         written.map_err(|error| CatalogError::Unavailable(error.to_string()))?;
         let generation = self.generation(tenant);
         let cached = Cached { tenant: Arc::from(tenant), generation, bytes };
@@ -240,10 +220,7 @@ impl Storage {
     pub(crate) async fn delete_file(&self, tenant: &str, text: &str) -> Result<(), CatalogError> {
         self.inner.metadata.invalidate(text).await;
         let location = self.check(tenant, text)?;
-        let deleted = match &self.inner.files {
-            Files::Local(files) => files.delete(&location).await,
-            Files::S3(files) => files.delete(&location).await,
-        };
+        let deleted = self.inner.files.delete(&location).await;
         deleted.map_err(|error| CatalogError::Unavailable(error.to_string()))
     }
 
@@ -255,10 +232,7 @@ impl Storage {
         bytes: Bytes,
     ) -> Result<(), CatalogError> {
         let target = self.check(tenant, text)?;
-        let written = match &self.inner.files {
-            Files::Local(files) => files.write(&target, bytes).await,
-            Files::S3(files) => files.write(&target, bytes).await,
-        };
+        let written = self.inner.files.write(&target, bytes).await;
         written.map_err(|error| CatalogError::Unavailable(error.to_string()))
     }
 
@@ -270,20 +244,14 @@ impl Storage {
         bytes: Bytes,
     ) -> Result<(), CatalogError> {
         let target = self.check(tenant, text)?;
-        let written = match &self.inner.files {
-            Files::Local(files) => files.replace(&target, bytes).await,
-            Files::S3(files) => files.write(&target, bytes).await,
-        };
+        let written = self.inner.files.replace(&target, bytes).await;
         written.map_err(|error| CatalogError::Unavailable(error.to_string()))
     }
 
     /// Reads a manifest or manifest list, past the cache.
     pub(crate) async fn read_file(&self, tenant: &str, text: &str) -> Result<Bytes, CatalogError> {
         let location = self.check(tenant, text)?;
-        let read = match &self.inner.files {
-            Files::Local(files) => files.read(&location, MAX_MANIFEST_BYTES).await,
-            Files::S3(files) => files.read(&location, MAX_MANIFEST_BYTES).await,
-        };
+        let read = self.inner.files.read(&location, MAX_MANIFEST_BYTES).await;
         read.map_err(|error| match &error {
             FileError::Missing(_) => {
                 CatalogError::Invalid(format!("the file {error}: it was deleted or never written"))
@@ -293,10 +261,7 @@ impl Storage {
     }
 
     async fn load(&self, location: &Location) -> Result<Bytes, FileError> {
-        let bytes = match &self.inner.files {
-            Files::Local(files) => files.read(location, MAX_METADATA_BYTES).await?,
-            Files::S3(files) => files.read(location, MAX_METADATA_BYTES).await?,
-        };
+        let bytes = self.inner.files.read(location, MAX_METADATA_BYTES).await?;
         if !location.to_string().ends_with(".gz.metadata.json") {
             return Ok(bytes);
         }
@@ -311,6 +276,14 @@ impl Storage {
             }),
         }
     }
+}
+
+fn parse(config: &CatalogConfig) -> Result<Warehouse, CatalogError> {
+    Warehouse::parse(&config.warehouse).map_err(|reason| wrong(config, &reason))
+}
+
+fn wrong(config: &CatalogConfig, reason: &str) -> CatalogError {
+    CatalogError::Invalid(format!("warehouse '{}': {reason}", config.warehouse))
 }
 
 /// The number before the first dash of a metadata file's name.

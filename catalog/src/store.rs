@@ -13,7 +13,7 @@ mod statements;
 mod sweep;
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 
 use std::sync::Arc;
 

@@ -23,9 +23,13 @@ mod tree;
 mod workspace;
 
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 mod suite;
 

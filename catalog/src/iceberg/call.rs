@@ -123,6 +123,11 @@ impl Scope {
         self.access.principal()
     }
 
+    /// The time that metadata gets.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.state.versions.clock().now().timestamp_millis()
+    }
+
     /// The same request on another reference.
     pub(super) fn elsewhere(&self, spec: &str) -> Result<Self, ApiError> {
         let (spec, reference) = (spec.to_owned(), named_reference(spec)?);

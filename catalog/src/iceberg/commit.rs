@@ -159,10 +159,10 @@ async fn plan(scope: &Scope, target: Target, change: &Arc<TableChange>) -> Resul
     let former_location = found.metadata_location()?.to_owned();
     let SizedTable { document: base, bytes } = scope.table_at(&former_location).await?;
     let (known, change) = (Arc::clone(&base), Arc::clone(change));
-    let (former, named) = (former_location.clone(), ident.to_string());
+    let (former, named, now_ms) = (former_location.clone(), ident.to_string(), scope.now_ms());
     let document = sized_work(bytes, move || {
         check_requirements(Some(&known), &change.requirements).map_err(|error| error.within(&named))?;
-        let context = context(Some(&former), "", "");
+        let context = context(now_ms, Some(&former), "", "");
         apply_updates(Some(&known), &change.updates, &context).map_err(|error| error.within(&named).into())
     })
     .await?;
@@ -214,7 +214,7 @@ async fn plan_create(
         updates.push(json!({"action": "set-properties", "updates": missing}));
     }
     let uuid = Uuid::new_v4().to_string();
-    let document = apply_updates(None, &updates, &context(None, &location, &uuid))?;
+    let document = apply_updates(None, &updates, &context(scope.now_ms(), None, &location, &uuid))?;
     let mut takes = None;
     if let Some(document) = &document {
         check_positions(scope, &ident, None, document)?;
@@ -239,8 +239,12 @@ fn sets_property(updates: &[serde_json::Value], name: &str) -> bool {
 }
 
 /// Time and defaults for applying updates.
-pub(super) fn context<'a>(previous: Option<&'a str>, location: &'a str, uuid: &'a str) -> ApplyContext<'a> {
-    let now_ms = chrono::Utc::now().timestamp_millis();
+pub(super) fn context<'a>(
+    now_ms: i64,
+    previous: Option<&'a str>,
+    location: &'a str,
+    uuid: &'a str,
+) -> ApplyContext<'a> {
     ApplyContext { now_ms, previous_location: previous, default_location: location, fresh_uuid: uuid }
 }
 

@@ -101,7 +101,7 @@ async fn plan(scope: &Scope, ident: &TableIdent, request: CreateTableRequest) ->
         write_order: request.write_order,
         properties,
     };
-    let document = new_table(table, &context(None, &location, &Uuid::new_v4().to_string()))?;
+    let document = new_table(table, &context(scope.now_ms(), None, &location, &Uuid::new_v4().to_string()))?;
     let takes = check_table_location(scope, &document, None).await?;
     Ok(Plan { branch, key, document, takes })
 }

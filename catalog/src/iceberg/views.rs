@@ -9,7 +9,6 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use chrono::Utc;
 use firn_auth::Action;
 use firn_catalog_client::iceberg::TableIdent;
 use serde::Deserialize;
@@ -100,7 +99,7 @@ async fn run_create(
         view_version: request.view_version,
         properties: request.properties,
     };
-    let document = new_view(view, Utc::now().timestamp_millis())?;
+    let document = new_view(view, scope.now_ms())?;
     check_location(scope, &document)?;
     let message = format!("create view {ident}");
     let document = Some(Arc::new(document));
@@ -144,7 +143,7 @@ async fn run_replace(
     let bytes = scope.state.storage.read_metadata(&scope.tenant, &location).await?;
     let base = Document::parse_view(&bytes)?;
     check_view_requirements(&base, &request.requirements)?;
-    let document = apply_view_updates(&base, &request.updates, Utc::now().timestamp_millis())?;
+    let document = apply_view_updates(&base, &request.updates, scope.now_ms())?;
     check_location(scope, &document)?;
     let message = describe(Kind::View, &found.ident, &request.updates);
     let put = Put {

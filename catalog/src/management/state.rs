@@ -7,6 +7,7 @@ use firn_auth::{Guard, Verifier};
 use super::{policies::Policies, reads::Reads};
 use crate::{
     CatalogConfig, CatalogError,
+    clock::{Clock, SystemClock},
     delegation::Delegation,
     iceberg::{RecentTables, Turns},
     reports::Reports,
@@ -45,9 +46,20 @@ impl AppState {
     /// Opens the database (running migrations) and the warehouse.
     pub(crate) async fn open(config: CatalogConfig, verifier: Verifier) -> Result<Self, CatalogError> {
         let storage = Storage::open(&config)?;
-        let delegation = Delegation::new(&storage, &config.s3)?;
         let store = store::open(&config.database_url).await?;
-        let versions = VersionStore::new(Arc::clone(&store), config.cache_bytes / 2);
+        Self::over(config, verifier, store, storage, Arc::new(SystemClock))
+    }
+
+    /// Over what is open already.
+    pub(crate) fn over(
+        config: CatalogConfig,
+        verifier: Verifier,
+        store: Arc<dyn Store>,
+        storage: Storage,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CatalogError> {
+        let delegation = Delegation::new(&storage, &config.s3)?;
+        let versions = VersionStore::timed(Arc::clone(&store), config.cache_bytes / 2, clock);
         let reports = Reports::new(Arc::clone(&store));
         let guard =
             Guard::new(verifier, Policies::new(Arc::clone(&store), versions.clone(), storage.clone()));

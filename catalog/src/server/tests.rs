@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod abuse;
 mod access;
 mod commits;
 mod erasures;
@@ -15,5 +16,7 @@ mod references;
 mod replicas;
 mod reports;
 mod rights;
+mod specification;
+mod specified;
 mod tenants;
 mod views;

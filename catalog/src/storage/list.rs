@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, time::UNIX_EPOCH};
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::sync::mpsc;
 
-use super::{FileError, Files, Location, Storage};
+use super::{FileError, Location, Storage};
 use crate::CatalogError;
 
 /// Files that wait to be taken.
@@ -59,11 +59,7 @@ impl Storage {
 
     /// A file as it is now; none if it is gone.
     pub(crate) async fn look(&self, location: &Location) -> Result<Option<StoredFile>, CatalogError> {
-        let found = match &self.inner.files {
-            Files::Local(files) => files.look(location).await,
-            Files::S3(files) => files.look(location).await,
-        };
-        match found {
+        match self.inner.files.look(location).await {
             Ok(file) => Ok(Some(file)),
             Err(FileError::Missing(_)) => Ok(None),
             Err(error @ FileError::Failed { .. }) => Err(CatalogError::Unavailable(error.to_string())),
@@ -75,14 +71,12 @@ impl Storage {
         &self,
         folder: Location,
     ) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
-        match &self.inner.files {
-            Files::Local(_) => local(folder),
-            Files::S3(files) => files.list(folder),
-        }
+        self.inner.files.list(folder)
     }
 }
 
-fn local(root: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
+/// All files below a folder of the local file system.
+pub(super) fn local(root: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
     let (files, mut listed) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
         let path = format!("/{}", root.path());

@@ -7,20 +7,25 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 
-use super::{FileError, Location, StoredFile, list::modified_ms};
+use super::{
+    FileError, Files, Location, StoredFile,
+    list::{self, modified_ms},
+};
+use crate::CatalogError;
 
 /// The local file system.
 pub(super) struct LocalFiles;
 
-impl LocalFiles {
-    /// Writes a new file; file and folders are synced when it returns.
-    pub(super) async fn write(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
+#[async_trait::async_trait]
+impl Files for LocalFiles {
+    /// File and folders are synced when it returns.
+    async fn write(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
         run(location, "writing", move |path| write_synced(path, &bytes)).await
     }
 
-    /// The same over a file that may be there: readers see the one or the other.
-    pub(super) async fn replace(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
+    async fn replace(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
         run(location, "replacing", move |path| {
             let fresh = path.with_added_extension(uuid::Uuid::new_v4().simple().to_string());
             write_synced(&fresh, &bytes)?;
@@ -30,8 +35,7 @@ impl LocalFiles {
         .await
     }
 
-    /// Reads a file of at most `limit` bytes.
-    pub(super) async fn read(&self, location: &Location, limit: u64) -> Result<Bytes, FileError> {
+    async fn read(&self, location: &Location, limit: u64) -> Result<Bytes, FileError> {
         run(location, "reading", move |path| {
             let mut bytes = Vec::new();
             File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
@@ -43,8 +47,8 @@ impl LocalFiles {
         .await
     }
 
-    /// A file as it is now. A link is `Missing`, as it is for a listing.
-    pub(super) async fn look(&self, location: &Location) -> Result<StoredFile, FileError> {
+    /// A link is `Missing`, as it is for a listing.
+    async fn look(&self, location: &Location) -> Result<StoredFile, FileError> {
         let metadata = run(location, "looking at", |path| {
             let metadata = fs::symlink_metadata(path)?;
             let found = (metadata.len(), modified_ms(&metadata)?);
@@ -54,13 +58,16 @@ impl LocalFiles {
         Ok(StoredFile { location: location.clone(), bytes, modified_ms })
     }
 
-    /// Deletes a file, if it is there.
-    pub(super) async fn delete(&self, location: &Location) -> Result<(), FileError> {
+    async fn delete(&self, location: &Location) -> Result<(), FileError> {
         run(location, "deleting", |path| match fs::remove_file(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             outcome => outcome,
         })
         .await
+    }
+
+    fn list(&self, folder: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
+        list::local(folder)
     }
 }
 

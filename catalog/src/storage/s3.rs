@@ -12,7 +12,7 @@ use object_store::{
     path::Path,
 };
 
-use super::{FileError, Location, StoredFile};
+use super::{FileError, Files, Location, StoredFile};
 use crate::{CatalogError, config::S3Config};
 
 /// Listed objects that wait to be taken.
@@ -44,11 +44,6 @@ impl S3Files {
         Ok(Self { config: config.clone(), identity, buckets: Cache::new(MAX_BUCKETS) })
     }
 
-    /// Who the catalog is.
-    pub(super) fn identity(&self) -> AwsCredentialProvider {
-        self.identity.clone()
-    }
-
     /// The bucket of a location.
     fn store(&self, action: &'static str, location: &Location) -> Result<AmazonS3, FileError> {
         let bucket = location.bucket().unwrap_or_default();
@@ -57,9 +52,16 @@ impl S3Files {
             FileError::Failed { action, location: location.clone(), reason: error.to_string() }
         })
     }
+}
 
-    /// Writes an object; durable when the server acknowledged it.
-    pub(super) async fn write(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
+#[async_trait::async_trait]
+impl Files for S3Files {
+    fn identity(&self) -> Option<AwsCredentialProvider> {
+        Some(self.identity.clone())
+    }
+
+    /// Durable when the server acknowledged it.
+    async fn write(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
         let path = path("writing", location)?;
         self.store("writing", location)?
             .put(&path, bytes.into())
@@ -68,8 +70,12 @@ impl S3Files {
             .map_err(|error| failed("writing", location, &error))
     }
 
-    /// Reads an object of at most `limit` bytes.
-    pub(super) async fn read(&self, location: &Location, limit: u64) -> Result<Bytes, FileError> {
+    /// A PUT replaces as it writes.
+    async fn replace(&self, location: &Location, bytes: Bytes) -> Result<(), FileError> {
+        self.write(location, bytes).await
+    }
+
+    async fn read(&self, location: &Location, limit: u64) -> Result<Bytes, FileError> {
         let path = path("reading", location)?;
         let store = self.store("reading", location)?;
         let answer = store.get(&path).await.map_err(|error| failed("reading", location, &error))?;
@@ -80,8 +86,7 @@ impl S3Files {
         answer.bytes().await.map_err(|error| failed("reading", location, &error))
     }
 
-    /// All objects below a location.
-    pub(super) fn list(&self, root: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
+    fn list(&self, root: Location) -> BoxStream<'static, Result<StoredFile, CatalogError>> {
         let opened = path("listing", &root).and_then(|path| Ok((path, self.store("listing", &root)?)));
         let (prefix, store) = match opened {
             Ok(opened) => opened,
@@ -112,8 +117,7 @@ impl S3Files {
         futures::stream::poll_fn(move |context| listed.poll_recv(context)).boxed()
     }
 
-    /// An object as it is now.
-    pub(super) async fn look(&self, location: &Location) -> Result<StoredFile, FileError> {
+    async fn look(&self, location: &Location) -> Result<StoredFile, FileError> {
         let path = path("looking at", location)?;
         let found = self.store("looking at", location)?.head(&path).await;
         let found = found.map_err(|error| failed("looking at", location, &error))?;
@@ -121,8 +125,7 @@ impl S3Files {
         Ok(StoredFile { location: location.clone(), bytes, modified_ms })
     }
 
-    /// Deletes an object, if it is there.
-    pub(super) async fn delete(&self, location: &Location) -> Result<(), FileError> {
+    async fn delete(&self, location: &Location) -> Result<(), FileError> {
         let path = path("deleting", location)?;
         match self.store("deleting", location)?.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -190,7 +193,7 @@ mod tests {
     async fn configured_keys_are_those_of_the_moment() {
         let keys = Live::new(("one".to_owned(), "1".to_owned()));
         let config = S3Config { credentials: Some(keys.clone()), ..S3Config::default() };
-        let identity = S3Files::open(&config).unwrap().identity();
+        let identity = S3Files::open(&config).unwrap().identity().unwrap();
         assert_eq!(identity.get_credential().await.unwrap().key_id, "one");
         keys.set(("two".to_owned(), "2".to_owned()));
         let now = identity.get_credential().await.unwrap();

@@ -12,9 +12,9 @@ use super::{
     Store, StoreError, Write, Written, open,
 };
 
-/// Runs the suite on a database that `url` names and that is empty.
-async fn conform(url: &str) {
-    let store = open(url).await.unwrap();
+/// Runs the suite on a database that is empty and can be opened again and again.
+pub(crate) async fn conform(open: impl AsyncFn() -> Arc<dyn Store>) {
+    let store = open().await;
     repositories_and_references(&*store).await;
     a_refused_write_leaves_nothing(&*store).await;
     objects(&*store).await;
@@ -28,7 +28,7 @@ async fn conform(url: &str) {
     store.close().await;
     assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
 
-    let reopened = open(url).await.unwrap();
+    let reopened = open().await;
     let names: Vec<String> =
         reopened.references("swaps").await.unwrap().into_iter().map(|row| row.name).collect();
     assert_eq!(names, ["main"], "a reopened store has everything");
@@ -295,7 +295,7 @@ async fn sqlite_conforms() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("catalog.db");
     let url = format!("sqlite:{}", path.display());
-    conform(&url).await;
+    conform(async || open(&url).await.unwrap()).await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
     let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
     sqlx::query(super::migrate::RECORD).bind(98).execute(&pool).await.unwrap();
@@ -309,7 +309,7 @@ async fn sqlite_conforms() {
 async fn postgres_conforms() {
     let server = Postgres::start().await.unwrap();
     let url = server.url();
-    conform(&url).await;
+    conform(async || open(&url).await.unwrap()).await;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
     sqlx::query(super::migrate::RECORD).bind(98_i64).execute(&pool).await.unwrap();
     sqlx::query(EXPANDED).execute(&pool).await.unwrap();

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::{
@@ -84,7 +84,7 @@ pub(super) async fn append(
 ) -> Result<Hash, CatalogError> {
     let mut parents = vec![parent];
     parents.extend(merged);
-    let mut time = now();
+    let mut time = workspace.now();
     for parent in &parents {
         if *parent != *NO_ANCESTOR {
             time = time.max(workspace.commit(*parent).await?.commit.time + TimeDelta::microseconds(1));
@@ -99,12 +99,6 @@ pub(super) async fn append(
         commit: Commit { hash: parent, parents, time, meta, operations },
     };
     Ok(workspace.add_commit(stored))
-}
-
-/// Now, in the microseconds that are stored.
-pub(super) fn now() -> DateTime<Utc> {
-    let now = Utc::now();
-    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
 }
 
 impl Op {

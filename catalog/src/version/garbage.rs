@@ -11,9 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    Content, EntryRange, Hash, Key, Repository,
-    apply::now,
-    history,
+    Content, EntryRange, Hash, Key, Repository, history,
     node::Slot,
     stored::{NO_ANCESTOR, StoredCommit},
     workspace::Workspace,
@@ -101,7 +99,7 @@ impl Repository {
         safety_age: TimeDelta,
     ) -> Result<(Vec<ObjectAge>, Vec<Root>, u64), CatalogError> {
         let limit_us = safety_age.num_microseconds().unwrap_or(i64::MAX);
-        let keep_since = Some(now() - safety_age);
+        let keep_since = Some(self.workspace().now() - safety_age);
         let (mut old, mut roots, mut young) = (Vec::new(), Vec::new(), 0);
         let mut after = None;
         loop {
@@ -243,7 +241,7 @@ impl Repository {
             return Ok(());
         }
         let workspace = self.workspace();
-        if workspace.commit(hash).await?.commit.time > now() - SAFETY_AGE {
+        if workspace.commit(hash).await?.commit.time > workspace.now() - SAFETY_AGE {
             return Ok(());
         }
         let references = self.references().await?;

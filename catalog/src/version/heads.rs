@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::NamedRef;
 use crate::{
     CatalogError,
+    clock::Clock,
     error::Missing,
     store::{Heads, ReferenceRow, Store, StoreError},
 };
@@ -31,6 +32,7 @@ type Answer = Result<Option<Arc<Heads>>, Arc<StoreError>>;
 /// All head reads of a process.
 pub(super) struct HeadReads {
     store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     /// Who waits for the next SELECT. A repository has an entry while a task is reading its heads.
     waiting: Mutex<HashMap<Arc<str>, Vec<Waiting>>>,
     /// Where references were when this process last read or moved them. Only for those who find out if that is no longer so.
@@ -46,10 +48,10 @@ struct Waiting {
 }
 
 impl HeadReads {
-    pub(super) fn new(store: Arc<dyn Store>) -> Arc<Self> {
+    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let recent = moka::sync::Cache::new(RECENT_HEADS);
         let epochs = moka::sync::Cache::new(RECENT_EPOCHS);
-        Arc::new(Self { store, waiting: Mutex::default(), recent, epochs })
+        Arc::new(Self { store, clock, waiting: Mutex::default(), recent, epochs })
     }
 
     /// A reference as it is now.
@@ -140,7 +142,7 @@ impl Reading {
             let Some(waiting) = self.take() else { return };
             let names: BTreeSet<&str> = waiting.iter().map(|waiting| waiting.name.as_str()).collect();
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-            let began = Instant::now();
+            let began = self.reads.clock.instant();
             let answer = self.reads.store.heads(&self.repository, &names).await;
             let answer: Answer = answer.map(|heads| heads.map(Arc::new)).map_err(Arc::new);
             if let Ok(None) = &answer {

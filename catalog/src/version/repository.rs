@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     CatalogError,
+    clock::{Clock, SystemClock},
     error::Missing,
     store::{Hash, ReferenceMove, Refusal, Store, Write, Written},
 };
@@ -24,6 +25,7 @@ use crate::{
 /// What all repositories of a process share.
 pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) archive: Archive,
     pub(super) heads: Arc<HeadReads>,
     pub(super) queues: Queues,
@@ -39,9 +41,19 @@ impl VersionStore {
     /// Over an open store, with `cache_bytes` for immutable objects.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, cache_bytes: u64) -> Self {
+        Self::timed(store, cache_bytes, Arc::new(SystemClock))
+    }
+
+    /// The same by another clock than the machine's.
+    pub(crate) fn timed(store: Arc<dyn Store>, cache_bytes: u64, clock: Arc<dyn Clock>) -> Self {
         let archive = Archive::new(Arc::clone(&store), cache_bytes);
-        let heads = HeadReads::new(Arc::clone(&store));
-        Self { shared: Arc::new(Shared { store, archive, heads, queues: Queues::default() }) }
+        let heads = HeadReads::new(Arc::clone(&store), Arc::clone(&clock));
+        Self { shared: Arc::new(Shared { store, clock, archive, heads, queues: Queues::default() }) }
+    }
+
+    /// What its times are taken from.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.shared.clock
     }
 
     /// Creates the repository of a tenant with an empty `main`; one that exists is left alone.
@@ -230,7 +242,7 @@ impl Repository {
     }
 
     pub(super) fn workspace(&self) -> Workspace {
-        Workspace::new(self.shared.archive.clone(), Arc::clone(&self.name))
+        Workspace::new(self.shared.archive.clone(), Arc::clone(&self.shared.clock), Arc::clone(&self.name))
     }
 }
 
@@ -273,7 +285,8 @@ pub(super) async fn replayed(
     match row.commit_hash {
         Some(hash) if hash == *NO_ANCESTOR => Ok(Some(Committed { hash, contents: Vec::new() })),
         Some(hash) => {
-            let workspace = Workspace::new(shared.archive.clone(), Arc::clone(repository));
+            let (archive, clock) = (shared.archive.clone(), Arc::clone(&shared.clock));
+            let workspace = Workspace::new(archive, clock, Arc::clone(repository));
             Ok(Some(apply::answer_of(&workspace.commit(hash).await?)))
         }
         None => Ok(None),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
 use super::{
     archive::Archive,
@@ -13,7 +14,7 @@ use super::{
     stored::{NO_ANCESTOR, StoredCommit},
     tree,
 };
-use crate::{CatalogError, error::Missing, store::Hash};
+use crate::{CatalogError, clock::Clock, error::Missing, store::Hash};
 
 /// Root of the state without keys; never stored.
 pub(super) static EMPTY_ROOT: LazyLock<Hash> = LazyLock::new(|| Hash::of(&Node::empty().encode()));
@@ -22,14 +23,21 @@ pub(super) static EMPTY_ROOT: LazyLock<Hash> = LazyLock::new(|| Hash::of(&Node::
 #[derive(Clone)]
 pub(super) struct Workspace {
     archive: Archive,
+    clock: Arc<dyn Clock>,
     repository: Arc<str>,
     nodes: HashMap<Hash, (Arc<Node>, Bytes)>,
     commits: HashMap<Hash, (Arc<StoredCommit>, Bytes)>,
 }
 
 impl Workspace {
-    pub(super) fn new(archive: Archive, repository: Arc<str>) -> Self {
-        Self { archive, repository, nodes: HashMap::new(), commits: HashMap::new() }
+    pub(super) fn new(archive: Archive, clock: Arc<dyn Clock>, repository: Arc<str>) -> Self {
+        Self { archive, clock, repository, nodes: HashMap::new(), commits: HashMap::new() }
+    }
+
+    /// Now, in the microseconds that are stored.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        let now = self.clock.now();
+        DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
     }
 
     /// A node that must exist.

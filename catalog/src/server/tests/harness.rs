@@ -10,6 +10,7 @@ use firn_catalog_client::{
 };
 use serde_json::{Value, json};
 
+use super::specification::Answered;
 use crate::{Catalog, CatalogConfig, S3Config};
 
 /// A running catalog with the tenants `acme` and `other`. Stops when dropped.
@@ -17,6 +18,8 @@ pub(super) struct Server {
     pub(super) catalog: Catalog,
     pub(super) url: String,
     pub(super) key: SigningKey,
+    /// What it answered to requests of the Iceberg API.
+    pub(super) answered: Answered,
     folder: Arc<tempfile::TempDir>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -34,27 +37,41 @@ impl Server {
 
     /// With something in front of the router.
     pub(super) async fn start_with(wrap: impl FnOnce(Router) -> Router) -> Self {
-        let server = Self::open(Arc::new(tempfile::tempdir().unwrap()), SigningKey::generate(), wrap).await;
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let server = Self::open(folder, SigningKey::generate(), |_| {}, wrap).await;
+        server.with_tenants().await
+    }
+
+    /// With its files in buckets.
+    pub(super) async fn start_on_s3(s3: S3Config, warehouse: &str) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let configure =
+            |config: &mut CatalogConfig| (config.s3, config.warehouse) = (s3, warehouse.to_owned());
+        Self::open(folder, SigningKey::generate(), configure, |router| router).await.with_tenants().await
+    }
+
+    async fn with_tenants(self) -> Self {
         for name in ["acme", "other"] {
             let request = TenantCreate { name: name.to_owned(), ..TenantCreate::default() };
-            server.catalog.ensure_tenant(&request).await.unwrap();
+            self.catalog.ensure_tenant(&request).await.unwrap();
         }
-        server
+        self
     }
 
     /// Another one over the same database and files.
     pub(super) async fn replica(&self) -> Self {
-        Self::open(Arc::clone(&self.folder), self.key.clone(), |router| router).await
+        Self::open(Arc::clone(&self.folder), self.key.clone(), |_| {}, |router| router).await
     }
 
     async fn open(
         folder: Arc<tempfile::TempDir>,
         key: SigningKey,
+        configure: impl FnOnce(&mut CatalogConfig),
         wrap: impl FnOnce(Router) -> Router,
     ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let config = CatalogConfig {
+        let mut config = CatalogConfig {
             database_url: format!("sqlite:{}", folder.path().join("catalog.db").display()),
             warehouse: format!("file://{}", folder.path().join("warehouse").display()),
             s3: S3Config::default(),
@@ -63,10 +80,12 @@ impl Server {
             signing_key: key.clone(),
             public_url: url.clone(),
         };
+        configure(&mut config);
         let catalog = Catalog::open(config).await.unwrap();
-        let router = wrap(catalog.router());
+        let answered = Answered::default();
+        let router = wrap(answered.check(catalog.router()));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { catalog, url, key, folder, task }
+        Self { catalog, url, key, answered, folder, task }
     }
 
     /// A token with a role in `acme`.

@@ -2,15 +2,20 @@
 
 use serde_json::{Value, json};
 
-use super::harness::{Server, create, ident, new_table};
+use super::{
+    harness::{Server, create, ident, new_table},
+    specified::function,
+};
 
 #[tokio::test]
 async fn functions_are_listed_and_loaded() {
     let server = Server::start().await;
     let client = server.client().await;
-    let table = create(&client, "t").await;
-    // Any file of the tenant's will do: what is in it is the writer's business.
-    let location = table.metadata_location.unwrap();
+    create(&client, "t").await;
+    let (storage, function) = (&server.catalog.state.storage, function());
+    let place = storage.new_location("acme", &["ns".to_owned()], "f");
+    let bytes = function.to_string().into_bytes();
+    let location = storage.write_metadata("acme", &place, None, bytes).await.unwrap();
     let head = client.reference("main").await.unwrap().hash().to_owned();
     let put = |name: &str, content: Value| json!({"type": "PUT", "key": {"elements": ["ns", name]}, "content": content});
     let body = json!({"commitMeta": {"message": "functions"}, "operations": [
@@ -28,8 +33,8 @@ async fn functions_are_listed_and_loaded() {
     };
     let (_, list) = get("/namespaces/ns/functions").await;
     assert_eq!(list["identifiers"], json!([["ns", "f"], ["ns", "g"]]));
-    let (_, function) = get("/namespaces/ns/functions/f").await;
-    assert_eq!((&function["metadata-location"], &function["metadata"]), (&json!(location), &table.metadata));
+    let (_, loaded) = get("/namespaces/ns/functions/f").await;
+    assert_eq!((&loaded["metadata-location"], &loaded["metadata"]), (&json!(location), &function));
     for (path, status, kind) in [
         ("/namespaces/ns/functions/t", 404, "NoSuchFunctionException"),
         ("/namespaces/none/functions/f", 404, "NoSuchNamespaceException"),

@@ -12,7 +12,7 @@ use crate::manifests::{ManifestFile, samples};
 const TABLE: &str = "/namespaces/ns/tables/t";
 
 /// A table `ns.t` with a snapshot of this many manifests of one file.
-async fn table(server: &Server, manifests: usize) -> TableIdent {
+pub(super) async fn table_of_manifests(server: &Server, manifests: usize) -> TableIdent {
     let client = server.client().await;
     let table = create(&client, "t").await;
     let location = table.metadata["location"].as_str().unwrap().to_owned();
@@ -74,7 +74,7 @@ async fn result(server: &Server, path: &str) -> Value {
 }
 
 /// What keeps both of the places in the background.
-fn occupy(server: &Server) {
+pub(super) fn occupy(server: &Server) {
     for id in ["one", "another"] {
         server.catalog.state.scans.start(id, std::future::pending()).unwrap();
     }
@@ -87,7 +87,7 @@ fn id_below_hundred() -> Value {
 #[tokio::test]
 async fn small_scans_are_planned_at_once_and_large_ones_in_tasks() {
     let server = Server::start().await;
-    let ident = table(&server, 200).await;
+    let ident = table_of_manifests(&server, 200).await;
     let (status, config) = ask(&server, "GET", "/../config?warehouse=acme", None).await;
     assert_eq!(status, 200);
     let endpoints = config["endpoints"].as_array().unwrap();
@@ -125,7 +125,7 @@ async fn small_scans_are_planned_at_once_and_large_ones_in_tasks() {
 #[tokio::test]
 async fn a_filter_over_many_manifests_is_planned_in_the_background() {
     let server = Server::start().await;
-    table(&server, 100).await;
+    table_of_manifests(&server, 100).await;
     // As long as a request waits for it.
     let (_, answer) = plan(&server, id_below_hundred()).await;
     assert_eq!(
@@ -149,7 +149,7 @@ async fn a_filter_over_many_manifests_is_planned_in_the_background() {
 #[tokio::test]
 async fn a_replica_that_never_heard_of_a_plan_makes_it_and_a_cancelled_one_stays_cancelled() {
     let server = Server::start().await;
-    table(&server, 100).await;
+    table_of_manifests(&server, 100).await;
     occupy(&server);
     let submit = async || {
         let (_, submitted) = plan(&server, id_below_hundred()).await;
@@ -188,7 +188,7 @@ async fn a_replica_that_never_heard_of_a_plan_makes_it_and_a_cancelled_one_stays
 #[tokio::test]
 async fn wrong_requests_are_told_where_they_are_wrong() {
     let server = Server::start().await;
-    table(&server, 1).await;
+    table_of_manifests(&server, 1).await;
     for (body, expected) in [
         (json!({"snapshot-id": "x"}), "$.snapshot-id"),
         (json!({"select": [1]}), "$.select[0]"),

@@ -94,7 +94,8 @@ async fn plan(
     if reference.tag {
         return Err(CatalogError::Invalid(format!("'{name}' is a tag: only branches take commits")));
     }
-    let mut workspace = Workspace::new(shared.archive.clone(), Arc::clone(repository));
+    let mut workspace =
+        Workspace::new(shared.archive.clone(), Arc::clone(&shared.clock), Arc::clone(repository));
     let from = Head { hash: reference.hash, root: workspace.root(reference.hash).await? };
     let mut draft = Draft::new(from);
     let mut outcomes = Vec::with_capacity(batch.len());

@@ -32,7 +32,7 @@ pub(super) async fn settle(
                 tracing::warn!(repository = %branch.0, branch = branch.1, %error, "the database doesn't answer yet");
             }
         }
-        tokio::time::sleep(pause).await;
+        shared.clock.sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     Err(CatalogError::Unknown(format!(

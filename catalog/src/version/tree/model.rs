@@ -16,7 +16,10 @@ use super::{
     },
     diff, diff_page, entries, get, update,
 };
-use crate::store::{Hash, SqliteStore};
+use crate::{
+    clock::SystemClock,
+    store::{Hash, SqliteStore},
+};
 
 type Model = BTreeMap<Key, Content>;
 
@@ -44,7 +47,7 @@ fn histories() -> impl Strategy<Value = Vec<Vec<(u16, Option<u8>)>>> {
 async fn workspace() -> (tempfile::TempDir, Workspace) {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&directory.path().join("catalog.db")).await.unwrap();
-    (directory, Workspace::new(Archive::new(Arc::new(store), 0), Arc::from("test")))
+    (directory, Workspace::new(Archive::new(Arc::new(store), 0), Arc::new(SystemClock), Arc::from("test")))
 }
 
 /// Every node on its level, with its bounds where the rule puts them.

@@ -17,6 +17,7 @@ mod merge;
 mod node;
 mod reference;
 mod repository;
+mod state;
 mod stored;
 mod syntax;
 mod tree;
@@ -26,6 +27,8 @@ mod workspace;
 mod faults;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod states;
 #[cfg(test)]
 mod suite;
 

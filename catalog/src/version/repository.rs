@@ -134,11 +134,11 @@ impl Repository {
 
     /// Contents of keys at a commit, in the keys' order.
     pub async fn get(&self, at: Hash, keys: &[Key]) -> Result<Vec<Option<Content>>, CatalogError> {
-        let mut workspace = self.workspace();
-        let root = workspace.root(at).await?;
+        let workspace = self.workspace();
+        let state = workspace.state(at).await?;
         let mut contents = Vec::with_capacity(keys.len());
         for key in keys {
-            contents.push(tree::get(&workspace, root, key).await?);
+            contents.push(state.get(&workspace, key).await?);
         }
         Ok(contents)
     }

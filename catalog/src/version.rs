@@ -5,6 +5,7 @@
 mod apply;
 mod archive;
 mod content;
+mod count;
 mod draft;
 mod events;
 mod garbage;

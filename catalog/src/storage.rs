@@ -157,8 +157,7 @@ impl Storage {
         let text = format!("{}/metadata/{name}", location.trim_end_matches('/'));
         let target = self.check(tenant, &text)?;
         let bytes = Bytes::from(bytes);
-        let written = self.inner.files.write(&target, bytes.clone()).await;
-        written.map_err(|error| CatalogError::Unavailable(error.to_string()))?;
+        self.inner.files.write(&target, bytes.clone()).await?;
         let generation = self.generation(tenant);
         let cached = Cached { tenant: Arc::from(tenant), generation, bytes };
         self.inner.metadata.insert(text.clone(), cached).await;
@@ -220,8 +219,7 @@ impl Storage {
     pub(crate) async fn delete_file(&self, tenant: &str, text: &str) -> Result<(), CatalogError> {
         self.inner.metadata.invalidate(text).await;
         let location = self.check(tenant, text)?;
-        let deleted = self.inner.files.delete(&location).await;
-        deleted.map_err(|error| CatalogError::Unavailable(error.to_string()))
+        Ok(self.inner.files.delete(&location).await?)
     }
 
     /// Writes a new file, such as a manifest. Durable when it returns.
@@ -231,9 +229,7 @@ impl Storage {
         text: &str,
         bytes: Bytes,
     ) -> Result<(), CatalogError> {
-        let target = self.check(tenant, text)?;
-        let written = self.inner.files.write(&target, bytes).await;
-        written.map_err(|error| CatalogError::Unavailable(error.to_string()))
+        Ok(self.inner.files.write(&self.check(tenant, text)?, bytes).await?)
     }
 
     /// Writes a file over the one that may be there. Durable when it returns.
@@ -243,9 +239,7 @@ impl Storage {
         text: &str,
         bytes: Bytes,
     ) -> Result<(), CatalogError> {
-        let target = self.check(tenant, text)?;
-        let written = self.inner.files.replace(&target, bytes).await;
-        written.map_err(|error| CatalogError::Unavailable(error.to_string()))
+        Ok(self.inner.files.replace(&self.check(tenant, text)?, bytes).await?)
     }
 
     /// Reads a manifest or manifest list, past the cache.

@@ -45,8 +45,9 @@ pub trait Store: Sweep + Send + Sync {
 
     /// Applies everything or nothing. References are compared and swapped first; a refusal says which one was elsewhere.
     ///
-    /// A move from a hash to itself changes nothing but waits for any transaction that holds the reference, so that its
-    /// success proves that an earlier write of unknown outcome can no longer land.
+    /// A move from a hash to itself changes nothing but waits for any transaction that holds the reference. An earlier write of
+    /// unknown outcome has then ended, unless the database was sent it and hadn't begun: such a one can still land, as long as
+    /// the reference is where it expects it.
     async fn write(&self, write: &Write) -> Result<Written, StoreError>;
 
     /// The record of a request that ran, kept for at least [`IdempotencyRow::KEPT_SECONDS`].

@@ -53,6 +53,15 @@ pub(super) async fn at_commit(
     hash: Hash,
     ident: &TableIdent,
 ) -> Result<(String, Bytes), ApiError> {
+    found_at(scope, kind, hash, ident).await.map_err(ApiError::after_commit)
+}
+
+async fn found_at(
+    scope: &Scope,
+    kind: Kind,
+    hash: Hash,
+    ident: &TableIdent,
+) -> Result<(String, Bytes), ApiError> {
     let mut keys = vec![ident_key(ident)?];
     if let Some((name, _)) = ident.name.rsplit_once('@').filter(|(name, _)| !name.is_empty()) {
         keys.push(ident_key(&TableIdent { namespace: ident.namespace.clone(), name: name.to_owned() })?);

@@ -61,8 +61,8 @@ pub(super) async fn create(
 async fn created(call: &Call, scope: &Scope, hash: Hash, ident: &TableIdent) -> Result<Response, ApiError> {
     let (location, metadata) = at_commit(scope, Kind::Table, hash, ident).await?;
     let files = async || Ok(TableFiles::in_metadata(&scope.state.storage, &scope.tenant, &metadata)?);
-    let access = call.delegate(scope, &ident_key(ident)?, files, true, Some(&ident.name)).await?;
-    Ok(metadata_answer(Some(&location), &metadata, Some(&access)))
+    let access = call.delegate(scope, &ident_key(ident)?, files, true, Some(&ident.name)).await;
+    Ok(metadata_answer(Some(&location), &metadata, Some(&access.map_err(ApiError::after_commit)?)))
 }
 
 async fn run_create(

@@ -43,6 +43,14 @@ impl ApiError {
         CatalogError::NotFound { what, name: name.to_owned(), hint: String::new() }.into()
     }
 
+    /// The same after a commit was made: 503 would say that nothing was done.
+    pub(super) fn after_commit(self) -> Self {
+        if self.status != StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+            return self;
+        }
+        CatalogError::Unknown(format!("the commit is made, but can't be told: {}", self.message)).into()
+    }
+
     /// Whether a repeated request would surely be answered the same, so that the answer may be stored.
     pub(super) fn is_final(&self) -> bool {
         (400..500).contains(&self.status) && !matches!(self.status, 401 | 403 | 413 | 419 | 422 | 429)

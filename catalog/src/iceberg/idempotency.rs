@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CatalogError,
-    store::{Hash, IdempotencyRow, Write},
+    store::{Hash, IdempotencyRow, Refusal, Write, Written},
     version::IdempotencyRecord,
 };
 
@@ -46,28 +46,32 @@ pub(super) async fn once(
     run: impl Future<Output = Result<Hash, ApiError>>,
 ) -> Result<Hash, ApiError> {
     let Some(record) = record else { return run.await };
-    if let Some(row) =
-        scope.state.store.idempotency(&scope.tenant, &record.key).await.map_err(CatalogError::from)?
-    {
-        // Refuses a key that was used for another request.
-        if let Some(committed) = scope.repository.replayed(record).await? {
-            return Ok(committed.hash);
-        }
-        if let Some(error) = row.error.as_deref().and_then(|text| serde_json::from_str(text).ok()) {
-            return Err(error);
-        }
+    if let Some(earlier) = earlier(scope, record).await? {
+        return earlier;
     }
-    let outcome = run.await;
-    if let Err(error) = &outcome
-        && error.is_final()
-    {
-        remember(scope, record, error).await;
+    match run.await {
+        Err(error) if error.is_final() => refused(scope, record, error).await,
+        outcome => outcome,
     }
-    outcome
 }
 
-/// Stores a final error. If that fails, a repeated request just runs again.
-async fn remember(scope: &Scope, record: &IdempotencyRecord, error: &ApiError) {
+/// How the request ended when it ran before, if it did.
+async fn earlier(
+    scope: &Scope,
+    record: &IdempotencyRecord,
+) -> Result<Option<Result<Hash, ApiError>>, ApiError> {
+    let row = scope.state.store.idempotency(&scope.tenant, &record.key).await.map_err(CatalogError::from)?;
+    let Some(row) = row else { return Ok(None) };
+    // Refuses a key that was used for another request.
+    if let Some(committed) = scope.repository.replayed(record).await? {
+        return Ok(Some(Ok(committed.hash)));
+    }
+    Ok(row.error.as_deref().and_then(|text| serde_json::from_str(text).ok()).map(Err))
+}
+
+/// Stores a final error, before it is told: an earlier try of the request, of which the client heard nothing, may still be on its
+/// way, and must not land after that. If it has landed, that is the answer.
+async fn refused(scope: &Scope, record: &IdempotencyRecord, error: ApiError) -> Result<Hash, ApiError> {
     let row = IdempotencyRow {
         key: record.key.clone(),
         principal: record.principal.clone(),
@@ -77,8 +81,16 @@ async fn remember(scope: &Scope, record: &IdempotencyRecord, error: &ApiError) {
         error: Some(json!(error).to_string()),
     };
     let write = Write { repository: scope.tenant.clone(), idempotency: vec![row], ..Write::default() };
-    if let Err(failure) = scope.state.store.write(&write).await {
-        tracing::warn!(tenant = scope.tenant, error = %failure, "an idempotency record was not stored");
+    match scope.state.store.write(&write).await {
+        Ok(Written::Refused(Refusal::Idempotency { .. })) => {
+            earlier(scope, record).await?.unwrap_or(Err(error))
+        }
+        Ok(_) => Err(error),
+        Err(failure) => {
+            tracing::warn!(tenant = scope.tenant, error = %failure, "an idempotency record was not stored");
+            let text = format!("{}; that could not be written down ({failure}): ask again", error.message);
+            Err(CatalogError::Unknown(text).into())
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn check(world: &World) -> Result<Vec<String>, CatalogError> {
         let range = EntryRange { limit: ALL, ..EntryRange::default() };
         let (entries, _) = repository.entries(reference.hash, &range).await?;
         let state: BTreeMap<Key, Content> = entries.into_iter().collect();
-        if state != graph.state(reference.hash) {
+        if state != *graph.state(reference.hash) {
             wrong.push(format!("the tree of '{}' isn't what its commits add up to", reference.name));
         }
     }
@@ -139,8 +139,8 @@ fn stale(read: &Read, graph: &Graph, journal: &[Moved]) -> Option<String> {
     let fits = match &read.saw {
         Saw::Head(head) => places.contains(head),
         Saw::Table(key, location) => places.iter().any(|place| {
-            let content = place.and_then(|hash| graph.state(hash).get(key).cloned());
-            let there = content.as_ref().and_then(|content| content.0.get("metadataLocation")?.as_str());
+            let content = place.and_then(|hash| graph.state(hash).get(key));
+            let there = content.and_then(|content| content.0.get("metadataLocation")?.as_str());
             there == location.as_deref()
         }),
     };
@@ -156,7 +156,7 @@ fn metadata(hash: Hash, commit: &Commit, graph: &Graph, files: &Files, wrong: &m
         }
     }
     let landed = graph.landed.get(&hash).copied().unwrap_or_default();
-    let before = commit.parents.first().map(|parent| graph.state(*parent)).unwrap_or_default();
+    let before = commit.parents.first().map(|parent| graph.state(*parent));
     for (key, content) in &commit.operations {
         let Some(content) = content.as_ref().filter(|content| content.content_type() == "ICEBERG_TABLE")
         else {
@@ -174,7 +174,9 @@ fn metadata(hash: Hash, commit: &Commit, graph: &Graph, files: &Files, wrong: &m
         }
         if commit.parents.len() == 1 {
             let count = |content: &Content| files.property(content, "count")?.parse::<u64>().ok();
-            let expected = before.get(key).map_or(Some(0), |former| count(former).map(|count| count + 1));
+            let expected = before
+                .and_then(|before| before.get(key))
+                .map_or(Some(0), |former| count(former).map(|count| count + 1));
             if count(content) != expected {
                 wrong.push(format!("'{name}' counts {:?} in {key}, not {expected:?}", count(content)));
             }

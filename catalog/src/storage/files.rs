@@ -51,3 +51,9 @@ pub(crate) enum FileError {
         reason: String,
     },
 }
+
+impl From<FileError> for CatalogError {
+    fn from(error: FileError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}

@@ -1,11 +1,12 @@
 //! Group commit. Per branch one leader takes all queued commits and merges, applies them in memory one after another, and writes
 //! them as one database transaction: many commits, one move of the reference, no artificial delay.
 //!
-//! A lost swap (another replica won) reloads the head and replays. If the answer to the transaction is lost, the leader first makes
-//! sure that it can no longer land, then looks for its newest commit: commits hold a random id, so that one is there only if the
-//! transaction landed.
+//! A lost swap (another replica won) reloads the head and replays. If the answer to the transaction is lost, the leader waits for
+//! whoever holds the branch, then looks for its newest commit: commits hold a random id, so that one is there only if the
+//! transaction landed. One that isn't there may have been sent and not begun, so it is looked for again when the branch has moved.
 
 mod batch;
+mod lost;
 mod settle;
 
 use std::{
@@ -59,6 +60,12 @@ struct Queued {
     work: Work,
     actor: Arc<Actor>,
     answer: oneshot::Sender<Answer>,
+}
+
+impl Queued {
+    fn has_key(&self, key: &str) -> bool {
+        self.work.idempotency().is_some_and(|record| record.key == key)
+    }
 }
 
 impl Work {

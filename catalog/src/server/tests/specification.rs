@@ -20,7 +20,9 @@ use axum::{
 use serde_json::Value;
 
 /// Refusals that come before an operation is looked at, or of which HTTP itself speaks.
-const OF_ANY_OPERATION: [&str; 4] = ["406", "413", "422", "429"];
+const OF_ANY_OPERATION: [&str; 5] = ["403", "406", "413", "422", "429"];
+/// What the specification overlooks: namespaces lie in others, and what is signed for is a table.
+const OVERLOOKED: [(&str, &str); 2] = [("createNamespace", "404"), ("signRequest", "404")];
 
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("specification/iceberg-rest.json")).unwrap());
@@ -98,7 +100,8 @@ fn judge(operation: &'static Value, status: u16, is_json: bool, body: &[u8]) -> 
     let responses = &operation["responses"];
     let class = format!("{}XX", status / 100);
     let mut response = responses.get(&text).or_else(|| responses.get(&class));
-    if OF_ANY_OPERATION.contains(&text.as_str()) {
+    let id = operation["operationId"].as_str().unwrap_or_default();
+    if OF_ANY_OPERATION.contains(&text.as_str()) || OVERLOOKED.contains(&(id, text.as_str())) {
         response = response.or_else(|| responses.get("400"));
     }
     let response = resolved(response.ok_or("there is no such status")?);
@@ -107,7 +110,7 @@ fn judge(operation: &'static Value, status: u16, is_json: bool, body: &[u8]) -> 
         return if body.is_empty() { Ok(()) } else { Err("there is a body".to_owned()) };
     };
     // What answers HEAD has no body, whatever is specified.
-    if body.is_empty() && operation["operationId"].as_str().is_some_and(|id| id.ends_with("Exists")) {
+    if body.is_empty() && id.ends_with("Exists") {
         return Ok(());
     }
     if !is_json {
@@ -116,7 +119,7 @@ fn judge(operation: &'static Value, status: u16, is_json: bool, body: &[u8]) -> 
     let body: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     schema::check(&DOCUMENT, schema, &body, "$")?;
     match body["error"]["code"].as_u64() {
-        Some(code) if code != u64::from(status) => Err(format!("the error's code is {code}")),
+        Some(code) if status >= 400 && code != u64::from(status) => Err(format!("the error's code is {code}")),
         _ => Ok(()),
     }
 }

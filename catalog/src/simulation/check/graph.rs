@@ -18,12 +18,14 @@ pub(super) struct Graph {
     /// With which move each commit could be seen first.
     pub(super) landed: BTreeMap<Hash, Count>,
     states: BTreeMap<Hash, State>,
+    nothing: State,
 }
 
 impl Graph {
     pub(super) async fn read(repository: &Repository, journal: &[Moved]) -> Result<Self, CatalogError> {
         let states = BTreeMap::from([(*NO_ANCESTOR, State::new())]);
-        let mut graph = Self { commits: BTreeMap::new(), landed: BTreeMap::new(), states };
+        let (commits, landed) = (BTreeMap::new(), BTreeMap::new());
+        let mut graph = Self { commits, landed, states, nothing: State::new() };
         for moved in journal {
             let mut waiting = Vec::from_iter(moved.to);
             while let Some(hash) = waiting.pop() {
@@ -43,8 +45,8 @@ impl Graph {
     }
 
     /// The state of a commit, by the operations that led to it.
-    pub(super) fn state(&self, hash: Hash) -> State {
-        self.states.get(&hash).cloned().unwrap_or_default()
+    pub(super) fn state(&self, hash: Hash) -> &State {
+        self.states.get(&hash).unwrap_or(&self.nothing)
     }
 
     /// Makes the states up to a commit, along first parents. Others' were made when a branch led to them.
@@ -54,7 +56,7 @@ impl Graph {
             missing.push(hash);
             hash = self.parent(hash);
         }
-        let mut state = self.state(hash);
+        let mut state = self.state(hash).clone();
         for hash in missing.into_iter().rev() {
             let operations = self.commits.get(&hash).map(|commit| commit.operations.clone());
             for (key, content) in operations.unwrap_or_default() {

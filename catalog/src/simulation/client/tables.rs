@@ -138,18 +138,20 @@ impl Client {
             uuid::Uuid::from_u128(id).to_string()
         });
         let attempts = if key.is_some() { ATTEMPTS } else { 1 };
-        let mut answer = None;
-        let mut told = String::new();
+        let (mut answer, mut told, mut doubt) = (None, String::new(), false);
         for _ in 0..attempts {
             let replica = self.world.replica();
             answer = self.ask(&replica, "POST", path, key.as_deref(), Some(body)).await;
             let status = answer.as_ref().map_or(0, |(status, _)| *status);
             told += &format!(" {status} from {}", replica.number);
-            if verdict(&answer) != Verdict::Unknown {
+            // Of an earlier try, 503 says nothing.
+            doubt = verdict(&answer) == Verdict::Unknown || doubt && status == 503;
+            if !doubt {
                 break;
             }
         }
-        self.note(What::Commit, branch, began, verdict(&answer), &format!("{how}:{told}"));
+        let verdict = if doubt { Verdict::Unknown } else { verdict(&answer) };
+        self.note(What::Commit, branch, began, verdict, &format!("{how}:{told}"));
         answer
     }
 }

@@ -4,15 +4,12 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     super::{
-        IdempotencyRecord, NamedRef,
-        apply::{self, Head},
-        draft::Draft,
-        events::commit_event,
-        merge, repository,
-        repository::Shared,
-        workspace::Workspace,
+        IdempotencyRecord, NamedRef, apply, draft::Draft, events::commit_event, merge, repository,
+        repository::Shared, state::State, workspace::Workspace,
     },
-    Answer, BranchName, Outcome, Queued, Work, settle,
+    Answer, BranchName, Outcome, Queued, Work,
+    lost::Lost,
+    settle,
 };
 use crate::{
     CatalogError,
@@ -27,22 +24,30 @@ pub(super) async fn run(shared: &Arc<Shared>, branch: &BranchName, batch: Vec<Qu
     let mut batch = batch;
     // The first try is made on the head that this process knows. If another replica has moved it, the swap is lost.
     let mut known = shared.heads.recent(&branch.0, &branch.1);
+    let mut lost = Lost::default();
     for _ in 0..MAX_ATTEMPTS {
         let plan = match plan_on(shared, branch, known.take(), &batch).await {
             Ok(plan) => plan,
-            Err(error) => return answer_all(batch, &error),
+            Err(error) => return answer_all(batch, &lost.doubt(error)),
         };
+        match lost.landed(shared, &branch.0, plan.from).await {
+            Ok(None) => {}
+            Ok(Some(outcomes)) => return answer_each(shared, branch, batch, outcomes).await,
+            Err(error) => return answer_all(batch, &lost.doubt(error)),
+        }
         match write(shared, branch, &plan).await {
-            Ok(Written::Done) => return answer_each(shared, branch, batch, plan.outcomes).await,
-            Ok(Written::Refused(Refusal::Reference { .. })) => {}
-            Ok(Written::Refused(Refusal::Idempotency { key })) => {
+            Ok(Attempt::Done) => return answer_each(shared, branch, batch, plan.outcomes).await,
+            Ok(Attempt::Lost) => lost.add(plan.from, plan.to, plan.outcomes),
+            Ok(Attempt::Refused(Refusal::Reference { .. })) => {}
+            Ok(Attempt::Refused(Refusal::Idempotency { key })) => {
+                lost.forget(&batch, &key);
                 batch = answer_replayed(shared, branch, batch, &key).await;
             }
-            Ok(Written::Refused(refusal)) => {
+            Ok(Attempt::Refused(refusal)) => {
                 let error = CatalogError::Internal(format!("the database refused a commit: {refusal:?}"));
                 return answer_all(batch, &error);
             }
-            Err(error) => return answer_all(batch, &error),
+            Err(error) => return answer_all(batch, &lost.doubt(error)),
         }
         if batch.is_empty() {
             return;
@@ -52,14 +57,16 @@ pub(super) async fn run(shared: &Arc<Shared>, branch: &BranchName, batch: Vec<Qu
         "branch '{}' is too busy: other replicas won {MAX_ATTEMPTS} times; nothing was done",
         branch.1
     );
-    answer_all(batch, &CatalogError::Unavailable(text));
+    answer_all(batch, &lost.doubt(CatalogError::Unavailable(text)));
 }
 
 /// What a batch would do to a branch.
 struct Plan {
     workspace: Workspace,
-    from: Head,
-    to: Head,
+    from: Hash,
+    to: Hash,
+    /// At `to`.
+    state: State,
     /// One per queued work, in order.
     outcomes: Vec<Answer>,
     write: Write,
@@ -96,8 +103,8 @@ async fn plan(
     }
     let mut workspace =
         Workspace::new(shared.archive.clone(), Arc::clone(&shared.clock), Arc::clone(repository));
-    let from = Head { hash: reference.hash, root: workspace.root(reference.hash).await? };
-    let mut draft = Draft::new(from);
+    let from = reference.hash;
+    let mut draft = Draft::new(from, State::clone(&*workspace.state(from).await?));
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut keys = HashSet::new();
     for queued in batch {
@@ -110,16 +117,15 @@ async fn plan(
         }
         outcomes.push(apply_work(&mut workspace, &mut draft, &queued.work).await);
     }
-    let mut to = draft.flush(&mut workspace).await?;
-    let unsealed = to.hash;
-    to.hash = workspace.seal_with_root(unsealed, to.root);
+    let unsealed = draft.hash();
+    let (to, state, root) = draft.finish(&mut workspace).await?;
     for outcome in outcomes.iter_mut().flatten() {
         if outcome.hash() == unsealed {
-            outcome.set_hash(to.hash);
+            outcome.set_hash(to);
         }
     }
     let mut write = Write { repository: repository.to_string(), ..Write::default() };
-    let mut head = from.hash;
+    let mut head = from;
     for (queued, outcome) in batch.iter().zip(&outcomes) {
         if let Ok(outcome) = outcome {
             record(&workspace, name, head, queued, outcome, &mut write).await?;
@@ -127,21 +133,22 @@ async fn plan(
         }
     }
     if to != from {
-        let moved =
-            ReferenceMove { name: name.clone(), tag: false, from: Some(from.hash), to: Some(to.hash) };
+        let moved = ReferenceMove { name: name.clone(), tag: false, from: Some(from), to: Some(to) };
         write.references.push(moved);
-        write.objects = workspace.objects(to.root);
+        write.objects = workspace.objects(root);
     }
-    Ok(Plan { workspace, from, to, outcomes, write })
+    Ok(Plan { workspace, from, to, state, outcomes, write })
 }
 
 async fn apply_work(workspace: &mut Workspace, draft: &mut Draft, work: &Work) -> Answer {
     match work {
         Work::Commit(request) => Ok(Outcome::Committed(apply::apply(workspace, draft, request).await?)),
         Work::Merge(request) => {
-            let head = draft.flush(workspace).await?;
+            let head = draft.head(workspace).await?;
             let (head, merged) = merge::merge(workspace, head, request).await?;
-            *draft = Draft::new(head);
+            if merged.applied {
+                draft.replace(head);
+            }
             Ok(Outcome::Merged(merged))
         }
     }
@@ -191,24 +198,39 @@ fn row_of(record: &IdempotencyRecord, commit: Hash) -> IdempotencyRow {
     }
 }
 
+/// How the writing of a plan ended.
+enum Attempt {
+    Done,
+    Refused(Refusal),
+    /// Its answer was lost, and it isn't there. It may yet be, as long as the branch doesn't move.
+    Lost,
+}
+
 /// Writes a plan; an answer that was lost is found out.
-async fn write(shared: &Arc<Shared>, branch: &BranchName, plan: &Plan) -> Result<Written, CatalogError> {
+async fn write(shared: &Arc<Shared>, branch: &BranchName, plan: &Plan) -> Result<Attempt, CatalogError> {
     if plan.write.references.is_empty() && plan.write.idempotency.is_empty() {
-        return Ok(Written::Done);
+        return Ok(Attempt::Done);
     }
-    let written = match shared.store.write(&plan.write).await {
+    let attempt = match shared.store.write(&plan.write).await {
         Err(StoreError::Unknown(error)) => {
             tracing::warn!(repository = %branch.0, branch = branch.1, %error, "looking whether a commit landed");
-            settle::settle(shared, branch, plan.from.hash, plan.to.hash).await?
+            if settle::settle(shared, branch, plan.from, plan.to).await? {
+                Attempt::Done
+            } else {
+                Attempt::Lost
+            }
         }
-        other => other?,
+        Ok(Written::Done) => Attempt::Done,
+        Ok(Written::Refused(refusal)) => Attempt::Refused(refusal),
+        Err(error) => return Err(error.into()),
     };
-    if written == Written::Done {
+    if matches!(attempt, Attempt::Done) {
         plan.workspace.remember(&plan.write.objects).await;
-        let head = NamedRef { name: branch.1.clone(), tag: false, hash: plan.to.hash };
+        plan.workspace.remember_state(plan.to, plan.state.clone()).await;
+        let head = NamedRef { name: branch.1.clone(), tag: false, hash: plan.to };
         shared.heads.note(&branch.0, head);
     }
-    Ok(written)
+    Ok(attempt)
 }
 
 /// Whoever conflicts may be repeating a request that succeeded: then its answer is the earlier one.
@@ -234,9 +256,7 @@ async fn answer_replayed(
     batch: Vec<Queued>,
     key: &str,
 ) -> Vec<Queued> {
-    let (replayed, rest): (Vec<_>, Vec<_>) = batch
-        .into_iter()
-        .partition(|queued| queued.work.idempotency().is_some_and(|record| record.key == key));
+    let (replayed, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|queued| queued.has_key(key));
     let gone = || {
         CatalogError::Unavailable("the earlier request with this idempotency key is still running".to_owned())
     };

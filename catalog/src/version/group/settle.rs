@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{super::repository::Shared, BranchName};
 use crate::{
     CatalogError,
-    store::{Hash, ReferenceMove, Refusal, Store, StoreError, Write, Written},
+    store::{Hash, ReferenceMove, Store, StoreError, Write},
 };
 
 /// About half a minute in all: a database that restarts is back by then.
@@ -13,21 +13,18 @@ const MAX_ATTEMPTS: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// `Done` if the transaction that moved the branch to `to` landed, a refusal if it did not and never will, an error if the
-/// database doesn't say in time.
+/// Whether the transaction that moves the branch to `to` has landed, or an error if the database doesn't say in time. One that has
+/// not may still do so if the database hadn't begun with it: see [`super::lost`].
 pub(super) async fn settle(
     shared: &Arc<Shared>,
     branch: &BranchName,
     from: Hash,
     to: Hash,
-) -> Result<Written, CatalogError> {
+) -> Result<bool, CatalogError> {
     let mut pause = FIRST_PAUSE;
     for _ in 0..MAX_ATTEMPTS {
         match landed(shared.store.as_ref(), branch, from, to).await {
-            Ok(true) => return Ok(Written::Done),
-            Ok(false) => {
-                return Ok(Written::Refused(Refusal::Reference { name: branch.1.clone(), found: None }));
-            }
+            Ok(landed) => return Ok(landed),
             Err(error) => {
                 tracing::warn!(repository = %branch.0, branch = branch.1, %error, "the database doesn't answer yet");
             }
@@ -43,7 +40,7 @@ pub(super) async fn settle(
 
 async fn landed(store: &dyn Store, branch: &BranchName, from: Hash, to: Hash) -> Result<bool, StoreError> {
     let (repository, name) = branch;
-    // Waits for whoever holds the reference. Once this has an answer, whichever it is, the lost transaction has ended.
+    // Waits for whoever holds the reference. Once this has an answer, whichever it is, the lost transaction has ended if it had begun.
     let stay = ReferenceMove { name: name.clone(), tag: false, from: Some(from), to: Some(from) };
     let fence = Write { repository: repository.to_string(), references: vec![stay], ..Write::default() };
     store.write(&fence).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use firn_catalog::S3Config;
-use firn_runtime::Live;
+use firn_runtime::reload::Live;
 use firn_tests::SeaweedFs;
 use object_store::{ObjectStore, aws::AmazonS3};
 use tempfile::TempDir;

@@ -179,12 +179,13 @@ async fn million(duration: Duration, server: &Server) -> Result<()> {
     for sides in [
         [firn("list, 1,000", few.list(server).await?), firn("list, 1,000,000", many.list(server).await?)],
         [firn("load, 1,000", few.load()), firn("load, 1,000,000", many.load())],
+        // Before the commits: they differ, too.
+        [firn("diff of 10, 1,000", few.diff()), firn("diff of 10, 1,000,000", many.diff())],
         [firn("commit, 1,000", few.commit()), firn("commit, 1,000,000", many.commit())],
         [
             firn("branch, 1,000", few.branch(server).await?),
             firn("branch, 1,000,000", many.branch(server).await?),
         ],
-        [firn("diff of 10, 1,000", few.diff()), firn("diff of 10, 1,000,000", many.diff())],
     ] {
         let samples = client::measure(duration, &sides).await?;
         let [of_few, of_many] = samples.as_slice() else { continue };

@@ -16,14 +16,16 @@ use crate::{
     store::{Hash, Store, StoreError},
 };
 
-/// Decoded objects take about this many times the memory of their bytes.
-const DECODED_FACTOR: usize = 4;
+/// Decoded commits take about this many times the memory of their bytes.
+const COMMIT_FACTOR: usize = 4;
+/// And nodes, whose contents are text until somebody looks at them.
+const NODE_FACTOR: usize = 2;
 /// Beside its bytes: key, hash table and counters.
 const OVERHEAD_BYTES: usize = 256;
 /// Of a key's change since a tree was stored; contents are shared with the commits.
 const EDIT_BYTES: usize = 512;
 /// One part in so many of the cache is for states that aren't stored, and another for their trees.
-const DERIVED_SHARE: u64 = 4;
+const DERIVED_SHARE: u64 = 8;
 
 /// Objects of all repositories. A tenant's objects are never found by another's key.
 #[derive(Clone)]
@@ -43,6 +45,16 @@ type Name = (Arc<str>, Hash);
 struct Cached {
     object: Object,
     bytes: usize,
+}
+
+impl Cached {
+    /// In memory.
+    fn size(&self) -> usize {
+        match self.object {
+            Object::Node(_) => self.bytes * NODE_FACTOR,
+            Object::Commit(_) => self.bytes * COMMIT_FACTOR,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -70,9 +82,9 @@ impl Archive {
         let derived_bytes = cache_bytes / DERIVED_SHARE;
         Self {
             store,
-            cache: bounded(cache_bytes - 2 * derived_bytes, |cached: &Cached| cached.bytes * DECODED_FACTOR),
+            cache: bounded(cache_bytes - 2 * derived_bytes, Cached::size),
             states: bounded(derived_bytes, |state: &Arc<State>| state.edited_keys() * EDIT_BYTES),
-            settled: bounded(derived_bytes, |settled: &Arc<Settled>| settled.bytes() * DECODED_FACTOR),
+            settled: bounded(derived_bytes, |settled: &Arc<Settled>| settled.bytes() * NODE_FACTOR),
         }
     }
 

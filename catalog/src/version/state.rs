@@ -12,7 +12,7 @@ use super::{
 use crate::{CatalogError, store::Hash};
 
 /// Commits on one stored tree. It bounds what a process reads that sees a branch for the first time.
-const MAX_COMMITS: usize = 128;
+pub(super) const MAX_COMMITS: usize = 512;
 
 /// What some keys are set to; `None` removes one.
 pub(super) type Edits = BTreeMap<Key, Option<Content>>;

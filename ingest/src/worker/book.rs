@@ -7,6 +7,7 @@
 mod span;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
@@ -120,20 +121,23 @@ impl Book {
         tenant.pending.push(taken);
     }
 
-    /// The tenant whose commit should begin now, if any: beyond the memory bound the largest, else the one that waits longest.
+    /// The tenant whose commit should begin now, if any: beyond the memory bound the largest, else the one that waits longest. Of
+    /// equal ones the first by name, so that the same history always goes the same way.
     pub(super) fn due(&self, due: Due, now: Instant) -> Option<String> {
         let idle = self
             .tenants
             .iter()
             .filter(|(_, tenant)| tenant.in_flight.is_none() && !tenant.pending.is_empty());
         if self.buffered_bytes >= due.max_buffered_bytes {
-            return idle.max_by_key(|(_, tenant)| tenant.pending_bytes).map(|(name, _)| name.clone());
+            return idle
+                .max_by_key(|(name, tenant)| (tenant.pending_bytes, Reverse(*name)))
+                .map(|(name, _)| name.clone());
         }
         let waited = |tenant: &Tenant| {
             tenant.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
         };
         idle.filter(|(_, tenant)| tenant.pending_bytes >= due.bytes || waited(tenant) >= due.interval)
-            .max_by_key(|(_, tenant)| waited(tenant))
+            .max_by_key(|(name, tenant)| (waited(tenant), Reverse(*name)))
             .map(|(name, _)| name.clone())
     }
 

@@ -119,7 +119,9 @@ fn judge(operation: &'static Value, status: u16, is_json: bool, body: &[u8]) -> 
     let body: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     schema::check(&DOCUMENT, schema, &body, "$")?;
     match body["error"]["code"].as_u64() {
-        Some(code) if status >= 400 && code != u64::from(status) => Err(format!("the error's code is {code}")),
+        Some(code) if status >= 400 && code != u64::from(status) => {
+            Err(format!("the error's code is {code}"))
+        }
         _ => Ok(()),
     }
 }

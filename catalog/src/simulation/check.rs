@@ -42,6 +42,7 @@ pub(super) async fn check(world: &World) -> Result<Vec<String>, CatalogError> {
     for (hash, commit) in &graph.commits {
         metadata(*hash, commit, &graph, &files, &mut wrong);
     }
+    wrong.extend(overwritten(&journal, &graph));
     let events = world.database.events(TENANT, 0, u32::MAX).await?;
     wrong.extend(announced(&events, &graph));
     // The trees and the logs, as somebody reads them who was never there.
@@ -123,6 +124,22 @@ fn misjudged(change: &Change, landed: &[Count]) -> Option<String> {
 /// Moves of a branch, in order.
 fn moves<'a>(journal: &'a [Moved], branch: &'a str) -> impl Iterator<Item = &'a Moved> {
     journal.iter().filter(move |moved| moved.reference == branch)
+}
+
+/// Branches that went where what they held before is lost.
+fn overwritten(journal: &[Moved], graph: &Graph) -> Vec<String> {
+    let (mut heads, mut wrong) = (BTreeMap::new(), Vec::new());
+    for moved in journal {
+        let Some(to) = moved.to else {
+            heads.remove(&moved.reference);
+            continue;
+        };
+        let before = heads.insert(&moved.reference, to);
+        if before.is_some_and(|before| !graph.descends(to, before)) {
+            wrong.push(format!("'{}' lost commits when it moved", moved.reference));
+        }
+    }
+    wrong
 }
 
 /// Where a branch was between two counts, from the last place before the first on.

@@ -49,6 +49,15 @@ impl Graph {
         self.states.get(&hash).unwrap_or(&self.nothing)
     }
 
+    /// Whether a commit is another's ancestor along first parents, or that one itself.
+    pub(super) fn descends(&self, head: Hash, from: Hash) -> bool {
+        let mut hash = head;
+        while hash != from && hash != *NO_ANCESTOR {
+            hash = self.parent(hash);
+        }
+        hash == from
+    }
+
     /// Makes the states up to a commit, along first parents. Others' were made when a branch led to them.
     fn add_up(&mut self, head: Hash) {
         let (mut missing, mut hash) = (Vec::new(), head);

@@ -38,6 +38,9 @@ const SOON: Backoff =
 const STOPPED: Backoff =
     Backoff { initial: Duration::from_secs(5), max: Duration::from_secs(60), attempts: u32::MAX };
 
+/// Records are packed once they fill this part of the memory they may have.
+const PACK_BELOW_BOUND: usize = 4;
+
 type Finished = (String, Result<Committed, Failure>);
 
 /// State of a run.
@@ -69,13 +72,14 @@ impl Session {
         });
         let report = Report::new(worker.feed, worker.board.clone());
         let suspensions = Suspensions::of(worker.feed.stage);
+        let book = Book::packing_above(worker.config.max_buffered_bytes / PACK_BELOW_BOUND);
         Self {
             worker,
             topic,
             shutdown,
             committer,
             commits: JoinSet::new(),
-            book: Book::default(),
+            book,
             directory: Directory::default(),
             suspensions,
             report,
@@ -143,14 +147,14 @@ impl Session {
         let due = self.due();
         while self.commits.len() < self.worker.config.max_concurrent_commits.max(1) {
             let Some(tenant) = self.book.due(due, Instant::now()) else { return };
-            let records = self.book.start(&tenant);
+            let pending = self.book.start(&tenant);
             let committer = Arc::clone(&self.committer);
-            let span = commit_span(&tenant, &records);
-            let commit = async move {
-                let result = committer.commit(&tenant, records).await;
+            self.commits.spawn(async move {
+                let records = pending.into_records().await;
+                let span = commit_span(&tenant, &records);
+                let result = committer.commit(&tenant, records).instrument(span).await;
                 (tenant, result)
-            };
-            self.commits.spawn(commit.instrument(span));
+            });
         }
     }
 

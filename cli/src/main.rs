@@ -6,6 +6,7 @@
 mod access;
 mod alerts;
 mod audit;
+mod bench;
 mod catalog;
 mod client;
 mod collect;
@@ -157,6 +158,9 @@ enum Command {
     /// Place, list and release legal holds, which keep data from erasure, expiry and removal
     #[command(subcommand)]
     Hold(hold::HoldCommand),
+    /// Try Firn hard, on the machine where it is to run
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Print the OpenAPI document of Firn's own endpoints
     Openapi,
     /// Print the version
@@ -190,7 +194,7 @@ fn run(command: Command) -> Result<()> {
 /// A client has one thread: it waits for one server. Queries and compactions bring their own parallelism.
 fn run_client(command: Command) -> Result<()> {
     let runtime = match command {
-        Command::Sql(_) | Command::Policy(_) | Command::Table(_) | Command::Model(_) => {
+        Command::Sql(_) | Command::Policy(_) | Command::Table(_) | Command::Model(_) | Command::Bench(_) => {
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?
         }
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
@@ -229,6 +233,7 @@ fn run_client(command: Command) -> Result<()> {
             Command::Lineage(args) => lineage::run(&args).await,
             Command::Erase(args) => erase::run(&args).await,
             Command::Hold(command) => hold::run(&command).await,
+            Command::Bench(command) => bench::run(&command).await,
             Command::Up(_)
             | Command::Gateway(_)
             | Command::Compactor(_)

@@ -11,11 +11,12 @@
 mod lake;
 mod limit;
 
-use std::{fs, time::Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use firn_compactor::{CompactorConfig, ModelRuns, RunRequest, RunState};
+use firn_runtime::Usage;
 
 use lake::Lake;
 use limit::Limit;
@@ -37,8 +38,8 @@ const PLAIN: [&str; 6] = [
 const JUDGING: [&str; 2] = ["gold.compliance", "gold.compliance_daily"];
 /// Rows of the increment whose time is told as it is.
 const INCREMENT: u64 = 100_000;
-/// Clock ticks of a second in /proc.
-const TICKS: f64 = 100.0;
+/// What the clock of processor time tells apart.
+const TICK_S: f64 = 0.01;
 
 #[derive(Clone, Debug, Parser)]
 struct Args {
@@ -132,15 +133,11 @@ async fn measured(work: impl Future<Output = Result<()>>) -> Result<Cost> {
 
 /// Processor time of this process, user and system.
 fn cpu_s() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").context("this needs Linux's /proc")?;
-    // The name of the process, in brackets, may hold anything; utime and stime are the 12th and 13th word behind it.
-    let (_, words) = stat.rsplit_once(')').context("/proc/self/stat is not as expected")?;
-    let ticks = words.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
+    Ok(Usage::of_this_process()?.cpu.as_secs_f64())
 }
 
 fn print(what: &str, rows: u64, cost: Cost, limit: Option<Cost>) {
     let share = limit.map(|limit| format!("{:.2}", limit.cpu_s / cost.cpu_s)).unwrap_or_default();
-    let rate = rows as f64 / cost.cpu_s.max(1.0 / TICKS);
+    let rate = rows as f64 / cost.cpu_s.max(TICK_S);
     println!("{what:<34} {:>10.2} {:>10.2} {rate:>12.0} {share:>7}", cost.cpu_s, cost.wall_s);
 }

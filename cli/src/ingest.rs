@@ -1,5 +1,6 @@
 //! `firn ingest`: the way from the log to bronze, in an operator's hands.
 
+mod organizations;
 mod replay;
 
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ pub(crate) enum IngestCommand {
     Positions(PositionsArgs),
     /// Take records once more: from quarantine after a fix, or from the log onto a branch
     Replay(replay::ReplayArgs),
+    /// Say whose computers are whose: a CSV file as the table reference.organizations, from which records that come get org_id,
+    /// org_name, org_unit and org_attributes
+    Organizations(organizations::OrganizationsArgs),
 }
 
 /// Arguments of `firn ingest suspend`.
@@ -84,6 +88,7 @@ pub(crate) async fn run(command: &IngestCommand) -> Result<()> {
         // No client: it runs on threads of its own.
         IngestCommand::Serve(_) => Ok(()),
         IngestCommand::Replay(args) => replay::run(args).await,
+        IngestCommand::Organizations(args) => organizations::run(args).await,
     }
 }
 

@@ -41,11 +41,15 @@ mod directory;
 mod erased;
 mod feed;
 mod forget;
+mod lake;
 mod positions;
+mod reference;
 mod replay;
 mod report;
 mod rows;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod standing;
 mod suspensions;
 mod tables;
@@ -57,14 +61,16 @@ use axum::Router;
 use firn_auth::Guard;
 use firn_catalog_client::CatalogClient;
 use firn_inventory::tables::INVENTORY_TOPIC;
-use firn_runtime::StatusBoard;
+use firn_runtime::{StatusBoard, clock::SystemClock};
 use firn_stream::{Log, StreamError, SubscribeOptions, Topic, TopicSpec};
 use firn_table::{FileIo, WriteOptions};
 use tokio_util::sync::CancellationToken;
 
+use commit::Committer;
 use erased::Erased;
 use feed::Feed;
-use session::Session;
+use reference::Reference;
+use session::{Session, World};
 
 pub use forget::{ForgetRequest, Forgotten};
 pub use replay::{
@@ -105,6 +111,8 @@ pub struct WorkerConfig {
     pub drain: Duration,
     /// How data files are written.
     pub write: WriteOptions,
+    /// How long a change of `reference.organizations` may take to reach a tenant's commits. Default 10 s.
+    pub reference_refresh: Duration,
 }
 
 impl Default for WorkerConfig {
@@ -119,6 +127,7 @@ impl Default for WorkerConfig {
             poll_records: 500,
             drain: Duration::from_secs(20),
             write: WriteOptions::default(),
+            reference_refresh: Duration::from_secs(10),
         }
     }
 }
@@ -171,6 +180,7 @@ pub struct Worker {
     file_io: FileIo,
     board: StatusBoard,
     erased: Arc<Erased>,
+    reference: Arc<Reference>,
 }
 
 impl Worker {
@@ -185,7 +195,8 @@ impl Worker {
         board: StatusBoard,
     ) -> Self {
         let erased = Arc::new(Erased::new(catalog.clone()));
-        Self { feed: &feed::INVENTORY, config, log, catalog, file_io, board, erased }
+        let reference = Arc::new(Reference::new(file_io.clone(), board.clone(), config.reference_refresh));
+        Self { feed: &feed::INVENTORY, config, log, catalog, file_io, board, erased, reference }
     }
 
     /// The same for transitions of findings, from the topic `compliance` into `gold.transitions`.
@@ -205,6 +216,17 @@ impl Worker {
     /// What only a person can mend, or a restart: see [`WorkerError`]. Failures of one tenant don't end the worker.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), WorkerError> {
         let topic = self.ensure_topic().await?;
+        let lake = Arc::new(Committer::new(self, BRANCH, &topic.id, shutdown.clone()));
+        self.run_in(World { lake, clock: Arc::new(SystemClock) }, topic, shutdown).await
+    }
+
+    /// The same in a world, which may be a simulated one.
+    async fn run_in(
+        &self,
+        world: World,
+        topic: Topic,
+        shutdown: CancellationToken,
+    ) -> Result<(), WorkerError> {
         let mut consumer = self
             .log
             .subscribe(SubscribeOptions {
@@ -214,7 +236,7 @@ impl Worker {
                 from_beginning: true,
             })
             .await?;
-        let mut session = Session::new(self.clone(), topic, shutdown);
+        let mut session = Session::new(self.clone(), topic, world, shutdown);
         let ended = session.work(consumer.as_mut()).await;
         session.drain(consumer.as_mut()).await;
         consumer.close().await;

@@ -42,6 +42,11 @@ pub fn confluent(script: &str, args: &[&str]) -> Result<serde_json::Value> {
     run_script("requirements-kafka.txt", script, args, &BTreeMap::new())
 }
 
+/// The same with a library that makes OCSF events.
+pub fn ocsf(script: &str, args: &[&str]) -> Result<serde_json::Value> {
+    run_script("requirements-ocsf.txt", script, args, &BTreeMap::new())
+}
+
 /// The same, with Iceberg's runtime and its client of S3 as the script's arguments.
 pub fn spark_on_s3(script: &str, env: &BTreeMap<String, String>) -> Result<serde_json::Value> {
     let jars = [installed(SPARK_ICEBERG)?, installed(ICEBERG_S3)?];

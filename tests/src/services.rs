@@ -142,6 +142,15 @@ impl Services {
         &self.http
     }
 
+    /// Before any service is launched: they reach S3 by way of `url`.
+    ///
+    /// # Errors
+    /// If the configuration can't be written.
+    pub fn reach_s3_at(&self, url: &str) -> Result<()> {
+        let settings = std::fs::read_to_string(self.config())?;
+        Ok(std::fs::write(self.config(), settings.replace(&self.s3.endpoint(), url))?)
+    }
+
     /// The configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {

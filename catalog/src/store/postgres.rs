@@ -126,8 +126,14 @@ impl Store for PostgresStore {
 
     async fn objects(&self, repository: &str, hashes: &[Hash]) -> Result<Vec<(Hash, Bytes)>, StoreError> {
         let names: Vec<&[u8]> = hashes.iter().map(|hash| hash.0.as_slice()).collect();
-        let rows: Vec<(Vec<u8>, Vec<u8>)> =
-            read(|| sqlx::query_as(OBJECTS).bind(repository).bind(&names).fetch_all(&self.pool)).await?;
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = read(|| async {
+            let mut connection = self.kept.take(&self.pool).await?;
+            let found =
+                sqlx::query_as(OBJECTS).bind(repository).bind(&names).fetch_all(&mut *connection).await?;
+            self.kept.give(connection);
+            Ok(found)
+        })
+        .await?;
         rows.into_iter().map(|(hash, data)| Ok((decode::hash(&hash)?, Bytes::from(data)))).collect()
     }
 

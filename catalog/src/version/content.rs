@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, de::IgnoredAny};
 use serde_json::Value;
 
 use super::Content;
@@ -16,10 +16,12 @@ pub(crate) const TABLE: &str = "ICEBERG_TABLE";
 /// Nessie's name of a namespace.
 pub(crate) const NAMESPACE: &str = "NAMESPACE";
 
-/// A content's JSON. Its canonical form is kept once it was needed: a node's bytes hold that of all its contents, however few of
-/// them a commit changes.
+/// A content's JSON, as a value, in its canonical form, or both: whichever there wasn't at first is made when it is needed. A
+/// node holds the canonical form of all its contents, however few of them anybody looks at or changes.
+///
+/// Invariant: one of the two is there from the beginning, and a canonical form is JSON.
 pub struct Json {
-    value: Value,
+    value: OnceLock<Value>,
     canonical: OnceLock<Box<str>>,
 }
 
@@ -27,25 +29,31 @@ impl Deref for Json {
     type Target = Value;
 
     fn deref(&self) -> &Value {
-        &self.value
+        self.value.get_or_init(|| {
+            let parsed = self.canonical.get().map(|text| serde_json::from_str(text));
+            parsed.and_then(Result::ok).unwrap_or_default()
+        })
     }
 }
 
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
+        match (self.canonical.get(), other.canonical.get()) {
+            (Some(one), Some(other)) => one == other,
+            _ => **self == **other,
+        }
     }
 }
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(serializer)
+        (**self).serialize(serializer)
     }
 }
 
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        (**self).fmt(f)
     }
 }
 
@@ -53,13 +61,13 @@ impl Content {
     /// A content from its JSON.
     #[must_use]
     pub fn new(value: Value) -> Self {
-        Self(Arc::new(Json { value, canonical: OnceLock::new() }))
+        Self(Arc::new(Json { value: OnceLock::from(value), canonical: OnceLock::new() }))
     }
 
     /// A content from its canonical form.
     pub(super) fn from_canonical(text: &str) -> serde_json::Result<Self> {
-        let value = serde_json::from_str(text)?;
-        Ok(Self(Arc::new(Json { value, canonical: OnceLock::from(Box::from(text)) })))
+        serde_json::from_str::<IgnoredAny>(text)?;
+        Ok(Self(Arc::new(Json { value: OnceLock::new(), canonical: OnceLock::from(Box::from(text)) })))
     }
 
     /// `ICEBERG_TABLE`, `NAMESPACE` …; empty if it has none.
@@ -77,7 +85,7 @@ impl Content {
     /// The same with an id.
     #[must_use]
     pub fn with_id(&self, id: &str) -> Self {
-        let mut value = self.0.value.clone();
+        let mut value = Value::clone(&self.0);
         if let Value::Object(fields) = &mut value {
             fields.insert("id".to_owned(), Value::from(id));
         }
@@ -88,6 +96,12 @@ impl Content {
     #[must_use]
     pub fn is_namespace(&self) -> bool {
         self.content_type() == NAMESPACE
+    }
+
+    /// Whether it is a table or a view.
+    #[must_use]
+    pub fn is_table_or_view(&self) -> bool {
+        matches!(self.content_type(), TABLE | "ICEBERG_VIEW")
     }
 
     /// Whether two namespaces are the same but for their ids: they were created on two branches.
@@ -141,6 +155,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_content_is_the_same_whichever_form_it_came_in() {
+        let value = json!({"type": "ICEBERG_TABLE", "id": "1", "n": [1.5, 18446744073709551615u64, null]});
+        let (made, read) = (
+            Content::new(value.clone()),
+            Content::from_canonical(
+                r#"{"id":"1","n":[1.5,18446744073709551615,null],"type":"ICEBERG_TABLE"}"#,
+            ),
+        );
+        let read = read.expect("it is JSON");
+        assert_eq!(made, read);
+        assert_eq!((&**read.0, read.content_type(), read.id()), (&value, "ICEBERG_TABLE", Some("1")));
+        assert_eq!(made.canonical(), read.canonical());
+        assert_eq!(made, read);
+        assert_ne!(read, read.with_id("2"));
+        assert!(Content::from_canonical("{\"type\":").is_err());
+    }
 
     #[test]
     fn canonical_json_orders_fields_on_every_level() {

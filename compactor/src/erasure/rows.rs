@@ -9,7 +9,7 @@ const HOST: &str = "host_id";
 /// Host and event name a record, in every table that was made of it.
 const EVENT: [&str; 2] = [HOST, "event_id"];
 /// Columns of free text, beside all binary ones.
-const FREE_TEXT: [&str; 4] = ["extra", "evidence", "reason", "comment"];
+const FREE_TEXT: [&str; 5] = ["extra", "org_attributes", "evidence", "reason", "comment"];
 
 /// The rows: those whose column has the value or whose free text names it, what was made of the same records, and, if it is asked
 /// for, all of the computers that they name.

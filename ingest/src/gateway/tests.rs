@@ -157,6 +157,18 @@ async fn batch_is_answered_record_by_record() {
 }
 
 #[tokio::test]
+async fn a_record_of_ten_megabytes_is_refused_by_its_index_and_stops_no_other() {
+    let bench = Bench::new(GatewayConfig::default()).await;
+    let huge = format!(r#"{{"host_id":"b","x":"{}"}}"#, "x".repeat(10 << 20));
+    let answer =
+        bench.upload(NDJSON, format!("{{\"host_id\":\"a\"}}\n{huge}\n{{\"host_id\":\"c\"}}\n")).await;
+    assert_eq!(answer.status, 207, "{}", answer.body);
+    assert!(answer.body.contains(r#""accepted":2,"refused":1"#), "{}", answer.body);
+    assert!(answer.body.contains(r#"{"index":1,"reason":"the record has 10485782 bytes"#), "{}", answer.body);
+    assert_eq!(bench.records().await.len(), 2);
+}
+
+#[tokio::test]
 async fn only_who_may_uploads() {
     let bench = Bench::new(GatewayConfig::default()).await;
     let record = r#"{"host_id":"a"}"#;

@@ -8,6 +8,7 @@ mod pending;
 mod span;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
@@ -134,7 +135,8 @@ impl Book {
         }
     }
 
-    /// The tenant whose commit should begin now, if any: beyond the memory bound the largest, else the one that waits longest.
+    /// The tenant whose commit should begin now, if any: beyond the memory bound the largest, else the one that waits longest. Of
+    /// equal ones the first by name, so that the same history always goes the same way.
     pub(super) fn due(&self, due: Due, now: Instant) -> Option<String> {
         let idle = self
             .tenants
@@ -142,7 +144,7 @@ impl Book {
             .filter(|(_, tenant)| tenant.in_flight.is_none() && !tenant.pending.is_empty());
         if self.buffered_bytes >= due.max_buffered_bytes {
             return idle
-                .max_by_key(|(_, tenant)| tenant.pending.memory_bytes())
+                .max_by_key(|(name, tenant)| (tenant.pending.memory_bytes(), Reverse(*name)))
                 .map(|(name, _)| name.clone());
         }
         let waited = |tenant: &Tenant| {
@@ -151,7 +153,7 @@ impl Book {
         idle.filter(|(_, tenant)| {
             tenant.pending.unpacked_bytes() >= due.bytes || waited(tenant) >= due.interval
         })
-        .max_by_key(|(_, tenant)| waited(tenant))
+        .max_by_key(|(name, tenant)| (waited(tenant), Reverse(*name)))
         .map(|(name, _)| name.clone())
     }
 

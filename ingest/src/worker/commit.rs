@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZero, sync::Arc, time::Duration};
 
+use arrow::error::ArrowError;
 use firn_catalog_client::{CatalogClient, TenantClient};
 use firn_inventory::tables::{BRONZE_QUARANTINE, position_property};
 use firn_runtime::{retry::Backoff, with_causes};
@@ -13,10 +14,12 @@ use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Worker,
     address::Taken,
     erased::Erased,
     feed::Feed,
     positions::{self, Positions},
+    reference::{Organizations, Reference, SNAPSHOT_PROPERTY},
     rows::Rows,
     tables::{ident, quarantine_table},
 };
@@ -41,6 +44,7 @@ pub(super) struct Committer {
     pub(super) write: WriteOptions,
     pub(super) shutdown: CancellationToken,
     pub(super) erased: Arc<Erased>,
+    pub(super) reference: Arc<Reference>,
 }
 
 /// What a commit did.
@@ -83,6 +87,13 @@ pub(super) struct Guard {
     pub(super) value: String,
 }
 
+/// Records of a tenant on their way into files.
+struct Batch<'a> {
+    tenant: &'a str,
+    records: Arc<Vec<Taken>>,
+    organizations: Arc<Organizations>,
+}
+
 /// Files that are written and not yet committed.
 struct Written {
     taken: Vec<WrittenFile>,
@@ -90,8 +101,23 @@ struct Written {
 }
 
 impl Committer {
+    /// What a worker commits with, to a branch, from a topic.
+    pub(super) fn new(worker: &Worker, branch: &str, topic_id: &str, shutdown: CancellationToken) -> Self {
+        Self {
+            feed: worker.feed,
+            catalog: worker.catalog.clone(),
+            file_io: worker.file_io.clone(),
+            branch: branch.to_owned(),
+            topic_id: topic_id.to_owned(),
+            write: worker.config.write.clone(),
+            shutdown,
+            erased: Arc::clone(&worker.erased),
+            reference: Arc::clone(&worker.reference),
+        }
+    }
+
     /// Takes what the tenant does not have yet of `records` into its tables, with the positions behind it.
-    pub(super) async fn commit(&self, tenant: &str, records: Vec<Taken>) -> Result<Committed, Failure> {
+    pub(super) async fn take(&self, tenant: &str, records: Vec<Taken>) -> Result<Committed, Failure> {
         let base = self.base(tenant).await?;
         let wanted = |taken: &Taken| is_new(&base.positions, taken);
         let records = records.into_iter().filter(wanted).collect();
@@ -133,12 +159,19 @@ impl Committer {
         let stay = self.erased.leave_out(tenant, records).await;
         let stay = stay.map_err(|error| Failure::Later(format!("the erasure list is away: {error}")))?;
         let quarantine = self.quarantine(&base.client).await?;
-        let written = self.write(tenant, &Arc::new(stay), &base.table, &quarantine).await?;
+        // One snapshot for all of the batch.
+        let organizations = self.organizations(&base.client).await;
+        let batch = Batch { tenant, records: Arc::new(stay), organizations };
+        let written = self.write(&batch, &base.table, &quarantine).await?;
         let rows = |files: &[WrittenFile]| files.iter().map(|file| file.record_count).sum();
         let (taken, quarantined) = (rows(&written.taken), rows(&written.quarantine));
         let mut after = base.positions.clone();
         after.extend(&moved);
         let mut transaction = self.transaction(written, &base.positions, &moved, &after);
+        if let Some(snapshot_id) = batch.organizations.snapshot_id().filter(|_| taken > 0) {
+            let summary = &mut transaction.operations[0].summary;
+            summary.insert(SNAPSHOT_PROPERTY.to_owned(), snapshot_id.to_string());
+        }
         if let Some(guard) = guard {
             let first = &mut transaction.operations[0];
             first.assert_properties.insert(guard.property.clone(), guard.expected);
@@ -149,18 +182,12 @@ impl Committer {
     }
 
     /// Decodes chunks side by side and writes them in order; removes the files again if that fails.
-    async fn write(
-        &self,
-        tenant: &str,
-        records: &Arc<Vec<Taken>>,
-        table: &Table,
-        quarantine: &Table,
-    ) -> Result<Written, Failure> {
+    async fn write(&self, batch: &Batch<'_>, table: &Table, quarantine: &Table) -> Result<Written, Failure> {
         let mut writer = DataFileWriter::new(table, self.write.clone())?;
         let mut quarantine_writer = DataFileWriter::new(quarantine, self.write.clone())?;
-        let ranges = (0..records.len()).step_by(CHUNK_RECORDS);
-        let ranges = ranges.map(|begin| begin..(begin + CHUNK_RECORDS).min(records.len()));
-        let decoding = ranges.map(|range| self.judge(tenant, records, range));
+        let ranges = (0..batch.records.len()).step_by(CHUNK_RECORDS);
+        let ranges = ranges.map(|begin| begin..(begin + CHUNK_RECORDS).min(batch.records.len()));
+        let decoding = ranges.map(|range| self.judge(batch, range));
         let mut decoded = stream::iter(decoding).buffered(decoders());
         while let Some(rows) = decoded.next().await {
             let written = match rows {
@@ -185,17 +212,27 @@ impl Committer {
         Ok(Written { taken, quarantine })
     }
 
-    async fn judge(
-        &self,
-        tenant: &str,
-        records: &Arc<Vec<Taken>>,
-        range: std::ops::Range<usize>,
-    ) -> Result<Rows, Failure> {
-        let (judge, tenant, topic_id) = (self.feed.judge, tenant.to_owned(), self.topic_id.clone());
-        let records = Arc::clone(records);
-        tokio::task::spawn_blocking(move || judge(&tenant, &topic_id, &records[range]))
-            .await
-            .map_err(|crashed| Failure::Stopped(format!("decoding crashed, which is a bug: {crashed}")))
+    async fn judge(&self, batch: &Batch<'_>, range: std::ops::Range<usize>) -> Result<Rows, Failure> {
+        let (judge, tenant, topic_id) = (self.feed.judge, batch.tenant.to_owned(), self.topic_id.clone());
+        let (records, organizations) = (Arc::clone(&batch.records), Arc::clone(&batch.organizations));
+        let judging = tokio::task::spawn_blocking(move || {
+            let rows = judge(&tenant, &topic_id, &records[range]);
+            let taken = organizations.fill(&rows.taken)?;
+            Ok(Rows { taken, ..rows })
+        });
+        let judged: Result<Result<Rows, ArrowError>, _> = judging.await;
+        let bug = |error: &dyn std::fmt::Display| {
+            Failure::Stopped(format!("decoding failed, which is a bug: {error}"))
+        };
+        judged.map_err(|crashed| bug(&crashed))?.map_err(|error| bug(&error))
+    }
+
+    async fn organizations(&self, client: &TenantClient) -> Arc<Organizations> {
+        if self.feed.has_organizations {
+            self.reference.organizations(client, &self.branch).await
+        } else {
+            Arc::default()
+        }
     }
 
     fn transaction(
@@ -286,6 +323,6 @@ async fn write_both(
 }
 
 /// Whether a record lies at or above the positions.
-fn is_new(positions: &Positions, taken: &Taken) -> bool {
+pub(super) fn is_new(positions: &Positions, taken: &Taken) -> bool {
     positions.get(&taken.partition).is_none_or(|next| taken.offset >= *next)
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
-use firn_catalog_client::{CatalogClient, ClientError};
+use chrono::Utc;
+use firn_catalog_client::ClientError;
 
-use super::{HOUSE_TENANT, address::Taken};
+use super::{HOUSE_TENANT, address::Taken, lake::Lake};
 
 /// Clocks of catalog and gateways may differ by this: a record received up to this long before its tenant was created is
 /// the tenant's.
@@ -31,14 +31,14 @@ impl Directory {
     /// Asks the catalog if these records name a tenant that is not known from a list as new as they are.
     pub(super) async fn know(
         &mut self,
-        catalog: &CatalogClient,
+        lake: &dyn Lake,
         addressed: &[(Option<String>, Taken)],
     ) -> Result<(), ClientError> {
         let unknown = addressed.iter().any(|(tenant, taken)| {
             let existence = |tenant: &String| self.existence(tenant, taken.received_at_us);
             tenant.as_ref().map(existence) == Some(Existence::Ask)
         });
-        if unknown { self.refresh(catalog).await } else { Ok(()) }
+        if unknown { self.refresh(lake).await } else { Ok(()) }
     }
 
     /// Whose record it is, after `know`: the named tenant's, or the house's.
@@ -72,14 +72,10 @@ impl Directory {
     }
 
     /// Asks the catalog.
-    async fn refresh(&mut self, catalog: &CatalogClient) -> Result<(), ClientError> {
+    async fn refresh(&mut self, lake: &dyn Lake) -> Result<(), ClientError> {
         // Taken before asking: what is created meanwhile may be missing in the answer.
         let asked_at_us = Utc::now().timestamp_micros();
-        let tenants = catalog.tenants().await?;
-        let created =
-            |text: &str| DateTime::parse_from_rfc3339(text).map_or(0, |time| time.timestamp_micros());
-        self.created_at_us =
-            tenants.into_iter().map(|tenant| (tenant.name, created(&tenant.created_at))).collect();
+        self.created_at_us = lake.tenants().await?;
         self.asked_at_us = Some(asked_at_us);
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(super) struct Feed {
     pub(super) new_table: fn() -> NewTable,
     /// Tenant, topic id and records into rows; each record ends in exactly one of the two tables.
     pub(super) judge: fn(&str, &str, &[Taken]) -> Rows,
+    /// Whether the rows are told whose computers they are about, from `reference.organizations`.
+    pub(super) has_organizations: bool,
 }
 
 /// Inventories into `bronze.inventory`.
@@ -34,6 +36,7 @@ pub(super) static INVENTORY: Feed = Feed {
     table: BRONZE_INVENTORY,
     new_table: inventory_table,
     judge: rows::judge,
+    has_organizations: true,
 };
 
 /// Transitions of findings into `gold.transitions`.
@@ -44,6 +47,7 @@ pub(super) static TRANSITIONS: Feed = Feed {
     table: GOLD_TRANSITIONS,
     new_table: transitions_table,
     judge: rows::judge_transitions,
+    has_organizations: false,
 };
 
 /// Partitioned by month: transitions are few.

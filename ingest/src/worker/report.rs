@@ -48,6 +48,9 @@ impl Report {
             let age = Duration::from_micros(age_us.unsigned_abs());
             metrics::histogram!("firn_ingest_freshness_seconds", "topic" => self.feed.topic)
                 .record(age.as_secs_f64());
+            #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+            metrics::gauge!("firn_ingest_tenant_fresh_until_seconds", "topic" => self.feed.topic, "tenant" => tenant_label())
+                .set(newest_us as f64 / 1e6);
             let (taken, quarantined) = (committed.taken, committed.quarantined);
             tracing::debug!(tenant, taken, quarantined, "committed a batch");
         }
@@ -134,12 +137,20 @@ impl Report {
         });
         let waiting: HashSet<String> = book.waiting().map(|(tenant, _)| tenant.to_owned()).collect();
         for tenant in self.lagging.difference(&waiting) {
-            self.board.update(self.feed.stage, tenant, |status| status.lag_records = Some(0));
+            self.lag(tenant, 0);
         }
         for (tenant, records) in book.waiting() {
-            self.board.update(self.feed.stage, tenant, |status| status.lag_records = Some(records as u64));
+            self.lag(tenant, records);
         }
         self.lagging = waiting;
+    }
+
+    /// Records of a tenant that were read and are in no table yet.
+    fn lag(&self, tenant: &str, records: usize) {
+        #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!("firn_ingest_tenant_lag_records", "topic" => self.feed.topic, "tenant" => tenant.to_owned())
+            .set(records as f64);
+        self.board.update(self.feed.stage, tenant, |status| status.lag_records = Some(records as u64));
     }
 }
 

@@ -7,18 +7,22 @@ use std::{
 };
 
 use firn_catalog_client::ClientError;
-use firn_runtime::retry::Backoff;
+use firn_runtime::{
+    clock::{Clock, within},
+    retry::Backoff,
+};
 use firn_stream::{Assigned, Consumer, Event, Record, StreamErrorKind, Topic, TopicPartition};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{
-    BRANCH, Worker, WorkerError,
+    Worker, WorkerError,
     address::{Taken, address},
     book::{Book, Due},
-    commit::{Committed, Committer, Failure},
+    commit::{Committed, Failure},
     directory::Directory,
+    lake::Lake,
     report::Report,
     suspensions::Suspensions,
     traced::commit_span,
@@ -43,12 +47,19 @@ const PACK_BELOW_BOUND: usize = 4;
 
 type Finished = (String, Result<Committed, Failure>);
 
+/// What a run goes by beside the log.
+pub(super) struct World {
+    pub(super) lake: Arc<dyn Lake>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
 /// State of a run.
 pub(super) struct Session {
     worker: Worker,
     topic: Topic,
     shutdown: CancellationToken,
-    committer: Arc<Committer>,
+    lake: Arc<dyn Lake>,
+    clock: Arc<dyn Clock>,
     commits: JoinSet<Finished>,
     book: Book,
     directory: Directory,
@@ -59,17 +70,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(worker: Worker, topic: Topic, shutdown: CancellationToken) -> Self {
-        let committer = Arc::new(Committer {
-            feed: worker.feed,
-            catalog: worker.catalog.clone(),
-            file_io: worker.file_io.clone(),
-            branch: BRANCH.to_owned(),
-            topic_id: topic.id.clone(),
-            write: worker.config.write.clone(),
-            shutdown: shutdown.clone(),
-            erased: worker.erased.clone(),
-        });
+    pub(super) fn new(worker: Worker, topic: Topic, world: World, shutdown: CancellationToken) -> Self {
+        let World { lake, clock } = world;
+        let ticked_at = clock.instant();
         let report = Report::new(worker.feed, worker.board.clone());
         let suspensions = Suspensions::of(worker.feed.stage);
         let book = Book::packing_above(worker.config.max_buffered_bytes / PACK_BELOW_BOUND);
@@ -77,15 +80,20 @@ impl Session {
             worker,
             topic,
             shutdown,
-            committer,
+            lake,
+            clock,
             commits: JoinSet::new(),
             book,
             directory: Directory::default(),
             suspensions,
             report,
-            ticked_at: Instant::now(),
+            ticked_at,
             troubles: 0,
         }
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.instant()
     }
 
     /// Reads and commits until shutdown.
@@ -96,8 +104,8 @@ impl Session {
             }
             self.release(consumer).await?;
             self.start_due();
-            if self.ticked_at.elapsed() >= TICK {
-                self.ticked_at = Instant::now();
+            if self.now().saturating_duration_since(self.ticked_at) >= TICK {
+                self.ticked_at = self.now();
                 self.tick(consumer).await?;
             }
             if self.book.is_full(self.due()) {
@@ -122,8 +130,11 @@ impl Session {
 
     /// Lets running commits end, commits what they made possible, and forgets the rest.
     pub(super) async fn drain(&mut self, consumer: &mut dyn Consumer) {
-        let deadline = tokio::time::Instant::now() + self.worker.config.drain;
-        while let Ok(Some(finished)) = tokio::time::timeout_at(deadline, self.commits.join_next()).await {
+        let deadline = self.now() + self.worker.config.drain;
+        loop {
+            let left = deadline.saturating_duration_since(self.now());
+            let next = within(self.clock.as_ref(), left, self.commits.join_next()).await;
+            let Some(Some(finished)) = next else { break };
             self.finish(finished);
         }
         // What still runs may or may not land; the positions will tell the next start.
@@ -146,20 +157,20 @@ impl Session {
     fn start_due(&mut self) {
         let due = self.due();
         while self.commits.len() < self.worker.config.max_concurrent_commits.max(1) {
-            let Some(tenant) = self.book.due(due, Instant::now()) else { return };
+            let Some(tenant) = self.book.due(due, self.now()) else { return };
             let pending = self.book.start(&tenant);
-            let committer = Arc::clone(&self.committer);
+            let lake = Arc::clone(&self.lake);
             self.commits.spawn(async move {
                 let records = pending.into_records().await;
                 let span = commit_span(&tenant, &records);
-                let result = committer.commit(&tenant, records).instrument(span).await;
+                let result = lake.commit(&tenant, records).instrument(span).await;
                 (tenant, result)
             });
         }
     }
 
     async fn await_commit(&mut self, at_most: Duration) {
-        if let Ok(Some(finished)) = tokio::time::timeout(at_most, self.commits.join_next()).await {
+        if let Some(Some(finished)) = within(self.clock.as_ref(), at_most, self.commits.join_next()).await {
             self.finish(finished);
         }
     }
@@ -177,8 +188,8 @@ impl Session {
             Err(failure) => {
                 let failures = self.book.next_failure(&tenant);
                 let backoff = if matches!(failure, Failure::Stopped(_)) { STOPPED } else { SOON };
-                let delay = backoff.delay(failures);
-                self.book.hold(&tenant, Instant::now() + delay);
+                let delay = backoff.delay_by(failures, self.clock.jitter());
+                self.book.hold(&tenant, self.now() + delay);
                 self.report.failed(&tenant, &failure, delay);
             }
         }
@@ -186,7 +197,7 @@ impl Session {
 
     /// Seeks back for tenants whose wait is over.
     async fn release(&mut self, consumer: &mut dyn Consumer) -> Result<(), WorkerError> {
-        for (partition, offset) in self.book.release(Instant::now()) {
+        for (partition, offset) in self.book.release(self.now()) {
             self.seek(consumer, partition, offset).await?;
         }
         Ok(())
@@ -249,7 +260,7 @@ impl Session {
         }
         self.troubles = 0;
         self.report.recovered();
-        let now = Instant::now();
+        let now = self.now();
         for (tenant, taken) in addressed {
             let (tenant, taken) = self.directory.owner(tenant, taken);
             self.book.take(&tenant, taken, now);
@@ -259,16 +270,17 @@ impl Session {
 
     /// Nothing is taken before it is known which tenants there are and which of them are suspended.
     async fn know(&mut self, addressed: &[(Option<String>, Taken)]) -> Result<(), ClientError> {
-        self.directory.know(&self.worker.catalog, addressed).await?;
+        self.directory.know(self.lake.as_ref(), addressed).await?;
         if !self.suspensions.are_known() {
-            self.suspensions.refresh(&self.worker.catalog).await?;
+            self.suspensions.refresh(self.lake.as_ref()).await?;
             self.suspend_and_resume();
         }
         Ok(())
     }
 
     fn suspend_and_resume(&mut self) {
-        for tenant in self.suspensions.apply(&mut self.book, Instant::now()) {
+        let now = self.now();
+        for tenant in self.suspensions.apply(&mut self.book, now) {
             self.report.resumed(&tenant);
         }
         for suspension in self.suspensions.all() {
@@ -279,11 +291,11 @@ impl Session {
 
     /// An answer that doesn't come now comes a second later; until then what was known holds.
     async fn look_for_suspensions(&mut self) {
-        let asked = self.suspensions.refresh(&self.worker.catalog);
-        match tokio::time::timeout(TICK, asked).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "suspensions not looked up"),
-            Err(_) => tracing::debug!("suspensions not looked up in time"),
+        let asked = self.suspensions.refresh(self.lake.as_ref());
+        match within(self.clock.as_ref(), TICK, asked).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "suspensions not looked up"),
+            None => tracing::debug!("suspensions not looked up in time"),
         }
         if self.suspensions.are_known() {
             self.suspend_and_resume();
@@ -338,8 +350,9 @@ impl Session {
     async fn trouble(&mut self, what: &str, error: &(dyn std::error::Error + Sync)) {
         self.troubles = self.troubles.saturating_add(1);
         self.report.troubled(what, error);
+        let pause = SOON.delay_by(self.troubles, self.clock.jitter());
         tokio::select! {
-            () = tokio::time::sleep(SOON.delay(self.troubles)) => {}
+            () = self.clock.sleep(pause) => {}
             () = self.shutdown.cancelled() => {}
         }
     }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use firn_catalog_client::{CatalogClient, ClientError, Suspension};
+use firn_catalog_client::{ClientError, Suspension};
 
-use super::book::Book;
+use super::{book::Book, lake::Lake};
 
 /// The suspensions as they were last asked for.
 pub(super) struct Suspensions {
@@ -26,8 +26,8 @@ impl Suspensions {
     }
 
     /// Asks the catalog.
-    pub(super) async fn refresh(&mut self, catalog: &CatalogClient) -> Result<(), ClientError> {
-        let all = catalog.suspensions().await?;
+    pub(super) async fn refresh(&mut self, lake: &dyn Lake) -> Result<(), ClientError> {
+        let all = lake.suspensions().await?;
         let ours = all.into_iter().filter(|suspension| suspension.stage == self.stage);
         self.wanted = Some(ours.map(|suspension| (suspension.tenant.clone(), suspension)).collect());
         Ok(())

@@ -124,6 +124,7 @@ impl House {
             commit_interval: Duration::from_millis(100),
             poll_records: 20,
             drain: Duration::from_secs(30),
+            reference_refresh: Duration::ZERO,
             ..WorkerConfig::default()
         };
         let (log, catalog) = (self.log.clone(), self.catalog.clone());
@@ -239,7 +240,8 @@ async fn places_in(table: &Table) -> Vec<Place> {
     places
 }
 
-async fn rows_of(table: &Table, columns: &str) -> Vec<RecordBatch> {
+/// Columns of all rows of a table.
+pub(crate) async fn rows_of(table: &Table, columns: &str) -> Vec<RecordBatch> {
     let context = SessionContext::new();
     context.register_table("t", Arc::new(TableScan::new(table, None).await.unwrap())).unwrap();
     context.sql(&format!("SELECT {columns} FROM t")).await.unwrap().collect().await.unwrap()

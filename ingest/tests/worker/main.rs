@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod addressing;
+mod enrichment;
 mod exactly_once;
 mod house;
 mod kills;

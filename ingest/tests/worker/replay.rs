@@ -253,7 +253,7 @@ async fn only_who_may_sees_positions_and_replays() {
     }
 }
 
-async fn commit(house: &House, table: &str, operation: Operation) {
+pub(crate) async fn commit(house: &House, table: &str, operation: Operation) {
     let operation = TableOperation {
         table: TableIdent::new("bronze", table),
         operation,

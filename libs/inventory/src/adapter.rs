@@ -11,7 +11,7 @@ mod glpi;
 mod ocs;
 mod ocsf;
 mod osquery;
-mod words;
+pub(crate) mod words;
 mod xml;
 
 use std::str::FromStr;

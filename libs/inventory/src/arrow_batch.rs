@@ -1,5 +1,6 @@
 //! Records as Arrow columns of `bronze.inventory` and `bronze.quarantine`.
 
+mod added;
 mod bronze;
 mod column;
 mod quarantine;
@@ -10,6 +11,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 
 use crate::fields::field_class;
 
+pub use added::ORGANIZATION_COLUMNS;
 pub use bronze::{BronzeBuilder, bronze_schema};
 pub use quarantine::{QuarantineBuilder, quarantine_schema};
 

@@ -38,8 +38,11 @@ impl FieldClass {
 #[must_use]
 pub fn field_class(field: &str) -> FieldClass {
     match field {
-        "received_at" | "event_time" | "clock_skew_s" | "source" => FieldClass::Public,
-        "log_topic_id" | "log_partition" | "log_offset" | "reason" | "reason_kind" => FieldClass::Internal,
+        "received_at" | "event_time" | "clock_skew_s" | "source" | "platform" | "platform_version" => {
+            FieldClass::Public
+        }
+        "log_topic_id" | "log_partition" | "log_offset" | "reason" | "reason_kind" | "org_id"
+        | "org_name" | "org_unit" => FieldClass::Internal,
         name => position(name).map_or(FieldClass::Personal, |index| FIELDS[index].class),
     }
 }

@@ -9,12 +9,15 @@ mod arrow_batch;
 mod decode;
 mod fields;
 mod json_schema;
+mod platform;
 mod record;
 pub mod tables;
 
 pub use adapter::{AdaptError, AgentRequest, Format};
 pub use address::{is_record_key, parse_record_key, record_key};
-pub use arrow_batch::{BronzeBuilder, LogPosition, QuarantineBuilder, bronze_schema, quarantine_schema};
+pub use arrow_batch::{
+    BronzeBuilder, LogPosition, ORGANIZATION_COLUMNS, QuarantineBuilder, bronze_schema, quarantine_schema,
+};
 pub use decode::{Decoded, Rejection, RejectionKind, Row, decode, host_id, read};
 pub use fields::{FieldClass, field_class};
 pub use json_schema::json_schema;

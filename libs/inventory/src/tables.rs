@@ -41,6 +41,8 @@ pub const GOLD_COMPLIANCE_DAILY: (&str, &str) = ("gold", "compliance_daily");
 pub const GOLD_DEVICE_HEALTH: (&str, &str) = ("gold", "device_health");
 /// The tenant's own models.
 pub const POLICY_MODELS: (&str, &str) = ("policies", "models");
+/// Organisations and whose computers are theirs, as the tenant says.
+pub const REFERENCE_ORGANIZATIONS: (&str, &str) = ("reference", "organizations");
 /// The tenant's rules.
 pub const POLICY_RULES: (&str, &str) = ("policies", "rules");
 

@@ -23,6 +23,7 @@ use datafusion::{
     physical_expr::create_physical_expr,
     physical_plan::PhysicalExpr,
 };
+use firn_inventory::ORGANIZATION_COLUMNS;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -123,6 +124,13 @@ pub fn compile(policy: &Policy, schema: &SchemaRef) -> Result<CompiledRule, Poli
         expression.column_refs().into_iter().map(|column| column.name.as_str()).collect();
     if read.is_empty() && policy.window.is_none() {
         return Err(fail("rule reads no column: it would say the same of every computer".to_owned()));
+    }
+    // Only the lake has them, and as they were when a record was taken: stream and gold would differ.
+    if let Some(column) = ORGANIZATION_COLUMNS.into_iter().find(|column| read.contains(column)) {
+        return Err(fail(format!(
+            "rule must not read '{column}', which ingest adds from reference.organizations: rules judge what a computer says of \
+             itself"
+        )));
     }
     let fields: Vec<_> =
         schema.fields().iter().filter(|field| read.contains(field.name().as_str())).cloned().collect();
@@ -292,6 +300,16 @@ mod tests {
         assert!(refusal("no_such_function(disk_encrypted)").contains("no_such_function"));
         assert!(refusal("disk_free_bytes > 'many'").contains("'many'"));
         assert!(refusal("disk_encrypted AND AND").contains("unknown column"));
+    }
+
+    #[test]
+    fn what_only_the_lake_knows_is_refused_and_what_follows_from_the_record_is_not() {
+        let refused =
+            compile(&policy("org_unit = 'EMEA'"), &firn_inventory::bronze_schema()).unwrap_err().message;
+        assert!(refused.contains("'org_unit'") && refused.contains("reference.organizations"), "{refused}");
+        let rule = "version_at_least(platform_version, '22.04') OR platform <> 'linux'";
+        let columns = compile(&policy(rule), &firn_inventory::bronze_schema()).unwrap().columns;
+        assert_eq!(columns, ["platform", "platform_version"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What every Firn process needs: configuration, TLS, tracing, metrics, health, shutdown, retry, S3, and HTTP basics.
 
 mod causes;
+pub mod clock;
 pub mod config;
 pub mod health;
 pub mod http;

@@ -2,7 +2,6 @@
 
 use std::{fmt::Display, time::Duration};
 
-use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
 /// How often and how long to wait.
@@ -28,9 +27,15 @@ impl Backoff {
     /// that failed together don't return together.
     #[must_use]
     pub fn delay(&self, failures: u32) -> Duration {
+        self.delay_by(failures, rand::random())
+    }
+
+    /// The same with a random number from 0 to 1 of the caller's.
+    #[must_use]
+    pub fn delay_by(&self, failures: u32, jitter: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let bound = self.initial.saturating_mul(1 << doublings).min(self.max);
-        bound.mul_f64(rand::rng().random_range(0.5..=1.0))
+        bound.mul_f64(0.5 + jitter / 2.0)
     }
 }
 

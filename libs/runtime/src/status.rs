@@ -44,7 +44,7 @@ pub struct StatusBoard {
 }
 
 impl StatusBoard {
-    /// Changes the status of `stage` (`catalog`, `gateway`, `ingest`, `promotion`, `maintenance`, `alerts`, `elasticsearch`) for a tenant.
+    /// Changes the status of `stage` (`catalog`, `gateway`, `ingest`, `reference`, `promotion`, `maintenance`, `alerts`, `elasticsearch`) for a tenant.
     pub fn update(&self, stage: &str, tenant: &str, change: impl FnOnce(&mut StageStatus)) {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         change(stages.entry((stage.to_owned(), tenant.to_owned())).or_default());

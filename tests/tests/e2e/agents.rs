@@ -4,7 +4,7 @@ use std::{path::Path, process::Output};
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use firn_tests::{FirnProcess, agent, run_agent};
+use firn_tests::{FirnProcess, agent, ocsf, run_agent};
 use serde_json::{Value, json};
 
 use crate::main_job::DEADLINE;
@@ -207,5 +207,79 @@ async fn facter_s_facts_reach_bronze() -> Result<()> {
     let row = row(&firn, "facter", "").await?;
     ensure!(row["agent_name"] == "facter", "{row}");
     ensure!(row["extra"].as_str().unwrap_or_default().contains("facterversion"), "{row}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ocsf_events_of_another_s_library_reach_bronze() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    let url = format!("{}/v1/tenants/default/inventory?format=ocsf", firn.url());
+    let mut clients = Vec::new();
+    for (name, host) in [("any", None), ("other", Some("another-host")), ("own", Some("dev-1"))] {
+        let Client { id, secret } = client(&firn, name, host).await?;
+        clients.push(format!("{id}:{secret}"));
+    }
+    clients.push("default/any:wrong".to_owned());
+    let args: Vec<&str> =
+        [url.as_str(), "dev-1"].into_iter().chain(clients.iter().map(String::as_str)).collect();
+    let said = ocsf("ocsf_uploads.py", &args)?;
+    ensure!(said["statuses"] == json!([202, 403, 202, 401]), "{said}");
+    twice(&firn, &said.to_string()).await?;
+    let query = "select host_id, hostname, os_type, os_name, cpu_count, memory_total_bytes, disk_total_bytes, agent_name, \
+        organization_id, extra, platform, architecture from bronze.inventory where source = 'ocsf' limit 1";
+    let row = firn.sql(query)?.pop().context("no row")?;
+    let device = &said["event"]["device"];
+    ensure!(row["host_id"] == "dev-1" && row["hostname"] == device["hostname"], "{row}");
+    ensure!(row["platform"] == "linux" && row["os_name"] == device["os"]["name"], "{row}");
+    ensure!(row["architecture"] == device["hw_info"]["cpu_architecture"], "{row}");
+    ensure!(row["agent_name"] == "Asset Scanner" && row["organization_id"] == "berlin", "{row}");
+    let megabytes = device["hw_info"]["ram_size"].as_i64().context("no memory")?;
+    ensure!(row["memory_total_bytes"] == json!(megabytes << 20), "{row}");
+    ensure!(row["extra"].as_str().unwrap_or_default().contains("\"category_uid\":5"), "{row}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_osquery_host_as_fleet_answers_it_reaches_bronze_for_its_own_host_alone() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    let answer = json!({"host": {
+        "id": 7, "uuid": "4C4C4544-0050-4810-8053-B4C04F564433", "hostname": hostname()?, "platform": "debian",
+        "platform_like": "debian", "os_version": "Debian GNU/Linux 12.7.0", "osquery_version": "5.19.0", "memory": 8_234_567_680_i64,
+        "cpu_type": "x86_64", "cpu_logical_cores": 4, "hardware_vendor": "Dell Inc.", "hardware_serial": "FVD3",
+        "gigs_disk_space_available": 12.5, "gigs_total_disk_space": 100, "team_name": "Workstations", "status": "online",
+        "detail_updated_at": "2026-11-22T10:00:00Z", "policies": [{"id": 1, "name": "Disk encrypted", "response": "fail"}],
+        "software": [{"id": 1, "name": "vim", "version": "9.0", "source": "deb_packages"}],
+    }});
+    let host = answer["host"]["uuid"].as_str().context("no uuid")?;
+    let url = format!("{}/v1/tenants/default/inventory?format=osquery", firn.url());
+    for (name, bound_to, status) in [("other", "another-host", 403), ("own", host, 202)] {
+        let client = client(&firn, name, Some(bound_to)).await?;
+        let request = reqwest::Client::new().post(&url).basic_auth(&client.id, Some(&client.secret));
+        let answer = request.json(&answer).send().await?;
+        ensure!(answer.status() == status, "{}", answer.text().await?);
+    }
+    let query = "select * from bronze.inventory where source = 'osquery'";
+    let mut rows = Vec::new();
+    let arrived = firn.eventually("it is in bronze", DEADLINE, |firn| {
+        rows = firn.sql(query).unwrap_or_default();
+        Ok(!rows.is_empty())
+    });
+    arrived.await?;
+    let row = rows.pop().context("no row")?;
+    for (column, field) in [
+        ("host_id", "uuid"),
+        ("hostname", "hostname"),
+        ("serial_number", "hardware_serial"),
+        ("cpu_count", "cpu_logical_cores"),
+    ] {
+        ensure!(row[column] == answer["host"][field] && !row[column].is_null(), "{column}: {row}");
+    }
+    ensure!(row["agent_name"] == "osquery" && !row["platform"].is_null(), "{row}");
+    ensure!(
+        row["extra"].as_str().unwrap_or_default().contains("policies"),
+        "what has no field is kept: {row}"
+    );
     Ok(())
 }

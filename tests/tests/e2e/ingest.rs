@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use firn_tests::{FirnProcess, firn_stdout};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::main_job::DEADLINE;
 
@@ -39,6 +39,8 @@ async fn suspended_ingest_waits_over_a_restart_and_loses_nothing() -> Result<()>
     );
     let metrics = reqwest::get(format!("{}/metrics", firn.url())).await?.text().await?;
     ensure!(metrics.contains("firn_ingest_suspended{tenant=\"default\"} 1"), "{metrics}");
+    let waits = |line: &str| line.starts_with("firn_ingest_tenant_lag_records{") && line.ends_with(" 100");
+    ensure!(metrics.lines().any(waits), "{metrics}");
 
     ensure!(firn.stop().await?.success());
     let firn = FirnProcess::up(&data, &[]).await?;
@@ -72,5 +74,39 @@ async fn suspended_ingest_waits_over_a_restart_and_loses_nothing() -> Result<()>
     );
     let quarantine = firn_stdout(firn.client(["ingest", "replay", "--quarantine"]))?;
     ensure!(quarantine.contains("0 to bronze.inventory"), "{quarantine}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn organisations_of_a_file_are_in_the_rows_and_in_silver() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let firn = FirnProcess::up(&dir.path().join("data"), &[]).await?;
+    let file = dir.path().join("orgs.csv");
+    let path = file.display().to_string();
+    std::fs::write(&file, "organization_id,host_id\nlab,pc-7\nlab,pc-7\n")?;
+    let refused = firn_tests::firn(firn.client(["ingest", "organizations", &path]))?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(refused.status.code() == Some(2) && said.contains("lines 2 and 3"), "{said}");
+
+    std::fs::write(&file, "organization_id,host_id,name,cost_center\nlab,,Research,0815\nlab,pc-7,,\n")?;
+    let said = firn.run(["ingest", "organizations", &path])?;
+    ensure!(said.contains("reference.organizations has 2 rows on main"), "{said}");
+    let url = format!("{}/v1/tenants/default/inventory", firn.url());
+    let record = json!({"host_id": "pc-7", "os_type": "Debian GNU/Linux", "os_version": "12.7 (bookworm)"});
+    let upload = reqwest::Client::new().post(url).bearer_auth(&firn.env["FIRN_TOKEN"]).json(&record);
+    upload.send().await?.error_for_status()?;
+    let query =
+        "select platform, platform_version, org_id, org_name, org_unit, org_attributes from silver.device";
+    let mut rows = Vec::new();
+    let arrived = firn.eventually("it is in silver", DEADLINE, |firn| {
+        rows = firn.sql(query)?;
+        Ok(!rows.is_empty())
+    });
+    arrived.await?;
+    let expected = json!([{
+        "platform": "linux", "platform_version": "12.7", "org_id": "lab", "org_name": "Research", "org_unit": null,
+        "org_attributes": "{\"cost_center\":\"0815\"}",
+    }]);
+    ensure!(json!(rows) == expected, "{rows:?}");
     Ok(())
 }

@@ -107,8 +107,15 @@ pub(super) async fn step(
     let committer = committer(worker, branch, &cursor.topic_id);
     // Before anything is read, so that what others commit meanwhile makes this step fail.
     let base = committer.base(tenant).await?;
-    let mut reading =
-        Reading { worker, tenant, directory: Directory::default(), records: Vec::new(), bytes: 0, read: 0 };
+    let mut reading = Reading {
+        worker,
+        tenant,
+        lake: &committer,
+        directory: Directory::default(),
+        records: Vec::new(),
+        bytes: 0,
+        read: 0,
+    };
     let deadline = Instant::now() + STEP_TIME;
     for range in &mut cursor.ranges {
         while range.next < range.end && !reading.is_full() && Instant::now() < deadline {
@@ -135,6 +142,7 @@ pub(super) async fn step(
 struct Reading<'a> {
     worker: &'a Worker,
     tenant: &'a str,
+    lake: &'a Committer,
     directory: Directory,
     records: Vec<Taken>,
     bytes: usize,
@@ -159,7 +167,7 @@ impl Reading<'_> {
     async fn take(&mut self, batch: Vec<Record>) -> Result<(), ReplayError> {
         self.read += u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let addressed: Vec<_> = batch.into_iter().map(address).collect();
-        let known = self.directory.know(&self.worker.catalog, &addressed).await;
+        let known = self.directory.know(self.lake, &addressed).await;
         known.map_err(|error| ReplayError::Later(error.to_string()))?;
         for (named, taken) in addressed {
             let (owner, taken) = self.directory.owner(named, taken);
@@ -192,16 +200,7 @@ fn guard(base: &Base) -> Guard {
 }
 
 fn committer(worker: &Worker, branch: &str, topic_id: &str) -> Committer {
-    Committer {
-        feed: &INVENTORY,
-        catalog: worker.catalog.clone(),
-        file_io: worker.file_io.clone(),
-        branch: branch.to_owned(),
-        topic_id: topic_id.to_owned(),
-        write: worker.config.write.clone(),
-        shutdown: CancellationToken::new(),
-        erased: worker.erased.clone(),
-    }
+    Committer { feed: &INVENTORY, ..Committer::new(worker, branch, topic_id, CancellationToken::new()) }
 }
 
 fn rest(cursor: LogCursor) -> Option<ReplayFrom> {

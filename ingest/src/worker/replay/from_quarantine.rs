@@ -23,6 +23,7 @@ use super::{
 };
 use crate::worker::{
     Worker,
+    reference::SNAPSHOT_PROPERTY,
     rows::TRANSITION_SOURCE,
     tables::{ident, inventory_table},
 };
@@ -153,14 +154,19 @@ async fn commit(
         }
     }
     let moved = rows.len() as u64;
+    let organizations = worker.reference.organizations(client, branch).await;
+    let rows = organizations.fill(&rows.finish()).map_err(|error| ReplayError::Broken(error.to_string()))?;
     let write = &worker.config.write;
-    let added = write_all(&inventory, write, &[rows.finish()]).await?;
+    let added = write_all(&inventory, write, &[rows]).await?;
     let left: Vec<RecordBatch> = mended.iter().flat_map(|file| file.left.clone()).collect();
     let kept = write_all(quarantine, write, &left).await?;
     let remove = mended.into_iter().map(|file| file.location).collect();
     // A replay at the same time has removed the same files: one of the two fails and finds nothing to do.
+    let mut appended = operation(BRONZE_INVENTORY, Operation::Append { files: added });
+    let filled_from = organizations.snapshot_id().map(|id| (SNAPSHOT_PROPERTY.to_owned(), id.to_string()));
+    appended.summary.extend(filled_from);
     let operations = vec![
-        operation(BRONZE_INVENTORY, Operation::Append { files: added }),
+        appended,
         operation(
             BRONZE_QUARANTINE,
             Operation::Overwrite { remove: Some(remove), add: kept, base_snapshot_id: None },

@@ -1,7 +1,7 @@
 //! The words of the record for what agents name in many ways.
 
 /// `linux`, `windows`, `macos` or another word, from the name of a kernel, platform or operating system.
-pub(super) fn os_type(name: &str) -> Option<String> {
+pub(crate) fn os_type(name: &str) -> Option<String> {
     const LINUX: [&str; 17] = [
         "linux", "debian", "ubuntu", "rhel", "red hat", "centos", "fedora", "suse", "amzn", "amazon", "arch",
         "alpine", "gentoo", "rocky", "alma", "oracle", "kali",

@@ -8,7 +8,7 @@ use arrow::{
 };
 
 use super::{
-    LogPosition,
+    LogPosition, added,
     column::{self, Column},
     documented, instant_type, position_columns,
 };
@@ -27,7 +27,8 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(build_schema);
 /// Schema of `bronze.inventory`: first `received_at`, `event_time` (timestamps, microseconds, UTC), `clock_skew_s` (int64),
 /// `source`, `log_topic_id`, `log_partition` (int32), `log_offset` (int64); then every field of [`crate::Inventory`] under its
 /// own name, the `*_at` fields as timestamps, `host_ip` and `local_admins` as lists of text, `software` as a list of
-/// structs; last `extra` (JSON text). Each field's metadata has `doc`, naming unit and class.
+/// structs; then what follows from them: `platform`, `platform_version` and [`crate::ORGANIZATION_COLUMNS`], all text; last
+/// `extra` (JSON text). Each field's metadata has `doc`, naming unit and class.
 #[must_use]
 pub fn bronze_schema() -> SchemaRef {
     SCHEMA.clone()
@@ -66,6 +67,7 @@ fn build_schema() -> SchemaRef {
             field.unit,
         ));
     }
+    columns.extend(added::columns());
     columns.push(documented("extra", DataType::Utf8, true, "Unknown fields as one JSON object", None));
     Arc::new(Schema::new(columns))
 }
@@ -163,7 +165,8 @@ impl BronzeBuilder {
         self.bytes
     }
 
-    /// The rows so far; the builder is empty afterwards.
+    /// The rows so far; the builder is empty afterwards. The columns of the organisation are null: they follow from a table, not
+    /// from the record.
     ///
     /// # Panics
     /// Never: the columns are built for the schema and are of one length.
@@ -177,7 +180,10 @@ impl BronzeBuilder {
             Arc::new(self.log_partition.finish()),
             Arc::new(self.log_offset.finish()),
         ];
-        columns.extend(self.fields.iter_mut().map(Column::finish));
+        let fields: Vec<ArrayRef> = self.fields.iter_mut().map(Column::finish).collect();
+        let added = added::arrays(&fields, self.rows);
+        columns.extend(fields);
+        columns.extend(added);
         columns.push(Arc::new(self.extra.finish()));
         self.rows = 0;
         self.bytes = 0;

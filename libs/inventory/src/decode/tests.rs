@@ -47,6 +47,20 @@ fn absurd_instants_are_kept() {
 }
 
 #[test]
+fn records_of_any_later_version_are_read_and_what_they_add_is_kept() {
+    let decoded = decode(br#"{"schema_version":99,"host_id":"a","seq":3,"npu_count":2}"#).unwrap();
+    assert_eq!((decoded.inventory.schema_version, decoded.inventory.seq), (Some(99), Some(3)));
+    assert_eq!(decoded.extra.as_deref(), Some(r#"{"npu_count":2}"#));
+    assert!(
+        rejected(r#"{"host_id":"a","schema_version":0}"#)
+            .starts_with("out_of_range: field 'schema_version' is 0")
+    );
+    assert!(
+        rejected(r#"{"host_id":"a","schema_version":"2"}"#).starts_with("wrong_type: field 'schema_version'")
+    );
+}
+
+#[test]
 fn rejections_say_what_is_wrong_and_where() {
     let cases = [
         "",

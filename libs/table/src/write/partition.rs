@@ -109,12 +109,18 @@ fn group_rows(values: &[ArrayRef]) -> Result<Vec<Vec<u32>>, ArrowError> {
     let rows = RowConverter::new(fields)?.convert_columns(values)?;
     let mut numbers = HashMap::new();
     let mut groups: Vec<Vec<u32>> = Vec::new();
+    // Neighbours mostly lie in one partition.
+    let mut last = None;
     for (index, row) in (0u32..).zip(rows.iter()) {
-        let number = *numbers.entry(row).or_insert(groups.len());
+        let number = match last {
+            Some((known, number)) if known == row => number,
+            _ => *numbers.entry(row).or_insert(groups.len()),
+        };
         if number == groups.len() {
             groups.push(Vec::new());
         }
         groups[number].push(index);
+        last = Some((row, number));
     }
     Ok(groups)
 }

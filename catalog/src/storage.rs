@@ -3,6 +3,7 @@
 //! A metadata file never changes once written, but for an erasure, which replaces it: then what is cached of the tenant is
 //! forgotten. Every location is checked to lie within its tenant's root before anything is read, written or deleted there.
 
+mod files;
 mod list;
 mod local;
 mod location;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use crate::{CatalogConfig, CatalogError};
 
+use files::{FileError, Files};
 use local::LocalFiles;
 use s3::S3Files;
 use warehouse::Warehouse;
@@ -32,30 +34,6 @@ pub(crate) use location::Location;
 const MAX_METADATA_BYTES: u64 = 256 * 1024 * 1024;
 /// Larger manifests and manifest lists are refused, too.
 const MAX_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
-
-/// Where files lie. Both kinds answer alike: a write is durable when it returns, deleting what is absent is no error.
-enum Files {
-    Local(LocalFiles),
-    S3(Box<S3Files>),
-}
-
-/// A file that can't be read or written.
-#[derive(Debug, thiserror::Error)]
-enum FileError {
-    /// It isn't there.
-    #[error("'{0}' does not exist")]
-    Missing(Location),
-    /// Storage failed; the file may be there or not.
-    #[error("{action} '{location}': {reason}")]
-    Failed {
-        /// What was attempted.
-        action: &'static str,
-        /// Where.
-        location: Location,
-        /// Why it failed.
-        reason: String,
-    },
-}
 
 /// The warehouse's files. Cheap to clone.
 #[derive(Clone)]
@@ -174,11 +152,7 @@ impl Storage {
         let text = format!("{}/metadata/{name}", location.trim_end_matches('/'));
         let target = self.check(tenant, &text)?;
         let bytes = Bytes::from(bytes);
-        let written = match &self.inner.files {
-            Files::Local(files) => files.write(&target, bytes.clone()).await,
-            Files::S3(files) => files.write(&target, bytes.clone()).await,
-        };
-        written.map_err(|error| CatalogError::Unavailable(error.to_string()))?;
+        self.inner.files.write(&target, bytes.clone()).await?;
         let generation = self.generation(tenant);
         let cached = Cached { tenant: Arc::from(tenant), generation, bytes };
         self.inner.metadata.insert(text.clone(), cached).await;
@@ -240,11 +214,7 @@ impl Storage {
     pub(crate) async fn delete_file(&self, tenant: &str, text: &str) -> Result<(), CatalogError> {
         self.inner.metadata.invalidate(text).await;
         let location = self.check(tenant, text)?;
-        let deleted = match &self.inner.files {
-            Files::Local(files) => files.delete(&location).await,
-            Files::S3(files) => files.delete(&location).await,
-        };
-        deleted.map_err(|error| CatalogError::Unavailable(error.to_string()))
+        Ok(self.inner.files.delete(&location).await?)
     }
 
     /// Writes a new file, such as a manifest. Durable when it returns.
@@ -254,12 +224,7 @@ impl Storage {
         text: &str,
         bytes: Bytes,
     ) -> Result<(), CatalogError> {
-        let target = self.check(tenant, text)?;
-        let written = match &self.inner.files {
-            Files::Local(files) => files.write(&target, bytes).await,
-            Files::S3(files) => files.write(&target, bytes).await,
-        };
-        written.map_err(|error| CatalogError::Unavailable(error.to_string()))
+        Ok(self.inner.files.write(&self.check(tenant, text)?, bytes).await?)
     }
 
     /// Writes a file over the one that may be there. Durable when it returns.
@@ -269,21 +234,13 @@ impl Storage {
         text: &str,
         bytes: Bytes,
     ) -> Result<(), CatalogError> {
-        let target = self.check(tenant, text)?;
-        let written = match &self.inner.files {
-            Files::Local(files) => files.replace(&target, bytes).await,
-            Files::S3(files) => files.write(&target, bytes).await,
-        };
-        written.map_err(|error| CatalogError::Unavailable(error.to_string()))
+        Ok(self.inner.files.replace(&self.check(tenant, text)?, bytes).await?)
     }
 
     /// Reads a manifest or manifest list, past the cache.
     pub(crate) async fn read_file(&self, tenant: &str, text: &str) -> Result<Bytes, CatalogError> {
         let location = self.check(tenant, text)?;
-        let read = match &self.inner.files {
-            Files::Local(files) => files.read(&location, MAX_MANIFEST_BYTES).await,
-            Files::S3(files) => files.read(&location, MAX_MANIFEST_BYTES).await,
-        };
+        let read = self.inner.files.read(&location, MAX_MANIFEST_BYTES).await;
         read.map_err(|error| match &error {
             FileError::Missing(_) => {
                 CatalogError::Invalid(format!("the file {error}: it was deleted or never written"))
@@ -293,10 +250,7 @@ impl Storage {
     }
 
     async fn load(&self, location: &Location) -> Result<Bytes, FileError> {
-        let bytes = match &self.inner.files {
-            Files::Local(files) => files.read(location, MAX_METADATA_BYTES).await?,
-            Files::S3(files) => files.read(location, MAX_METADATA_BYTES).await?,
-        };
+        let bytes = self.inner.files.read(location, MAX_METADATA_BYTES).await?;
         if !location.to_string().ends_with(".gz.metadata.json") {
             return Ok(bytes);
         }

@@ -5,6 +5,7 @@
 mod apply;
 mod archive;
 mod content;
+mod count;
 mod draft;
 mod events;
 mod garbage;
@@ -17,6 +18,7 @@ mod merge;
 mod node;
 mod reference;
 mod repository;
+mod state;
 mod stored;
 mod syntax;
 mod tree;
@@ -26,6 +28,8 @@ mod workspace;
 mod faults;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod states;
 #[cfg(test)]
 mod suite;
 

@@ -21,6 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::Full;
+use object_store::{ObjectStore, PutMode, PutOptions, path::Path as ObjectPath};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tempfile::TempDir;
 
@@ -42,11 +43,17 @@ struct Handler {
     body: Bytes,
     folder: PathBuf,
     files: Arc<AtomicU64>,
+    bucket: Option<Arc<dyn ObjectStore>>,
 }
 
 impl Limits {
-    /// Serves `body`, and rows of a table of its own.
-    pub(crate) async fn start(database: &str, body: Bytes, rows: usize) -> Result<Self> {
+    /// Serves `body`, and rows of a table of its own, and puts `body` into a bucket.
+    pub(crate) async fn start(
+        database: &str,
+        bucket: Option<Arc<dyn ObjectStore>>,
+        body: Bytes,
+        rows: usize,
+    ) -> Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .test_before_acquire(false)
@@ -67,13 +74,14 @@ impl Limits {
         }
         let folder = TempDir::with_prefix("firn-bench-")?;
         let bytes = body.len();
-        let handler =
-            Handler { pool, body, folder: folder.path().to_owned(), files: Arc::new(AtomicU64::new(0)) };
+        let (folder_path, files) = (folder.path().to_owned(), Arc::new(AtomicU64::new(0)));
+        let handler = Handler { pool, body, folder: folder_path, files, bucket };
         let router = Router::new()
             .route("/memory", get(memory))
             .route("/select/{key}", get(select))
             .route("/update/{key}", post(update))
             .route("/put/{files}/{key}", post(put))
+            .route("/object", post(object))
             .with_state(handler);
         Ok(Self { address: server::serve(router).await?, bytes, rows, _folder: folder })
     }
@@ -106,6 +114,11 @@ impl Limits {
     pub(crate) fn put(&self, files: usize) -> Request {
         let rows = self.rows;
         Arc::new(move |client, _| request("POST", &format!("/put/{files}/row-{}", client % rows)))
+    }
+
+    /// One object of the bucket.
+    pub(crate) fn object(&self) -> Request {
+        Arc::new(|_, _| request("POST", "/object"))
     }
 }
 
@@ -145,6 +158,14 @@ async fn put(
     let body = state.body.clone();
     update(state, Path(key)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+async fn object(State(handler): State<Handler>) -> Result<(), StatusCode> {
+    let bucket = handler.bucket.ok_or(StatusCode::NOT_FOUND)?;
+    let name = format!("limits/{}.json", handler.files.fetch_add(1, Ordering::Relaxed));
+    let options = PutOptions::from(PutMode::Create);
+    let put = bucket.put_opts(&ObjectPath::from(name), handler.body.into(), options).await;
+    put.map(drop).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn write_synced(folder: &FilePath, name: &str, body: &[u8]) -> Result<()> {

@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout)]
 
 mod client;
+mod files;
 mod limits;
 mod many;
 mod server;
@@ -20,6 +21,7 @@ use clap::{Parser, ValueEnum};
 use firn_tests::Postgres;
 
 use client::{Sample, Side};
+use files::Files;
 use limits::Limits;
 use many::Many;
 use server::Server;
@@ -47,7 +49,7 @@ struct Args {
     bench: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Scenario {
     /// Loads of warm tables
     Load,
@@ -65,6 +67,8 @@ enum Scenario {
     Transaction,
     /// Nessie commits without files
     Nessie,
+    /// Commits with files on S3, each client to its own table; not run unless it is named
+    S3,
     /// Lists, loads, commits, branches and differences with a million tables, beside a thousand; not run unless it is named
     Million,
 }
@@ -74,15 +78,15 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(!cfg!(debug_assertions), "a debug build measures nothing: run 'cargo bench'");
     let postgres = Postgres::start().await?;
-    let server = Server::start(&postgres.url(), TABLES).await?;
-    let limits = Limits::start(&postgres.url(), server.table_bytes().await?, TABLES).await?;
+    let server = Server::start(&postgres.url(), Files::on_disk()?, TABLES).await?;
+    let limits = Limits::start(&postgres.url(), None, server.table_bytes().await?, TABLES).await?;
     println!("{} clients, {} s each, tables of {} bytes\n", args.clients, args.seconds, limits.bytes());
     println!(
         "{:<13} {:<28} {:>9} {:>9} {:>9} {:>9}  answers",
         "scenario", "", "per s", "ratio", "p50 ms", "p99 ms"
     );
     let all: Vec<Scenario> =
-        Scenario::value_variants().iter().copied().filter(|one| *one != Scenario::Million).collect();
+        Scenario::value_variants().iter().copied().filter(|one| *one < Scenario::S3).collect();
     for scenario in if args.scenarios.is_empty() { &all } else { &args.scenarios } {
         run(*scenario, &args, &server, &limits).await?;
     }
@@ -100,6 +104,7 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
             limit("limit: one SELECT", many, limits.select()),
             firn("firn", many, server.load()),
         ],
+        Scenario::S3 => return on_s3(args).await,
         Scenario::Million => return million(Duration::from_secs(args.seconds), server).await,
         Scenario::Authorization => vec![firn("loads", many, server.load())],
         Scenario::NotModified => vec![
@@ -144,6 +149,25 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
             load * 1e6
         );
     }
+    Ok(())
+}
+
+/// With a server and a database of their own, beside bare PUTs of the same bytes.
+async fn on_s3(args: &Args) -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let files = Files::on_s3().await?;
+    let bucket = files.bucket()?;
+    let server = Server::start(&postgres.url(), files, TABLES).await?;
+    let limits = Limits::start(&postgres.url(), bucket, server.table_bytes().await?, TABLES).await?;
+    let (clients, duration) = (args.clients, Duration::from_secs(args.seconds));
+    let sides = [
+        Side { name: "limit: one PUT", clients, server: limits.address(), request: limits.object() },
+        Side { name: "firn", clients, server: server.address(), request: server.commit(TABLES) },
+    ];
+    let samples = client::measure(duration, &sides).await?;
+    let [limit, firn] = samples.as_slice() else { return Ok(()) };
+    print(Scenario::S3, sides[0].name, limit, &[]);
+    print(Scenario::S3, sides[1].name, firn, &[limit.rate()]);
     Ok(())
 }
 

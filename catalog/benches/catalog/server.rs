@@ -18,15 +18,14 @@ use axum::{
 };
 use bytes::Bytes;
 use firn_auth::{Action, Claims, Denied, Guard, Role, SigningKey};
-use firn_catalog::{Catalog, CatalogConfig, S3Config};
+use firn_catalog::{Catalog, CatalogConfig};
 use firn_catalog_client::TenantCreate;
 use http_body_util::Full;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::client::Request;
+use crate::{client::Request, files::Files};
 
 /// So many that a table's metadata has about 10 KB.
 const COLUMNS: usize = 95;
@@ -39,18 +38,17 @@ pub(crate) struct Server {
     guard: Guard,
     token: String,
     tables: usize,
-    _folder: TempDir,
+    _files: Files,
 }
 
 impl Server {
-    /// On a database that is empty, with files on the local disk.
-    pub(crate) async fn start(database: &str, tables: usize) -> Result<Self> {
-        let folder = TempDir::with_prefix("firn-bench-")?;
+    /// On a database that is empty.
+    pub(crate) async fn start(database: &str, files: Files, tables: usize) -> Result<Self> {
         let key = SigningKey::generate();
         let catalog = Catalog::open(CatalogConfig {
             database_url: database.to_owned(),
-            warehouse: format!("file://{}", folder.path().display()),
-            s3: S3Config::default(),
+            warehouse: files.warehouse(),
+            s3: files.config(),
             region: "local".to_owned(),
             cache_bytes: CACHE_BYTES,
             signing_key: key.clone(),
@@ -60,7 +58,7 @@ impl Server {
         let routes = firn_runtime::http::with_basics(catalog.router(), Default::default());
         let address = serve(routes).await?;
         let guard = catalog.guard();
-        let mut server = Self { catalog, key, address, guard, token: String::new(), tables, _folder: folder };
+        let mut server = Self { catalog, key, address, guard, token: String::new(), tables, _files: files };
         server.token = server.tenant("acme").await?;
         server.create_tables().await?;
         Ok(server)

@@ -4,11 +4,8 @@ use firn_auth::Access;
 
 use crate::{
     CatalogError,
-    version::{CommitRequest, Content, EntryRange, Op, Repository},
+    version::{CommitRequest, Content, Op, Repository},
 };
-
-/// Entries that are counted at once.
-const CHUNK: usize = 1000;
 
 /// Refuses a commit that would leave its branch with more tables and views than the tenant may have. Two at once may both
 /// pass: the limit is there to keep a tenant's size in hand, not to be met exactly.
@@ -22,7 +19,7 @@ pub(crate) async fn check_tables(
         .operations
         .iter()
         .filter_map(|operation| match operation {
-            Op::Put { key, content, .. } if is_table(content) => Some(key.clone()),
+            Op::Put { key, content, .. } if content.is_table_or_view() => Some(key.clone()),
             _ => None,
         })
         .collect();
@@ -31,24 +28,16 @@ pub(crate) async fn check_tables(
     }
     let head = repository.resolve(&request.branch).await?.hash;
     let present = repository.get(head, &puts).await?;
-    let added = present.iter().filter(|content| !content.as_ref().is_some_and(is_table)).count();
+    let added =
+        present.iter().filter(|content| !content.as_ref().is_some_and(Content::is_table_or_view)).count();
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     if added == 0 {
         return Ok(());
     }
-    let mut range = EntryRange { limit: CHUNK, ..EntryRange::default() };
-    let mut count = added;
-    loop {
-        let (entries, more) = repository.entries(head, &range).await?;
-        count += entries.iter().filter(|(_, content)| is_table(content)).count();
-        if count > most {
-            return Err(full(access, most, "tables and views on a branch"));
-        }
-        if !more {
-            return Ok(());
-        }
-        range.after = entries.into_iter().next_back().map(|(key, _)| key);
+    if added + repository.table_count(head).await? > most {
+        return Err(full(access, most, "tables and views on a branch"));
     }
+    Ok(())
 }
 
 /// Refuses one more branch or tag than the tenant may have.
@@ -59,10 +48,6 @@ pub(crate) async fn check_references(repository: &Repository, access: &Access) -
         return Ok(());
     }
     Err(full(access, most, "branches and tags"))
-}
-
-fn is_table(content: &Content) -> bool {
-    matches!(content.content_type(), "ICEBERG_TABLE" | "ICEBERG_VIEW")
 }
 
 /// Coming back later doesn't help, so this is no 429.

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::{
     Commit, CommitRequest, Committed, Content, EntryRange, Key, KeyConflict, Meta, Op,
-    draft::{Draft, Edits},
+    draft::Draft,
     history,
+    state::{Edits, State},
     stored::{NO_ANCESTOR, StoredCommit},
     tree,
     workspace::Workspace,
@@ -48,15 +49,16 @@ pub(super) async fn apply(
         }
     }
     let mut conflicts = changed_since(workspace, draft, request, &keys).await?;
-    let settled = settle(workspace, draft, &request.operations).await?;
+    let settled = settle(workspace, draft.state(), &request.operations).await?;
     conflicts.extend(settled.conflicts);
-    let undo = draft.edit(&settled.edits);
+    let undo = draft.state_mut().edit(&settled.edits);
     if conflicts.is_empty() {
         conflicts =
-            namespace_conflicts(workspace, draft, &settled.edits, &settled.removed_namespaces).await?;
+            namespace_conflicts(workspace, draft.state(), &settled.edits, &settled.removed_namespaces)
+                .await?;
     }
     if !conflicts.is_empty() {
-        draft.undo(undo);
+        draft.state_mut().undo(undo);
         return Err(conflict(&format!("the commit to '{}'", request.branch), conflicts));
     }
     if settled.changed {
@@ -133,10 +135,10 @@ async fn changed_since(
             request.branch
         )));
     }
-    let seen = workspace.root(expected).await?;
+    let seen = workspace.state(expected).await?;
     let mut conflicts = Vec::new();
     for key in keys {
-        let (before, after) = (tree::get(workspace, seen, key).await?, draft.get(workspace, key).await?);
+        let (before, after) = (seen.get(workspace, key).await?, draft.state().get(workspace, key).await?);
         if before != after {
             let kind = match (&before, &after) {
                 (None, _) => "KEY_EXISTS",
@@ -160,10 +162,10 @@ struct Settled {
     conflicts: Vec<KeyConflict>,
 }
 
-async fn settle(workspace: &Workspace, draft: &Draft, operations: &[Op]) -> Result<Settled, CatalogError> {
+async fn settle(workspace: &Workspace, state: &State, operations: &[Op]) -> Result<Settled, CatalogError> {
     let mut current = BTreeMap::new();
     for operation in operations {
-        if let Some(content) = draft.get(workspace, operation.key()).await? {
+        if let Some(content) = state.get(workspace, operation.key()).await? {
             current.insert(operation.key(), content);
         }
     }
@@ -250,7 +252,7 @@ fn settle_put(
 /// Nessie's rules for the state after a commit: each key lies in namespaces that exist, and a namespace goes only when it is empty.
 pub(super) async fn namespace_conflicts(
     workspace: &mut Workspace,
-    after: &Draft,
+    after: &State,
     edits: &Edits,
     removed_namespaces: &[Key],
 ) -> Result<Vec<KeyConflict>, CatalogError> {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::{
     node::{Node, NodeError},
+    state::State,
     stored::{CommitError, StoredCommit},
+    workspace::Settled,
 };
 use crate::{
     CatalogError,
@@ -18,13 +20,24 @@ use crate::{
 const DECODED_FACTOR: usize = 4;
 /// Beside its bytes: key, hash table and counters.
 const OVERHEAD_BYTES: usize = 256;
+/// Of a key's change since a tree was stored; contents are shared with the commits.
+const EDIT_BYTES: usize = 512;
+/// One part in so many of the cache is for states that aren't stored, and another for their trees.
+const DERIVED_SHARE: u64 = 4;
 
 /// Objects of all repositories. A tenant's objects are never found by another's key.
 #[derive(Clone)]
 pub(super) struct Archive {
     store: Arc<dyn Store>,
-    cache: moka::future::Cache<(Arc<str>, Hash), Cached>,
+    cache: moka::future::Cache<Name, Cached>,
+    /// States of commits whose trees aren't stored.
+    states: moka::future::Cache<Name, Arc<State>>,
+    /// Those trees, where somebody needed one.
+    settled: moka::future::Cache<Name, Arc<Settled>>,
 }
+
+/// An object of a repository.
+type Name = (Arc<str>, Hash);
 
 #[derive(Clone)]
 struct Cached {
@@ -54,10 +67,35 @@ enum LoadError {
 
 impl Archive {
     pub(super) fn new(store: Arc<dyn Store>, cache_bytes: u64) -> Self {
-        let weigh = |_: &(Arc<str>, Hash), cached: &Cached| {
-            u32::try_from(cached.bytes * DECODED_FACTOR + OVERHEAD_BYTES).unwrap_or(u32::MAX)
-        };
-        Self { store, cache: moka::future::Cache::builder().max_capacity(cache_bytes).weigher(weigh).build() }
+        let derived_bytes = cache_bytes / DERIVED_SHARE;
+        Self {
+            store,
+            cache: bounded(cache_bytes - 2 * derived_bytes, |cached: &Cached| cached.bytes * DECODED_FACTOR),
+            states: bounded(derived_bytes, |state: &Arc<State>| state.edited_keys() * EDIT_BYTES),
+            settled: bounded(derived_bytes, |settled: &Arc<Settled>| settled.bytes() * DECODED_FACTOR),
+        }
+    }
+
+    /// A commit's state, if it is remembered.
+    pub(super) async fn state(&self, repository: &Arc<str>, at: Hash) -> Option<Arc<State>> {
+        self.states.get(&(Arc::clone(repository), at)).await
+    }
+
+    /// Remembers a commit's state.
+    pub(super) async fn remember_state(&self, repository: &Arc<str>, at: Hash, state: Arc<State>) {
+        self.states.insert((Arc::clone(repository), at), state).await;
+    }
+
+    /// The tree of a commit's state; of several who ask for it one makes it.
+    pub(super) async fn settled(
+        &self,
+        repository: &Arc<str>,
+        at: Hash,
+        make: impl Future<Output = Result<Settled, CatalogError>>,
+    ) -> Result<Arc<Settled>, CatalogError> {
+        let made = async { make.await.map(Arc::new) };
+        let settled = self.settled.try_get_with((Arc::clone(repository), at), made).await;
+        settled.map_err(|error| CatalogError::clone(&error))
     }
 
     /// A node, or `None` if it isn't stored.
@@ -82,6 +120,33 @@ impl Archive {
             Some(Object::Commit(commit)) => Ok(Some(commit)),
             Some(Object::Node(_)) | None => Ok(None),
         }
+    }
+
+    /// Those of some commits that are stored, read at once.
+    pub(super) async fn commits(
+        &self,
+        repository: &Arc<str>,
+        hashes: &[Hash],
+    ) -> Result<Vec<Arc<StoredCommit>>, CatalogError> {
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        for hash in hashes {
+            match self.cache.get(&(Arc::clone(repository), *hash)).await {
+                Some(Cached { object: Object::Commit(commit), .. }) => found.push(commit),
+                Some(_) => {}
+                None => unknown.push(*hash),
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        for (hash, data) in self.store.objects(repository, &unknown).await? {
+            let cached = decode(hash, &data).map_err(|error| CatalogError::Internal(error.to_string()))?;
+            if let Object::Commit(commit) = &cached.object {
+                found.push(Arc::clone(commit));
+            }
+            self.cache.insert((Arc::clone(repository), hash), cached).await;
+        }
+        Ok(found)
     }
 
     /// Remembers a node that was just written.
@@ -128,13 +193,26 @@ impl Archive {
     async fn load(&self, repository: &str, hash: Hash) -> Result<Cached, LoadError> {
         let found = self.store.objects(repository, &[hash]).await?;
         let (_, data): (Hash, Bytes) = found.into_iter().next().ok_or(LoadError::Absent(hash))?;
-        if Hash::of(&data) != hash {
-            return Err(LoadError::Altered(hash));
-        }
-        let object = match data.first() {
-            Some(2) => Object::Commit(Arc::new(StoredCommit::decode(hash, &data)?)),
-            _ => Object::Node(Arc::new(Node::decode(&data)?)),
-        };
-        Ok(Cached { object, bytes: data.len() })
+        decode(hash, &data)
     }
+}
+
+fn decode(hash: Hash, data: &[u8]) -> Result<Cached, LoadError> {
+    if Hash::of(data) != hash {
+        return Err(LoadError::Altered(hash));
+    }
+    let object = match data.first() {
+        Some(2) => Object::Commit(Arc::new(StoredCommit::decode(hash, data)?)),
+        _ => Object::Node(Arc::new(Node::decode(data)?)),
+    };
+    Ok(Cached { object, bytes: data.len() })
+}
+
+/// A cache of so many bytes.
+fn bounded<V: Clone + Send + Sync + 'static>(
+    bytes: u64,
+    size: impl Fn(&V) -> usize + Send + Sync + 'static,
+) -> moka::future::Cache<Name, V> {
+    let weigh = move |_: &Name, value: &V| u32::try_from(size(value) + OVERHEAD_BYTES).unwrap_or(u32::MAX);
+    moka::future::Cache::builder().max_capacity(bytes).weigher(weigh).build()
 }

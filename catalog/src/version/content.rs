@@ -90,6 +90,12 @@ impl Content {
         self.content_type() == NAMESPACE
     }
 
+    /// Whether it is a table or a view.
+    #[must_use]
+    pub fn is_table_or_view(&self) -> bool {
+        matches!(self.content_type(), TABLE | "ICEBERG_VIEW")
+    }
+
     /// Whether two namespaces are the same but for their ids: they were created on two branches.
     pub(super) fn same_namespace(&self, other: &Self) -> bool {
         self.is_namespace() && other.is_namespace() && self.with_id("") == other.with_id("")

@@ -1,29 +1,21 @@
 //! A branch's head with commits on top that are about to be written together.
-//!
-//! Making a tree anew for each of them would cost more than all else: every edit makes the nodes on its way to the root anew.
-//! So edits are kept beside the tree, and only the newest commit gets the root of its state. The states of those before it
-//! are made again from their operations if ever somebody asks: see [`Workspace::root`].
 
-use std::collections::BTreeMap;
-
-use super::{Content, Key, apply::Head, tree, workspace::Workspace};
+use super::{apply::Head, state::State, workspace::Workspace};
 use crate::{CatalogError, store::Hash};
-
-/// What some keys are set to; `None` removes one.
-pub(super) type Edits = BTreeMap<Key, Option<Content>>;
 
 /// See the module.
 pub(super) struct Draft {
     /// The newest commit.
     hash: Hash,
-    /// Root of the state below the edits.
-    root: Hash,
-    edits: Edits,
+    state: State,
+    /// The tree below the state's edits was made here, so that it has to be written with the commits.
+    new_tree: bool,
 }
 
 impl Draft {
-    pub(super) fn new(head: Head) -> Self {
-        Self { hash: head.hash, root: head.root, edits: Edits::new() }
+    /// A commit and its state.
+    pub(super) fn new(hash: Hash, state: State) -> Self {
+        Self { hash, state, new_tree: false }
     }
 
     /// The newest commit.
@@ -31,54 +23,41 @@ impl Draft {
         self.hash
     }
 
-    /// A commit was made on top.
+    /// Its state, with what is being tried on top of it.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// See [`Draft::state`].
+    pub(super) fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// A commit was made of what was tried.
     pub(super) fn advance(&mut self, hash: Hash) {
         self.hash = hash;
+        self.state.count_commit();
     }
 
-    /// The content of a key.
-    pub(super) async fn get(
-        &self,
-        workspace: &Workspace,
-        key: &Key,
-    ) -> Result<Option<Content>, CatalogError> {
-        match self.edits.get(key) {
-            Some(content) => Ok(content.clone()),
-            None => tree::get(workspace, self.root, key).await,
+    /// Commits were made that know their tree.
+    pub(super) fn replace(&mut self, head: Head) {
+        *self = Self { hash: head.hash, state: State::stored(head.root), new_tree: true };
+    }
+
+    /// With the tree of its state.
+    pub(super) async fn head(&self, workspace: &mut Workspace) -> Result<Head, CatalogError> {
+        Ok(Head { hash: self.hash, root: self.state.root(workspace).await? })
+    }
+
+    /// The newest commit and its state. If it is time to store the tree, the commit is sealed again, with its root, which is answered too.
+    pub(super) async fn finish(
+        self,
+        workspace: &mut Workspace,
+    ) -> Result<(Hash, State, Option<Hash>), CatalogError> {
+        if !self.new_tree && !self.state.is_due() {
+            return Ok((self.hash, self.state, None));
         }
-    }
-
-    /// Sets keys; answers what takes that back.
-    pub(super) fn edit(&mut self, edits: &Edits) -> Undo {
-        let each = edits.iter().map(|(key, content)| (key, self.edits.insert(key.clone(), content.clone())));
-        Undo(each.map(|(key, before)| (key.clone(), before)).collect())
-    }
-
-    /// Takes the newest edit back.
-    pub(super) fn undo(&mut self, undo: Undo) {
-        for (key, before) in undo.0 {
-            match before {
-                Some(before) => self.edits.insert(key, before),
-                None => self.edits.remove(&key),
-            };
-        }
-    }
-
-    /// Root of the state with all edits.
-    pub(super) async fn root(&self, workspace: &mut Workspace) -> Result<Hash, CatalogError> {
-        if self.edits.is_empty() {
-            return Ok(self.root);
-        }
-        tree::update(workspace, self.root, self.edits.clone()).await
-    }
-
-    /// Puts the edits into the tree.
-    pub(super) async fn flush(&mut self, workspace: &mut Workspace) -> Result<Head, CatalogError> {
-        self.root = self.root(workspace).await?;
-        self.edits.clear();
-        Ok(Head { hash: self.hash, root: self.root })
+        let Head { hash, root } = self.head(workspace).await?;
+        Ok((workspace.seal_with_root(hash, root), State::stored(root), Some(root)))
     }
 }
-
-/// What a key had in the edits before the newest one.
-pub(super) struct Undo(Vec<(Key, Option<Option<Content>>)>);

@@ -158,8 +158,10 @@ impl Repository {
                 continue;
             }
             marks.commits.insert(hash, (kept, root.keep_since));
-            if kept > Kept::History {
+            if kept == Kept::State || (kept == Kept::Changes && commit.root.is_some()) {
                 self.mark_nodes(&workspace, &commit, marks).await?;
+            }
+            if kept > Kept::History {
                 for (_, content) in &commit.commit.operations {
                     content.iter().for_each(|content| marks.take_content(content));
                 }

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use firn_auth::Policy;
 use tokio::sync::oneshot;
 
 use super::NamedRef;
@@ -21,8 +22,6 @@ use crate::{
 const RECENT_HEADS: u64 = 10_000;
 /// Repositories whose access epoch is kept.
 const RECENT_EPOCHS: u64 = 50_000;
-/// Of a repository that doesn't exist; below all others.
-const NO_EPOCH: i64 = -1;
 /// More than this many waiting for one repository's next SELECT are turned away.
 const MAX_WAITING: usize = 16_384;
 
@@ -144,7 +143,7 @@ impl Reading {
             let answer = self.reads.store.heads(&self.repository, &names).await;
             let answer: Answer = answer.map(|heads| heads.map(Arc::new)).map_err(Arc::new);
             if let Ok(None) = &answer {
-                self.reads.note_epoch(&self.repository, NO_EPOCH, began);
+                self.reads.note_epoch(&self.repository, Policy::NO_EPOCH, began);
             }
             if let Ok(Some(heads)) = &answer {
                 self.reads.note_epoch(&self.repository, heads.access_epoch, began);

@@ -6,8 +6,9 @@ use super::{
     Content, IdempotencyRecord, Key, KeyConflict, Meta,
     apply::{self, Head},
     content::TABLE,
-    draft::{Draft, Edits},
-    history, tree,
+    history,
+    state::{Edits, State},
+    tree,
     workspace::Workspace,
 };
 use crate::{CatalogError, store::Hash};
@@ -240,7 +241,7 @@ async fn replay(
         details.push(MergeDetail { key, mode, conflict, contested });
     }
     let root = tree::update(workspace, target, edits.clone()).await?;
-    let after = Draft::new(Head { hash: target, root });
+    let after = State::stored(root);
     for conflict in apply::namespace_conflicts(workspace, &after, &edits, &removed_namespaces).await? {
         match details.iter_mut().find(|detail| detail.key == conflict.key) {
             Some(detail) => detail.conflict = Some(conflict),

@@ -7,6 +7,7 @@ use super::{
     MergeRequest, Merged, Resolved,
     apply::{self, Head},
     archive::Archive,
+    count::Counts,
     group::{self, Outcome, Queues, Work},
     heads::HeadReads,
     history, merge,
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) archive: Archive,
     pub(super) heads: Arc<HeadReads>,
     pub(super) queues: Queues,
+    pub(super) counts: Counts,
 }
 
 /// Opens repositories; owns store and caches. Cheap to clone.
@@ -41,7 +43,15 @@ impl VersionStore {
     pub fn new(store: Arc<dyn Store>, cache_bytes: u64) -> Self {
         let archive = Archive::new(Arc::clone(&store), cache_bytes);
         let heads = HeadReads::new(Arc::clone(&store));
-        Self { shared: Arc::new(Shared { store, archive, heads, queues: Queues::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                archive,
+                heads,
+                queues: Queues::default(),
+                counts: Counts::default(),
+            }),
+        }
     }
 
     /// Creates the repository of a tenant with an empty `main`; one that exists is left alone.
@@ -134,11 +144,11 @@ impl Repository {
 
     /// Contents of keys at a commit, in the keys' order.
     pub async fn get(&self, at: Hash, keys: &[Key]) -> Result<Vec<Option<Content>>, CatalogError> {
-        let mut workspace = self.workspace();
-        let root = workspace.root(at).await?;
+        let workspace = self.workspace();
+        let state = workspace.state(at).await?;
         let mut contents = Vec::with_capacity(keys.len());
         for key in keys {
-            contents.push(tree::get(&workspace, root, key).await?);
+            contents.push(state.get(&workspace, key).await?);
         }
         Ok(contents)
     }

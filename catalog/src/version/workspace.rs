@@ -1,7 +1,8 @@
 //! What one operation sees of a repository: what is stored, and beside it what the operation made itself.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    iter::once,
     sync::{Arc, LazyLock},
 };
 
@@ -10,26 +11,47 @@ use bytes::Bytes;
 use super::{
     archive::Archive,
     node::{Node, Slot},
+    state::State,
     stored::{NO_ANCESTOR, StoredCommit},
-    tree,
 };
 use crate::{CatalogError, error::Missing, store::Hash};
 
+/// So many commits of a branch are read one after another before more are read at once.
+const ONE_BY_ONE: usize = 4;
+
 /// Root of the state without keys; never stored.
 pub(super) static EMPTY_ROOT: LazyLock<Hash> = LazyLock::new(|| Hash::of(&Node::empty().encode()));
+
+/// Nodes that aren't stored, with their bytes.
+type NewNodes = HashMap<Hash, (Arc<Node>, Bytes)>;
+
+/// The tree of a state that isn't stored: what it has beside stored nodes.
+pub(super) struct Settled {
+    root: Hash,
+    nodes: NewNodes,
+}
+
+impl Settled {
+    /// Bytes of its nodes.
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.values().map(|(_, bytes)| bytes.len()).sum()
+    }
+}
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Workspace {
     archive: Archive,
     repository: Arc<str>,
-    nodes: HashMap<Hash, (Arc<Node>, Bytes)>,
+    nodes: NewNodes,
+    /// Nodes of states whose trees aren't stored.
+    settled: Vec<Arc<Settled>>,
     commits: HashMap<Hash, (Arc<StoredCommit>, Bytes)>,
 }
 
 impl Workspace {
     pub(super) fn new(archive: Archive, repository: Arc<str>) -> Self {
-        Self { archive, repository, nodes: HashMap::new(), commits: HashMap::new() }
+        Self { archive, repository, nodes: NewNodes::new(), settled: Vec::new(), commits: HashMap::new() }
     }
 
     /// A node that must exist.
@@ -51,7 +73,8 @@ impl Workspace {
         if hash == *EMPTY_ROOT {
             return Ok(Some(Arc::new(Node::empty())));
         }
-        match self.nodes.get(&hash) {
+        let here = once(&self.nodes).chain(self.settled.iter().map(|settled| &settled.nodes));
+        match here.filter_map(|nodes| nodes.get(&hash)).next() {
             Some((node, _)) => Ok(Some(Arc::clone(node))),
             None => self.archive.node(&self.repository, hash).await,
         }
@@ -109,41 +132,82 @@ impl Workspace {
         }
     }
 
-    /// The root of a commit's state. Of several commits that were written together only the newest one's state is stored; the
-    /// others' are made again here from the nearest stored state before them.
-    pub(super) async fn root(&mut self, at: Hash) -> Result<Hash, CatalogError> {
-        let mut unstored = Vec::new();
+    /// A commit's state.
+    pub(super) async fn state(&self, at: Hash) -> Result<Arc<State>, CatalogError> {
+        let mut since = Vec::new();
         let mut hash = at;
-        let mut root = loop {
+        let before = loop {
             if hash == *NO_ANCESTOR {
-                break *EMPTY_ROOT;
+                break Arc::new(State::empty());
+            }
+            if let Some(state) = self.archive.state(&self.repository, hash).await {
+                break state;
             }
             let commit = self.commit(hash).await?;
             if let Some(root) = commit.root
-                && self.find_node(root).await?.is_some()
+                && self.has_node(root).await?
             {
-                break root;
+                break Arc::new(State::stored(root));
             }
             hash = commit.parent();
-            unstored.push(commit);
-        };
-        for commit in unstored.into_iter().rev() {
-            root = tree::update(self, root, commit.commit.operations.iter().cloned().collect()).await?;
-            if commit.root.is_some_and(|known| known != root) {
-                let hash = commit.commit.hash;
-                return Err(CatalogError::Internal(format!(
-                    "the state of commit {hash} can't be made again"
-                )));
+            if since.len() >= ONE_BY_ONE && since.len().is_power_of_two() {
+                self.fetch_ancestors(&commit, since.len() as u64).await?;
             }
+            since.push(commit);
+        };
+        if since.is_empty() {
+            return Ok(before);
         }
+        let mut state = State::clone(&before);
+        for commit in since.iter().rev() {
+            state.apply(&commit.commit.operations);
+        }
+        Ok(self.remember_state(at, state).await)
+    }
+
+    /// Reads a commit's ancestors of `count` generations, in few rounds: with each of them it is known where its parent is and
+    /// where its jump leads, and so in each round about half of the way that is left.
+    async fn fetch_ancestors(&self, from: &StoredCommit, count: u64) -> Result<(), CatalogError> {
+        let last = from.depth.saturating_sub(count);
+        let mut seen = HashSet::from([*NO_ANCESTOR]);
+        let mut wanted = vec![from.parent(), from.jump];
+        loop {
+            wanted.retain(|hash| seen.insert(*hash));
+            if wanted.is_empty() {
+                return Ok(());
+            }
+            let found = self.archive.commits(&self.repository, &wanted).await?;
+            let near = found.iter().filter(|commit| commit.depth > last);
+            wanted = near.flat_map(|commit| [commit.parent(), commit.jump]).collect();
+        }
+    }
+
+    /// The root of a commit's state. The nodes of a tree that isn't stored are made, and are seen by this workspace.
+    pub(super) async fn root(&mut self, at: Hash) -> Result<Hash, CatalogError> {
+        let state = self.state(at).await?;
+        if state.edited_keys() == 0 {
+            return state.root(self).await;
+        }
+        let settled = self.archive.settled(&self.repository, at, self.settle(at, &state)).await?;
+        let root = settled.root;
+        self.settled.push(settled);
         Ok(root)
     }
 
-    /// What must be stored for a state and all commits made here: new nodes below `root`, and the commits.
-    pub(super) fn objects(&self, root: Hash) -> Vec<(Hash, Bytes)> {
+    async fn settle(&self, at: Hash, state: &State) -> Result<Settled, CatalogError> {
+        let mut workspace = Self::new(self.archive.clone(), Arc::clone(&self.repository));
+        let root = state.root(&mut workspace).await?;
+        if at != *NO_ANCESTOR && self.commit(at).await?.root.is_some_and(|known| known != root) {
+            return Err(CatalogError::Internal(format!("the state of commit {at} can't be made again")));
+        }
+        Ok(Settled { root, nodes: workspace.nodes })
+    }
+
+    /// What must be stored for all commits made here: the commits, and new nodes below `root`.
+    pub(super) fn objects(&self, root: Option<Hash>) -> Vec<(Hash, Bytes)> {
         let mut objects: Vec<(Hash, Bytes)> =
             self.commits.iter().map(|(hash, (_, bytes))| (*hash, bytes.clone())).collect();
-        let mut below = vec![root];
+        let mut below: Vec<Hash> = root.into_iter().collect();
         while let Some(hash) = below.pop() {
             let Some((node, bytes)) = self.nodes.get(&hash) else { continue };
             objects.push((hash, bytes.clone()));
@@ -164,5 +228,14 @@ impl Workspace {
                 self.archive.remember_commit(&self.repository, Arc::clone(commit), bytes.len()).await;
             }
         }
+    }
+
+    /// Puts a commit's state into the cache, unless it is found by its stored tree alone.
+    pub(super) async fn remember_state(&self, at: Hash, state: State) -> Arc<State> {
+        let state = Arc::new(state);
+        if state.edited_keys() > 0 {
+            self.archive.remember_state(&self.repository, at, Arc::clone(&state)).await;
+        }
+        state
     }
 }

@@ -193,7 +193,7 @@ impl Guard {
         tenant: &TenantName,
         known: Option<&Arc<Policy>>,
     ) -> Result<Arc<Policy>, String> {
-        let epoch = source.epoch(tenant).await?.unwrap_or(NOWHERE);
+        let epoch = source.epoch(tenant).await?.unwrap_or(Policy::NO_EPOCH);
         if let Some(policy) = known.filter(|policy| policy.epoch == epoch) {
             return Ok(Arc::clone(policy));
         }
@@ -203,9 +203,6 @@ impl Guard {
         Ok(policy)
     }
 }
-
-/// The epoch of a tenant that doesn't exist; below all others.
-const NOWHERE: i64 = -1;
 
 fn request_id(headers: &HeaderMap) -> Option<&str> {
     headers.get(REQUEST_ID).and_then(|id| id.to_str().ok())

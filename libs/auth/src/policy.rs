@@ -204,6 +204,9 @@ pub(crate) enum Refusal {
 }
 
 impl Policy {
+    /// The epoch of a tenant that doesn't exist; below all others.
+    pub const NO_EPOCH: i64 = -1;
+
     /// Whether a principal may do something in the tenant. Nothing is allowed that isn't said to be.
     pub(crate) fn decide(
         &self,

@@ -154,3 +154,41 @@ async fn a_renamed_table_keeps_its_identity() {
     assert_eq!(answer.status(), 200);
     assert_eq!(client.load_table("main", &ident("again")).await.unwrap().metadata, table.metadata);
 }
+
+/// A page costs at most so much: it may be short, and says where to go on.
+#[tokio::test]
+async fn few_views_among_many_tables_are_found_by_paging() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    create(&client, "t").await;
+    let body = |numbers: std::ops::Range<usize>| {
+        let operations: Vec<Value> = numbers
+            .map(|number| {
+                // The view comes last.
+                let (kind, name) = match number {
+                    25_000 => ("ICEBERG_VIEW", "v".to_owned()),
+                    _ => ("ICEBERG_TABLE", format!("t{number:05}")),
+                };
+                json!({"type": "PUT", "key": {"elements": ["ns", name]},
+                    "content": {"type": kind, "metadataLocation": "none"}})
+            })
+            .collect();
+        json!({"commitMeta": {"message": "many"}, "operations": operations})
+    };
+    let token = server.token(firn_auth::Role::Maintainer, &[]);
+    let url = format!("{}/nessie/acme/api/v2/trees/main/history/commit", server.url);
+    for start in (0..=25_000).step_by(5000) {
+        let body = body(start..(start + 5000).min(25_001));
+        let answer = reqwest::Client::new().post(&url).bearer_auth(&token).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+    let get = async |path: &str| server.raw("GET", path).send().await.unwrap().json::<Value>().await.unwrap();
+    let whole = get("/namespaces/ns/views").await;
+    let view = json!([{"namespace": ["ns"], "name": "v"}]);
+    assert_eq!(whole["identifiers"], view);
+    let first = get("/namespaces/ns/views?pageToken=&pageSize=10").await;
+    assert_eq!(first["identifiers"], json!([]));
+    let next = first["next-page-token"].as_str().expect("there is more to look at");
+    let second = get(&format!("/namespaces/ns/views?pageToken={next}&pageSize=10")).await;
+    assert_eq!((&second["identifiers"], second["next-page-token"].as_str()), (&view, None));
+}

@@ -312,8 +312,20 @@ async fn limits_are_the_tenants_and_say_when_to_come_back() {
     let error = client.create_table("main", &ns(), &new_table("u")).await.unwrap_err();
     assert!(error.status == Some(403) && error.message.contains("may have 1 tables"), "{error}");
     assert_eq!(status(client.load_table("main", &ident("t")).await), 200);
+    // What goes makes room, and each branch has its own count.
+    limit(Limits { tables: Some(2), references: Some(2), ..Limits::default() }).await;
+    create(&client, "u").await;
+    assert_eq!(status(client.create_table("main", &ns(), &new_table("v")).await), 403);
+    client.drop_table("main", &ident("t")).await.unwrap();
+    create(&client, "v").await;
+    assert_eq!(status(client.create_table("main", &ns(), &new_table("w")).await), 403);
     client.create_branch("a", "main").await.unwrap();
     assert_eq!(status(client.create_branch("b", "main").await), 403);
+    client.drop_table("a", &ident("v")).await.unwrap();
+    client.create_table("a", &ns(), &new_table("x")).await.unwrap();
+    for branch in ["a", "main"] {
+        assert_eq!(status(client.create_table(branch, &ns(), &new_table("y")).await), 403, "{branch}");
+    }
 
     limit(Limits { body_bytes: Some(10), ..Limits::default() }).await;
     let large = server.raw("POST", "/namespaces").json(&json!({"namespace": ["long-enough"]}));

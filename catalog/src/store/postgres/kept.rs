@@ -2,7 +2,7 @@
 //! as much as a question.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,9 +13,23 @@ const MOST: usize = 4;
 /// One that was idle for longer is tested before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
-/// Connections of a pool that nobody uses just now, and since when.
-#[derive(Default)]
-pub(super) struct Kept(Mutex<Vec<(PoolConnection<Postgres>, Instant)>>);
+/// After so long all of them go back to the pool, which closes those that are too old.
+const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// Connections of a pool that nobody uses just now.
+pub(super) struct Kept(Mutex<Idle>);
+
+struct Idle {
+    /// And since when each of them is idle.
+    connections: Vec<(PoolConnection<Postgres>, Instant)>,
+    emptied: Instant,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self(Mutex::new(Idle { connections: Vec::new(), emptied: Instant::now() }))
+    }
+}
 
 impl Kept {
     /// One of them, or one of the pool.
@@ -30,18 +44,25 @@ impl Kept {
 
     /// Keeps one that works; what is dropped instead goes back to the pool, which tests it.
     pub(super) fn give(&self, connection: PoolConnection<Postgres>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < MOST {
-            kept.push((connection, Instant::now()));
+        let mut idle = self.idle();
+        if idle.emptied.elapsed() > KEPT_FOR {
+            idle.connections.clear();
+            idle.emptied = Instant::now();
+        } else if idle.connections.len() < MOST {
+            idle.connections.push((connection, Instant::now()));
         }
     }
 
     /// Gives all of them back.
     pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle().connections.clear();
     }
 
     fn pop(&self) -> Option<(PoolConnection<Postgres>, Instant)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle().connections.pop()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

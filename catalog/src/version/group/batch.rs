@@ -4,13 +4,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     super::{
-        IdempotencyRecord, NamedRef,
-        apply::{self, Head},
-        draft::Draft,
-        events::commit_event,
-        merge, repository,
-        repository::Shared,
-        workspace::Workspace,
+        IdempotencyRecord, NamedRef, apply, draft::Draft, events::commit_event, merge, repository,
+        repository::Shared, state::State, workspace::Workspace,
     },
     Answer, BranchName, Outcome, Queued, Work, settle,
 };
@@ -58,8 +53,10 @@ pub(super) async fn run(shared: &Arc<Shared>, branch: &BranchName, batch: Vec<Qu
 /// What a batch would do to a branch.
 struct Plan {
     workspace: Workspace,
-    from: Head,
-    to: Head,
+    from: Hash,
+    to: Hash,
+    /// At `to`.
+    state: State,
     /// One per queued work, in order.
     outcomes: Vec<Answer>,
     write: Write,
@@ -95,8 +92,8 @@ async fn plan(
         return Err(CatalogError::Invalid(format!("'{name}' is a tag: only branches take commits")));
     }
     let mut workspace = Workspace::new(shared.archive.clone(), Arc::clone(repository));
-    let from = Head { hash: reference.hash, root: workspace.root(reference.hash).await? };
-    let mut draft = Draft::new(from);
+    let from = reference.hash;
+    let mut draft = Draft::new(from, State::clone(&*workspace.state(from).await?));
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut keys = HashSet::new();
     for queued in batch {
@@ -109,16 +106,15 @@ async fn plan(
         }
         outcomes.push(apply_work(&mut workspace, &mut draft, &queued.work).await);
     }
-    let mut to = draft.flush(&mut workspace).await?;
-    let unsealed = to.hash;
-    to.hash = workspace.seal_with_root(unsealed, to.root);
+    let unsealed = draft.hash();
+    let (to, state, root) = draft.finish(&mut workspace).await?;
     for outcome in outcomes.iter_mut().flatten() {
         if outcome.hash() == unsealed {
-            outcome.set_hash(to.hash);
+            outcome.set_hash(to);
         }
     }
     let mut write = Write { repository: repository.to_string(), ..Write::default() };
-    let mut head = from.hash;
+    let mut head = from;
     for (queued, outcome) in batch.iter().zip(&outcomes) {
         if let Ok(outcome) = outcome {
             record(&workspace, name, head, queued, outcome, &mut write).await?;
@@ -126,21 +122,22 @@ async fn plan(
         }
     }
     if to != from {
-        let moved =
-            ReferenceMove { name: name.clone(), tag: false, from: Some(from.hash), to: Some(to.hash) };
+        let moved = ReferenceMove { name: name.clone(), tag: false, from: Some(from), to: Some(to) };
         write.references.push(moved);
-        write.objects = workspace.objects(to.root);
+        write.objects = workspace.objects(root);
     }
-    Ok(Plan { workspace, from, to, outcomes, write })
+    Ok(Plan { workspace, from, to, state, outcomes, write })
 }
 
 async fn apply_work(workspace: &mut Workspace, draft: &mut Draft, work: &Work) -> Answer {
     match work {
         Work::Commit(request) => Ok(Outcome::Committed(apply::apply(workspace, draft, request).await?)),
         Work::Merge(request) => {
-            let head = draft.flush(workspace).await?;
+            let head = draft.head(workspace).await?;
             let (head, merged) = merge::merge(workspace, head, request).await?;
-            *draft = Draft::new(head);
+            if merged.applied {
+                draft.replace(head);
+            }
             Ok(Outcome::Merged(merged))
         }
     }
@@ -198,13 +195,14 @@ async fn write(shared: &Arc<Shared>, branch: &BranchName, plan: &Plan) -> Result
     let written = match shared.store.write(&plan.write).await {
         Err(StoreError::Unknown(error)) => {
             tracing::warn!(repository = %branch.0, branch = branch.1, %error, "looking whether a commit landed");
-            settle::settle(shared, branch, plan.from.hash, plan.to.hash).await?
+            settle::settle(shared, branch, plan.from, plan.to).await?
         }
         other => other?,
     };
     if written == Written::Done {
         plan.workspace.remember(&plan.write.objects).await;
-        let head = NamedRef { name: branch.1.clone(), tag: false, hash: plan.to.hash };
+        plan.workspace.remember_state(plan.to, plan.state.clone()).await;
+        let head = NamedRef { name: branch.1.clone(), tag: false, hash: plan.to };
         shared.heads.note(&branch.0, head);
     }
     Ok(written)

@@ -57,6 +57,11 @@ pub(crate) struct Connection {
 }
 
 impl ConnectionArgs {
+    /// Whether they say which server, rather than leaving it to where the command runs.
+    pub(crate) fn names_a_server(&self) -> bool {
+        self.data_dir.is_some() || self.url.is_some()
+    }
+
     /// Finds the server: `--data-dir`, else the URL, else `./firn-data`.
     pub(crate) async fn connect(&self) -> Result<Connection> {
         let tenant = self.tenant.clone().unwrap_or_else(|| FIRST_TENANT.to_owned());
@@ -123,6 +128,24 @@ impl Connection {
              --data-dir {root}'",
             self.url
         )
+    }
+
+    /// The same server and tokens, for another tenant.
+    pub(crate) fn of_tenant(&self, tenant: &str) -> Self {
+        Self {
+            url: self.url.clone(),
+            tenant: tenant.to_owned(),
+            signing_key: self.signing_key.clone(),
+            tls: self.tls.clone(),
+            tokens: Arc::clone(&self.tokens),
+            http: self.http.clone(),
+        }
+    }
+
+    /// `GET /metrics`, as text.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        let answer = self.http.get(format!("{}/metrics", self.url)).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
     }
 
     /// A client of the whole server.

@@ -3,6 +3,7 @@
 mod docs;
 mod graph;
 mod run;
+mod sources;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -21,13 +22,13 @@ use crate::{connection::ConnectionArgs, output};
 pub(crate) enum ModelCommand {
     /// List the models in the order they run
     Ls(ReadArgs),
-    /// Check model files beside the shipped models: syntax, columns, types, circles; needs no server
+    /// Check model files beside the shipped models: syntax, columns, types, circles; needs no server, but with --ref
     Check(CheckArgs),
     /// Tell what the next promotion would do, and why
     Plan(PlanArgs),
     /// Run models now, on main or a branch, and publish what they make there
     Run(run::RunArgs),
-    /// Show that models make of example rows what their cases say; needs no server
+    /// Show that models make of example rows what their cases say; needs no server, but with --ref
     Test(test::TestArgs),
     /// Draw which model reads which, in words or as SVG
     Graph(graph::GraphArgs),
@@ -61,6 +62,8 @@ pub(crate) struct CheckArgs {
     /// Model files (SQL), or folders of them
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: sources::SourceArgs,
 }
 
 /// Arguments of `firn model plan`.
@@ -218,7 +221,7 @@ fn sql_files(path: &Path) -> Result<Vec<PathBuf>> {
 
 async fn check(args: &CheckArgs) -> Result<()> {
     let files = load(&args.files)?;
-    let graph = check_own_models(&files).await?;
+    let graph = check_own_models(&files, &args.sources.tables(&files).await?).await?;
     for model in graph.models().iter().filter(|model| files.contains_key(&model.file)) {
         let reads = model.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         output::line(&format!(

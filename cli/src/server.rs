@@ -288,6 +288,7 @@ async fn look(server: &Server) {
         None => None,
     };
     measures::report_stages(&server.board);
+    measures::report_process();
     server.tls.report();
     // With all services in one process, one that fails is no reason to turn the others' requests away.
     let failing = || if server.services.len() == 1 { stages::failing(&server.board) } else { None };

@@ -24,10 +24,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{connection::ConnectionArgs, duration, failure::usage, output, tls::TlsArgs};
 use ledger::Ledger;
-use script::Script;
-use upload::Uploader;
 
 pub(crate) use fleet::Fleet;
+pub(crate) use ledger::Outcome;
+pub(crate) use malformed::Destination;
+pub(crate) use script::{Line, Script, number_in, number_of};
+pub(crate) use upload::Uploader;
 
 /// Arguments of `firn simulate`.
 #[derive(clap::Args)]

@@ -47,8 +47,9 @@ struct Traits {
     /// Name of a storage profile; recorded only, nothing chooses storage by it yet
     #[arg(long, value_name = "NAME")]
     storage_profile: Option<String>,
-    /// Days for which a layer keeps its rows, such as bronze=90: partitions that are older are taken out
-    #[arg(long = "retain", value_name = "LAYER=DAYS")]
+    /// Days for which a layer keeps its rows, such as bronze=90, or its values of a class, such as silver.personal=30; replaces all
+    /// that was said before
+    #[arg(long = "retain", value_name = "LAYER[.CLASS]=DAYS")]
     retention: Vec<String>,
     /// A limit: requests-per-s, body-bytes, concurrent-commits, tables or references; may be given several times
     #[arg(long = "limit", value_name = "NAME=NUMBER")]
@@ -215,6 +216,10 @@ impl Traits {
         for text in &self.retention {
             let (layer, days) = pair(text)?;
             let days = Some(number(text, days)?);
+            if layer.contains('.') {
+                retention.classes.extend(days.map(|days| (layer.to_owned(), days)));
+                continue;
+            }
             match layer {
                 "bronze" => retention.bronze_days = days,
                 "silver" => retention.silver_days = days,
@@ -282,6 +287,8 @@ mod tests {
         let good = traits(&["bronze=90"], &["tables=5", "body-bytes=1000"]);
         assert_eq!(good.tags().unwrap()["team"], "a=b");
         assert_eq!(good.retention().unwrap().bronze_days, Some(90));
+        let by_class = traits(&["silver.personal=30"], &[]).retention().unwrap();
+        assert_eq!(by_class.classes["silver.personal"], 30);
         assert_eq!((good.limits().unwrap().tables, good.limits().unwrap().body_bytes), (Some(5), Some(1000)));
         for wrong in [traits(&["copper=1"], &[]), traits(&["gold"], &[]), traits(&["gold=x"], &[])] {
             assert!(wrong.retention().unwrap_err().is::<crate::failure::UsageError>());

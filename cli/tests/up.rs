@@ -3,6 +3,8 @@
 
 #[path = "up/server.rs"]
 mod server;
+#[path = "up/soak.rs"]
+mod soak;
 #[path = "up/tls.rs"]
 mod tls;
 

@@ -2,6 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+/// With less a data file would fall apart into row groups of few rows.
+const MIN_WRITE_BYTES: usize = 4 << 20;
+
 /// Settings of the compactor.
 #[derive(Clone, Debug)]
 pub struct CompactorConfig {
@@ -12,7 +15,7 @@ pub struct CompactorConfig {
     pub interval: Duration,
     /// How long a lease holds without renewal.
     pub lease_ttl: Duration,
-    /// Memory for all queries together; what does not fit spills to disk.
+    /// Memory for all queries and writers together; what does not fit spills to disk, or is written out earlier.
     pub memory_bytes: usize,
     /// Folder for spilled data, the system's temporary one if absent.
     pub spill_dir: Option<PathBuf>,
@@ -49,6 +52,19 @@ pub struct ErasureConfig {
     pub retry: Duration,
     /// How often it is looked whether files that erasures removed are there again, as after a restore from a backup.
     pub recheck: Duration,
+}
+
+impl CompactorConfig {
+    /// Memory for queries: three quarters.
+    pub(crate) fn query_bytes(&self) -> usize {
+        self.memory_bytes / 4 * 3
+    }
+
+    /// Memory of one writer of data files: the rest, for as many as may be at work.
+    pub(crate) fn write_bytes(&self) -> usize {
+        let writers = self.parallel_tenants.max(1) * self.parallel_models.max(1);
+        (self.memory_bytes / 4 / writers).max(MIN_WRITE_BYTES)
+    }
 }
 
 impl Default for ErasureConfig {

@@ -13,6 +13,7 @@ mod plan;
 mod pour;
 mod trial;
 mod verdicts;
+mod winners;
 
 use std::sync::Arc;
 
@@ -39,12 +40,14 @@ pub(crate) use dedup::{Repeats, find_repeats};
 pub(crate) use json::{rows_as_json, rows_from_json};
 pub(crate) use judged::judged;
 pub(crate) use latest::{Arrived, Newest};
-pub(crate) use locate::{collect, locate, ranges};
+pub(crate) use locate::{collect, locate, named, ranges};
 pub(crate) use partial::{Partials, merge_partials, remembered_columns};
 pub use plan::check_models;
+pub(crate) use plan::output_schema;
 pub(crate) use pour::Pour;
 pub(crate) use trial::{Trial, as_columns, matching};
 pub(crate) use verdicts::{RuleSet, judge, verdict_schema};
+pub(crate) use winners::{columns_for_places, newest_places, with_places};
 
 /// What all queries of the process share: memory, disk and the number of parallel streams. Cheap to clone.
 #[derive(Clone)]
@@ -63,7 +66,7 @@ impl Engine {
         let disk =
             DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(config.spill_bytes);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes)))
+            .with_memory_pool(Arc::new(FairSpillPool::new(config.query_bytes())))
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(|error| CompactorError::query("the query engine", &error))?;

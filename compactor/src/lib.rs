@@ -23,10 +23,13 @@ pub use engine::check_models;
 pub use error::CompactorError;
 pub use history::{FailingCheck, RunRecord, RunState};
 pub use lineage::{Ancestry, lineage};
-pub use maintenance::{Compacted, FileGroup, Rollback, RollbackTarget, TableHealth, TableMaintenance};
+pub use maintenance::{
+    Compacted, FileGroup, Retained, Rollback, RollbackTarget, TableHealth, TableMaintenance,
+};
 pub use model::{
     CaseOutcome, Check, CheckSeverity, Dedup, Model, ModelError, ModelFiles, ModelGraph, ModelKind,
-    TEST_SUFFIX, TenantModels, change_own_models, check_own_models, models, shipped_cases, test_models,
+    SourceTables, TEST_SUFFIX, TenantModels, change_own_models, check_own_models, models, shipped_cases,
+    test_models,
 };
 pub use promotion::{CheckResult, Forecast, ModelReceipt, ModelRuns, Receipt, RunRequest, forecast};
 

@@ -1,6 +1,6 @@
 //! Maintenance: packs small files, drops deleted rows for good, and expires snapshots of `main`'s tables.
 //!
-//! Retention takes outdated partitions out of the tables. Expiry shortens a table's log, nothing more: earlier commits of the
+//! Retention takes outdated partitions, rows and values out of the tables. Expiry shortens a table's log, nothing more: earlier commits of the
 //! catalog still reach their snapshots and files. Branches and tags go when their time is over. Files are removed by the catalog's
 //! garbage collection alone, which is started by schedule.
 
@@ -33,6 +33,8 @@ use crate::{
 pub use health::TableHealth;
 pub use on_demand::{Compacted, FileGroup, TableMaintenance};
 use plan::{Settings, bins, expiry};
+pub use retention::Retained;
+use retention::TableRetention;
 pub use rollback::{Rollback, RollbackTarget};
 
 /// Name of the lease, and of the stage on the status board.
@@ -58,6 +60,8 @@ pub(crate) struct MaintenancePlace {
     visited_at: Option<Instant>,
     /// Snapshots at which a table had nothing to pack.
     packed: BTreeMap<TableIdent, i64>,
+    /// When tables were looked through for rows beyond the retention.
+    looked_through: BTreeMap<TableIdent, Instant>,
     /// When a removal of orphans was started last, as far as is known.
     collected_at: Option<Instant>,
 }
@@ -75,6 +79,8 @@ struct Done {
     rewritten_files: u64,
     written_files: u64,
     outdated_files: u64,
+    outdated_rows: u64,
+    emptied_rows: u64,
     expiries: u64,
     expired_references: u64,
     collections: u64,
@@ -113,6 +119,8 @@ impl Maintenance {
             add("files_rewritten", done.rewritten_files);
             add("files_written", done.written_files);
             add("files_outdated", done.outdated_files);
+            add("rows_outdated", done.outdated_rows);
+            add("rows_emptied", done.emptied_rows);
             add("expiries", done.expiries);
             add("references_expired", done.expired_references);
             add("collections", done.collections);
@@ -188,9 +196,11 @@ impl Maintenance {
         if duties.is_held {
             return Ok(());
         }
-        if let Some(days) = retention::days_of(&duties.tenant.retention, &table) {
-            done.outdated_files += self.retain(&table, days).await? as u64;
-        }
+        let retention = TableRetention::of(&duties.tenant.retention, &table);
+        let retained = self.retain_if_due(&table, &retention, place).await?;
+        done.outdated_files += retained.removed_files as u64;
+        done.outdated_rows += retained.deleted_rows;
+        done.emptied_rows += retained.emptied_rows;
         let unread_since = self.unread_since(client, &table).await?;
         if let Some(older_than_ms) = expiry(&table.snapshots(), &settings, unread_since, now_ms()) {
             let keep_last = settings.min_snapshots;

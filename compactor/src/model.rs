@@ -36,6 +36,7 @@ mod header;
 mod own;
 mod select;
 mod shipped;
+mod sources;
 mod test_run;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -46,9 +47,10 @@ use sha2::{Digest, Sha256};
 
 pub use cases::TEST_SUFFIX;
 pub use graph::ModelGraph;
-pub(crate) use header::parse_duration;
-pub use own::{ModelFiles, TenantModels, change_own_models, check_own_models};
+pub(crate) use header::{parse_duration, position_of};
+pub use own::{ModelFiles, TenantModels, change_own_models};
 pub use shipped::{models, shipped_cases};
+pub use sources::{SourceTables, check_own_models};
 pub use test_run::{CaseOutcome, test_models};
 
 /// How a model's output follows from its input.

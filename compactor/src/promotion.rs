@@ -15,6 +15,7 @@ mod branches;
 mod commit;
 mod execute;
 mod failure;
+mod fit;
 mod forecast;
 mod freshness;
 mod on_demand;

@@ -31,7 +31,8 @@
 //! # Memory
 //!
 //! Records wait as the bytes they came as and are decoded when their tenant's commit begins, off the async threads. All of
-//! them together are bounded: beyond the bound the largest tenant is committed and nothing is read.
+//! them together are bounded: from a quarter of the bound on they wait compressed, so that commits of many tenants stay worth
+//! their cost (`book`); beyond it the largest tenant is committed and nothing is read.
 
 mod address;
 mod api;

@@ -36,7 +36,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Refused> {
     read_all(&state, &headers, &tenant).await?;
     let references = references(&state, &tenant).await?;
-    let mut expiries = all(&state, &tenant).await?;
+    let mut expiries: Vec<_> = all(&state, &tenant).await?.into_iter().map(|stored| stored.expiry).collect();
     expiries.retain(|expiry| references.iter().any(|reference| reference.name == expiry.reference));
     Ok(Json(json!({ "expiries": expiries })))
 }
@@ -96,12 +96,9 @@ pub(super) async fn prune(
     let access = state.guard.authorize(&headers, &tenant, Action::Maintain).await?;
     let PruneRequest { dry_run } = super::parse(&body)?;
     tenants::require(&state, &tenant).await?;
-    let (references, now) = (references(&state, &tenant).await?, Utc::now());
+    let references = references(&state, &tenant).await?;
     let mut pruned = Vec::new();
-    for expiry in all(&state, &tenant).await? {
-        if instant(&expiry).is_none_or(|instant| instant > now) {
-            continue;
-        }
+    for Stored { expiry, .. } in all(&state, &tenant).await?.into_iter().filter(Stored::is_over) {
         let Some(found) = references.iter().find(|reference| reference.name == expiry.reference) else {
             continue;
         };
@@ -171,15 +168,54 @@ fn instant(expiry: &Expiry) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(&expiry.expires_at).ok().map(|instant| instant.to_utc())
 }
 
+/// An expiry as it was read.
+struct Stored {
+    expiry: Expiry,
+    /// When it was read, in microseconds by the database's clock: all replicas go by that one.
+    read_at_us: i64,
+}
+
+impl Stored {
+    /// Whether the reference's time is over.
+    fn is_over(&self) -> bool {
+        instant(&self.expiry).is_some_and(|instant| instant.timestamp_micros() <= self.read_at_us)
+    }
+}
+
 /// First those that go first.
-async fn all(state: &AppState, tenant: &str) -> Result<Vec<Expiry>, CatalogError> {
+async fn all(state: &AppState, tenant: &str) -> Result<Vec<Stored>, CatalogError> {
     let rows = state.store.documents(EXPIRY, DocumentSelection::Tenant(tenant)).await?;
     let decode = |row: &DocumentRow| {
-        serde_json::from_slice::<Expiry>(&row.body).map_err(|error| {
+        let expiry = serde_json::from_slice::<Expiry>(&row.body).map_err(|error| {
             CatalogError::Internal(format!("an expiry of tenant '{tenant}' can't be read: {error}"))
-        })
+        })?;
+        Ok(Stored { expiry, read_at_us: row.read_at_us })
     };
-    let mut expiries: Vec<Expiry> = rows.iter().map(decode).collect::<Result<_, _>>()?;
-    expiries.sort_by_key(instant);
+    let mut expiries: Vec<Stored> = rows.iter().map(decode).collect::<Result<_, CatalogError>>()?;
+    expiries.sort_by_key(|stored| instant(&stored.expiry));
     Ok(expiries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_over_by_the_databases_clock_whatever_this_process_thinks_it_is() {
+        let stored = |expires_at: &str, read_at_us| Stored {
+            expiry: Expiry {
+                reference: "dev".to_owned(),
+                expires_at: expires_at.to_owned(),
+                set_by: "alice".to_owned(),
+                set_at: String::new(),
+            },
+            read_at_us,
+        };
+        let (past, future) = ("2020-01-01T00:00:00Z", "2200-01-01T00:00:00Z");
+        let second_us = |text: &str| DateTime::parse_from_rfc3339(text).map(|at| at.timestamp_micros());
+        let (past_us, future_us) = (second_us(past).unwrap_or(0), second_us(future).unwrap_or(0));
+        assert!(!stored(past, past_us - 1).is_over() && stored(past, past_us).is_over());
+        assert!(!stored(future, past_us).is_over() && stored(future, future_us).is_over());
+        assert!(!stored("soon", future_us).is_over());
+    }
 }

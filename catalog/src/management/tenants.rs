@@ -23,6 +23,9 @@ use crate::{
 pub(super) const KIND: &str = "tenant";
 
 const MAX_CLASSIFICATIONS: usize = 20;
+/// What retention may be said of: layers, and classes of columns, as their documentation has them.
+const LAYERS: [&str; 3] = ["bronze", "silver", "gold"];
+const CLASSES: [&str; 3] = ["public", "internal", "personal"];
 /// As many, and as long, as S3 takes.
 const MAX_TAGS: usize = 50;
 const MAX_TAG_KEY: usize = 128;
@@ -101,7 +104,7 @@ pub(super) async fn update(
         tenant.classifications = wanted.classifications.unwrap_or_else(|| tenant.classifications.clone());
         tenant.tags = wanted.tags.unwrap_or_else(|| tenant.tags.clone());
         tenant.storage_profile = wanted.storage_profile.or_else(|| tenant.storage_profile.clone());
-        tenant.retention = wanted.retention.unwrap_or(tenant.retention);
+        tenant.retention = wanted.retention.unwrap_or_else(|| tenant.retention.clone());
         tenant.limits = wanted.limits.unwrap_or(tenant.limits);
         check(tenant)
     });
@@ -154,7 +157,7 @@ pub(crate) async fn create_tenant(
         created_at: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
         tags: request.tags.clone(),
         storage_profile: request.storage_profile.clone(),
-        retention: request.retention,
+        retention: request.retention.clone(),
         limits: request.limits,
         reason: String::new(),
         deleted_at: None,
@@ -236,13 +239,21 @@ fn check(tenant: &Tenant) -> Result<(), CatalogError> {
             return invalid(text);
         }
     }
-    let LayerRetention { bronze_days, silver_days, gold_days } = tenant.retention;
-    if [bronze_days, silver_days, gold_days]
-        .iter()
-        .flatten()
-        .any(|days| !(1..=MAX_RETENTION_DAYS).contains(days))
-    {
+    let LayerRetention { bronze_days, silver_days, gold_days, classes } = &tenant.retention;
+    let mut days = [bronze_days, silver_days, gold_days].into_iter().flatten().chain(classes.values());
+    if days.any(|days| !(1..=MAX_RETENTION_DAYS).contains(days)) {
         return invalid(format!("a layer is retained for 1 to {MAX_RETENTION_DAYS} days"));
+    }
+    let is_class = |name: &str| {
+        let parts = name.split_once('.');
+        parts.is_some_and(|(layer, class)| LAYERS.contains(&layer) && CLASSES.contains(&class))
+    };
+    if let Some(odd) = classes.keys().find(|name| !is_class(name)) {
+        return invalid(format!(
+            "'{odd}' is no class of a layer: one of {}, a dot, and one of {}",
+            LAYERS.join(", "),
+            CLASSES.join(", ")
+        ));
     }
     Ok(())
 }

@@ -18,6 +18,9 @@ pub(crate) struct RunArgs {
     /// Compute everything anew
     #[arg(long)]
     full: bool,
+    /// Make tables anew whose columns no longer fit what their models make
+    #[arg(long)]
+    rebuild: bool,
     /// At most so many models at the same time
     #[arg(long, value_name = "COUNT", default_value_t = CompactorConfig::default().parallel_models)]
     parallel: usize,
@@ -40,6 +43,7 @@ pub(super) async fn run(args: &RunArgs) -> Result<()> {
         reference: args.reference.clone(),
         models: args.models.clone(),
         full: args.full,
+        rebuild: args.rebuild,
         early: true,
     };
     let record = ModelRuns::new(config, file_io())?.run(&client, &request).await?;

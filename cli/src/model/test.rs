@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use firn_compactor::{ModelFiles, TEST_SUFFIX, shipped_cases, test_models};
 
-use super::sql_files;
+use super::{sources::SourceArgs, sql_files};
 use crate::output;
 
 /// Arguments of `firn model test`.
@@ -16,6 +16,8 @@ pub(crate) struct TestArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sources: SourceArgs,
 }
 
 /// Runs all cases of all models before the first that doesn't hold ends it.
@@ -28,7 +30,7 @@ pub(super) async fn run(args: &TestArgs) -> Result<()> {
         let beside = file.strip_suffix(".sql").unwrap_or(file);
         output::complain(&format!("{file}: no cases; they would stand in {beside}{TEST_SUFFIX}"));
     }
-    let outcomes = test_models(&models, &cases).await?;
+    let outcomes = test_models(&models, &cases, &args.sources.tables(&models).await?).await?;
     if args.json {
         output::json(&outcomes)?;
     }
@@ -78,7 +80,8 @@ mod tests {
         if let Some(cases) = cases {
             std::fs::write(folder.path().join("by_type.test.toml"), cases).unwrap();
         }
-        run(&TestArgs { files: vec![folder.path().to_owned()], json: false }).await
+        let sources = SourceArgs::default();
+        run(&TestArgs { files: vec![folder.path().to_owned()], json: false, sources }).await
     }
 
     #[tokio::test]
@@ -92,6 +95,7 @@ mod tests {
         test(Some(&case(1))).await.unwrap();
         assert_eq!(test(Some(&case(2))).await.unwrap_err().to_string(), "1 of 1 cases fail");
         test(None).await.unwrap();
-        run(&TestArgs { files: Vec::new(), json: false }).await.unwrap();
+        let sources = SourceArgs::default();
+        run(&TestArgs { files: Vec::new(), json: false, sources }).await.unwrap();
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use firn_runtime::{StageState, StatusBoard};
+use firn_runtime::{StageState, StatusBoard, Usage};
 
 /// Name, kind, labels, meaning.
 const METRICS: &[(&str, &str, &str, &str)] = &[
     ("firn_build_info", "gauge", "version", "1; counts processes by version"),
+    ("firn_process_resident_bytes", "gauge", "", "Memory that the process holds (on Linux)"),
+    ("firn_process_peak_resident_bytes", "gauge", "", "The most that it ever held (on Linux)"),
     ("firn_stage_failing", "gauge", "stage", "1 while the stage doesn't work, else 0"),
     ("firn_http_request_seconds", "histogram", "method, route, status", "Time to answer a request"),
     ("firn_access_denied_total", "counter", "", "Requests that were refused for want of rights"),
@@ -138,6 +140,15 @@ pub(super) fn describe() {
         }
     }
     metrics::gauge!("firn_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+/// What the process takes of the machine, where the system tells.
+pub(super) fn report_process() {
+    let Ok(usage) = Usage::of_this_process() else { return };
+    #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+    let set = |name: &'static str, bytes: u64| metrics::gauge!(name).set(bytes as f64);
+    set("firn_process_resident_bytes", usage.resident_bytes);
+    set("firn_process_peak_resident_bytes", usage.peak_resident_bytes);
 }
 
 /// Which stages don't work, of any tenant's or as a whole.

@@ -19,7 +19,7 @@ use super::{
 /// What the server said of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// Accepted, durably.
     Acknowledged,
     /// Not taken.

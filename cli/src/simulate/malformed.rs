@@ -30,7 +30,7 @@ pub(super) enum Malformation {
 /// Where a record should end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Destination {
+pub(crate) enum Destination {
     Bronze,
     Quarantine,
     /// The gateway's 422.

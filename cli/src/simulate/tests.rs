@@ -86,3 +86,15 @@ fn ledger_tells_every_records_fate() {
     assert_eq!(entries.iter().filter(|entry| entry["type"] == "record").count(), 40);
     assert_eq!(entries.last().unwrap()["type"], "summary");
 }
+
+#[test]
+fn numbered_records_tell_their_number_however_spoilt() {
+    for spoilt in [0.0, 1.0] {
+        let mut script = Script::numbered(9, 20, spoilt);
+        for number in 0..300 {
+            let line = script.next(number, DateTime::UNIX_EPOCH);
+            assert_eq!((number_of(&line.event_id), number_in(&line.bytes)), (Some(number), Some(number)));
+        }
+    }
+    assert_eq!(number_of("7"), None);
+}

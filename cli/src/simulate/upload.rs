@@ -16,18 +16,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends to one tenant's gateway.
-pub(super) struct Uploader<'a> {
+pub(crate) struct Uploader<'a> {
     connection: &'a Connection,
     http: reqwest::Client,
     url: String,
 }
 
 /// What became of a batch.
-pub(super) struct Uploaded {
+pub(crate) struct Uploaded {
     /// One per line.
-    pub(super) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<Outcome>,
     /// Why there is no point in going on.
-    pub(super) fatal: Option<anyhow::Error>,
+    pub(crate) fatal: Option<anyhow::Error>,
 }
 
 impl Uploaded {
@@ -37,14 +37,18 @@ impl Uploaded {
 }
 
 impl<'a> Uploader<'a> {
-    pub(super) fn new(connection: &'a Connection) -> Result<Self> {
+    pub(crate) fn new(connection: &'a Connection) -> Result<Self> {
         let http = firn_runtime::tls::inside().timeout(TIMEOUT).build()?;
-        let url = format!("{}/v1/tenants/{}/inventory", connection.url, connection.tenant);
-        Ok(Self { connection, http, url })
+        Ok(Self { connection, http, url: url(connection) })
+    }
+
+    /// The same to another tenant, over the same connections.
+    pub(crate) fn to<'b>(&self, connection: &'b Connection) -> Uploader<'b> {
+        Uploader { connection, http: self.http.clone(), url: url(connection) }
     }
 
     /// Sends the lines, again only while it is sure that nothing of them was stored.
-    pub(super) async fn send(&self, lines: &[Line]) -> Uploaded {
+    pub(crate) async fn send(&self, lines: &[Line]) -> Uploaded {
         let body = lines.iter().map(|line| line.bytes.as_slice()).collect::<Vec<_>>().join(&b'\n');
         let mut last = None;
         for _ in 0..MAX_ATTEMPTS {
@@ -72,6 +76,10 @@ impl<'a> Uploader<'a> {
         }
         Uploaded { fatal: last, ..Uploaded::all(lines, Outcome::Rejected) }
     }
+}
+
+fn url(connection: &Connection) -> String {
+    format!("{}/v1/tenants/{}/inventory", connection.url, connection.tenant)
 }
 
 fn retry_after(answer: &reqwest::Response) -> Duration {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use firn_compactor::{Compacted, CompactorConfig, FileGroup, TableMaintenance};
+use firn_compactor::{Compacted, CompactorConfig, FileGroup, Retained, TableMaintenance};
 use firn_table::{FileIo, RowOrder, StorageConfig};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -62,7 +62,7 @@ pub(crate) struct RetainArgs {
     /// Keep rows for so many days (default: as the tenant wants of the table's layer)
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     days: Option<u32>,
-    /// Only tell which files would go
+    /// Only tell how many files and rows would go
     #[arg(long)]
     dry_run: bool,
     /// Print JSON
@@ -173,13 +173,19 @@ pub(super) async fn retain(args: &RetainArgs) -> Result<()> {
     let table = load(&args.table, "main", &args.connection).await?;
     let maintenance = maintenance()?;
     if args.dry_run {
-        let files = maintenance.outdated(&table, args.days).await?;
-        let groups: Vec<_> = files.into_iter().map(|file| FileGroup { files: vec![file] }).collect();
-        return print_plan(&groups, args.json, "no partition lies wholly beyond the retention");
+        let outdated = maintenance.outdated(&table, args.days).await?;
+        if args.json {
+            return output::json(&outdated);
+        }
+        let Retained { removed_files, deleted_rows, .. } = outdated;
+        return output::line(&format!("{removed_files} files and {deleted_rows} single rows would go"));
     }
-    let files = maintenance.retain(&table, args.days).await?;
+    let retained = maintenance.retain(&table, args.days).await?;
     if args.json {
-        return output::json(&json!({"removed_files": files}));
+        return output::json(&retained);
     }
-    output::line(&format!("{files} files taken out"))
+    let Retained { removed_files, deleted_rows, emptied_rows } = retained;
+    output::line(&format!(
+        "{removed_files} files and {deleted_rows} single rows taken out, values of a class in {emptied_rows} rows"
+    ))
 }

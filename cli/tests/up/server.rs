@@ -114,10 +114,17 @@ pub(crate) fn stderr_of(output: Output, status: i32) -> String {
 }
 
 fn command(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = bare_command(arguments);
+    command.arg("--data-dir").arg(data);
+    command
+}
+
+/// A command that sees nothing of this process's variables, and is told of no server.
+pub(crate) fn bare_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firn"));
     for name in ["FIRN_URL", "FIRN_TOKEN", "FIRN_TENANT", "FIRN_CONFIG", "FIRN_CA"] {
         command.env_remove(name);
     }
-    command.args(arguments).arg("--data-dir").arg(data).stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null());
     command
 }

@@ -1,6 +1,6 @@
 //! A catalog in this process, with inventories in bronze.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use firn_auth::SigningKey;
@@ -8,8 +8,8 @@ use firn_catalog::{Catalog, CatalogConfig, S3Config};
 use firn_catalog_client::{CatalogClient, StaticToken, TenantClient, TenantCreate, iceberg::TableIdent};
 use firn_inventory::{BronzeBuilder, LogPosition, bronze_schema, decode};
 use firn_table::{
-    DataFileWriter, FileIo, NewTable, Operation, Partitioning, StorageConfig, Table, TableOperation,
-    Transaction, WriteOptions, ensure_table,
+    DataFileWriter, FileIo, NewTable, Operation, Partitioning, StorageConfig, Table, TableErrorKind,
+    TableOperation, Transaction, WriteOptions, ensure_table,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -22,34 +22,51 @@ const PAUSE_US: i64 = 80_000;
 const START_US: i64 = 1_793_491_200_000_000;
 
 pub(crate) struct Lake {
+    pub(crate) catalog: CatalogClient,
     pub(crate) client: TenantClient,
     pub(crate) file_io: FileIo,
-    _folder: TempDir,
+    _temporary: Option<TempDir>,
 }
 
 impl Lake {
-    pub(crate) async fn start() -> Result<Self> {
-        let folder = TempDir::with_prefix("firn-bench-")?;
+    /// The lake in a folder, or a new one in a temporary folder.
+    pub(crate) async fn open(folder: Option<&Path>) -> Result<Self> {
+        let temporary = folder.is_none().then(|| TempDir::with_prefix("firn-bench-")).transpose()?;
+        let folder = folder.or(temporary.as_ref().map(TempDir::path)).context("no folder")?;
+        std::fs::create_dir_all(folder)?;
+        let folder = folder.canonicalize()?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let key = SigningKey::generate();
         let catalog = Catalog::open(CatalogConfig {
-            database_url: format!("sqlite:{}", folder.path().join("catalog.db").display()),
-            warehouse: format!("file://{}", folder.path().join("warehouse").display()),
+            database_url: format!("sqlite:{}", folder.join("catalog.db").display()),
+            warehouse: format!("file://{}", folder.join("warehouse").display()),
             s3: S3Config::default(),
             region: "local".to_owned(),
             cache_bytes: 32 << 20,
             signing_key: key.clone(),
             public_url: url.clone(),
         });
-        let catalog = catalog.await?;
+        let server = catalog.await?;
         let tenant = TenantCreate { name: "acme".to_owned(), ..TenantCreate::default() };
-        catalog.ensure_tenant(&tenant).await?;
-        let router = catalog.router();
+        server.ensure_tenant(&tenant).await?;
+        let router = server.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
         let token = StaticToken(key.service_token("compactor", Duration::from_secs(86_400)));
-        let client = CatalogClient::new(&url, Arc::new(token))?.tenant("acme");
-        Ok(Self { client, file_io: FileIo::new(StorageConfig::default()), _folder: folder })
+        let catalog = CatalogClient::new(&url, Arc::new(token))?;
+        let (client, file_io) = (catalog.tenant("acme"), FileIo::new(StorageConfig::default()));
+        Ok(Self { catalog, client, file_io, _temporary: temporary })
+    }
+
+    /// Appends to bronze what it lacks of so many rows; answers how many it has then.
+    pub(crate) async fn fill(&self, rows: u64, hosts: u64) -> Result<u64> {
+        let held = match Table::load(&self.client, &self.file_io, "main", &bronze()).await {
+            Ok(table) => table.data_files(None).await?.iter().map(|file| file.record_count).sum(),
+            Err(error) if error.kind == TableErrorKind::NotFound => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.report(held, rows.saturating_sub(held), hosts).await?;
+        Ok(held.max(rows))
     }
 
     /// Appends records of the log from an offset on to bronze.
@@ -92,6 +109,11 @@ impl Lake {
     }
 }
 
+/// When the record at an offset was received, microseconds since the epoch.
+pub(crate) fn received_at_us(offset: u64) -> Result<i64> {
+    Ok(START_US + i64::try_from(offset)? * PAUSE_US)
+}
+
 fn bronze() -> TableIdent {
     TableIdent::new("bronze", "inventory")
 }
@@ -120,7 +142,7 @@ fn inventory(offset: u64, hosts: u64) -> Result<(serde_json::Value, LogPosition)
         topic_id: "bench".to_owned(),
         partition: i32::try_from(host % 8)?,
         offset: i64::try_from(offset).context("too many rows")?,
-        received_at_us: START_US + i64::try_from(offset)? * PAUSE_US,
+        received_at_us: received_at_us(offset)?,
         source: "native".to_owned(),
     };
     Ok((record, position))

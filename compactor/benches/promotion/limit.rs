@@ -1,6 +1,6 @@
 //! The limit: DataFusion alone, from Parquet to Parquet.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use datafusion::{
@@ -12,43 +12,65 @@ use datafusion::{
 use firn_compactor::models;
 use tempfile::TempDir;
 
+use crate::{Args, PLAIN};
+
 /// The newest row of each key, as models of kind `latest` have it.
 const NEWEST: &str = "event_time DESC, received_at DESC, log_partition DESC, log_offset DESC";
 
 pub(crate) struct Limit {
     session: SessionContext,
-    bronze: Vec<String>,
-    folder: TempDir,
+    folder: PathBuf,
+    _temporary: Option<TempDir>,
 }
 
 impl Limit {
-    /// Over the same files that Firn reads.
-    pub(crate) fn new(threads: usize, memory_bytes: usize, bronze: &[String]) -> Result<Self> {
-        let pool = Arc::new(FairSpillPool::new(memory_bytes));
+    /// Over the same files that Firn reads. Beside a lake that stays, what models made before is there.
+    pub(crate) async fn new(args: &Args, bronze: &[String]) -> Result<Self> {
+        let temporary = args.lake.is_none().then(|| TempDir::with_prefix("firn-bench-")).transpose()?;
+        let kept = args.lake.as_ref().map(|lake| lake.join("limit"));
+        let folder =
+            kept.or(temporary.as_ref().map(|folder| folder.path().to_owned())).context("no folder")?;
+        let pool = Arc::new(FairSpillPool::new(args.memory_mb << 20));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
-        let config = SessionConfig::new().with_target_partitions(threads);
-        Ok(Self {
-            session: SessionContext::new_with_config_rt(config, runtime),
-            bronze: bronze.to_vec(),
-            folder: TempDir::with_prefix("firn-bench-")?,
-        })
+        let config = SessionConfig::new().with_target_partitions(args.threads);
+        let session = SessionContext::new_with_config_rt(config, runtime);
+        for schema in ["bronze", "silver", "gold"] {
+            session.sql(&format!("CREATE SCHEMA {schema}")).await?.collect().await?;
+        }
+        let files = session.read_parquet(bronze.to_vec(), ParquetReadOptions::default()).await?;
+        session.register_table("bronze.inventory", files.into_view())?;
+        let limit = Self { session, folder, _temporary: temporary };
+        for model in PLAIN {
+            if limit.target(model).exists() {
+                limit.register(model).await?;
+            }
+        }
+        Ok(limit)
     }
 
-    /// Computes a model's output into a file of its own, from those of the models before it.
+    /// Computes a model's output into a folder of its own, from those of the models before it.
     pub(crate) async fn run(&self, model: &str) -> Result<()> {
-        if model == "silver.inventory" {
-            for schema in ["bronze", "silver", "gold"] {
-                self.session.sql(&format!("CREATE SCHEMA {schema}")).await?.collect().await?;
-            }
-            let files = self.session.read_parquet(self.bronze.clone(), ParquetReadOptions::default()).await?;
-            self.session.register_table("bronze.inventory", files.into_view())?;
-        }
         let rows = self.session.sql(&sql(model)?).await?;
-        let target = self.folder.path().join(format!("{model}.parquet")).display().to_string();
+        self.session.deregister_table(model)?;
+        let target = self.target(model);
+        if target.exists() {
+            std::fs::remove_dir_all(&target)?;
+        }
         let mut options = TableParquetOptions::default();
         options.global.compression = Some("zstd(1)".to_owned());
-        rows.write_parquet(&target, DataFrameWriteOptions::new(), Some(options)).await?;
-        self.session.register_parquet(model, &target, ParquetReadOptions::default()).await?;
+        // A path with a slash at its end is a folder.
+        let folder = format!("{}/", target.display());
+        rows.write_parquet(&folder, DataFrameWriteOptions::new(), Some(options)).await?;
+        self.register(model).await
+    }
+
+    fn target(&self, model: &str) -> PathBuf {
+        self.folder.join(model)
+    }
+
+    async fn register(&self, model: &str) -> Result<()> {
+        let folder = format!("{}/", self.target(model).display());
+        self.session.register_parquet(model, &folder, ParquetReadOptions::default()).await?;
         Ok(())
     }
 }

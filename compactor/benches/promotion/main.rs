@@ -1,22 +1,27 @@
 //! Speed of promotion, beside its limit in the same run: DataFusion that runs the same SQL over the same Parquet files, with as many
 //! threads and as much memory, and writes Parquet.
 //!
-//! `cargo bench -p firn-compactor --bench promotion -- [--rows N] [--hosts N] [--threads N] [--memory-mb N]`
+//! `cargo bench -p firn-compactor --bench promotion -- [--part PART] [--rows N] [--hosts N] [--threads N] [--memory-mb N]`
 //!
 //! The catalog runs in the same process, and its time counts as Firn's. Time is that of the processor, so that rows per second are
-//! those of one core. Only the ratio means anything on another machine.
+//! those of one core; peaks are of the resident memory of all the process. Only the ratio means anything on another machine.
+//!
+//! With `--lake FOLDER` what was filled and made stays for the next run, so that ten million rows can be measured part by part.
 
 #![allow(clippy::print_stdout)]
 
+mod cost;
 mod lake;
 mod limit;
+mod live;
 
-use std::{fs, time::Instant};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
 use firn_compactor::{CompactorConfig, ModelRuns, RunRequest, RunState};
 
+use cost::{Cost, measured, print};
 use lake::Lake;
 use limit::Limit;
 
@@ -37,11 +42,30 @@ const PLAIN: [&str; 6] = [
 const JUDGING: [&str; 2] = ["gold.compliance", "gold.compliance_daily"];
 /// Rows of the increment whose time is told as it is.
 const INCREMENT: u64 = 100_000;
-/// Clock ticks of a second in /proc.
-const TICKS: f64 = 100.0;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Models and increments
+    All,
+    /// Nothing: only fills bronze
+    Fill,
+    /// Each model in full, beside its limit
+    Models,
+    /// All models in full, then increments
+    Increments,
+    /// How long after a commit to bronze gold shows it
+    Live,
+}
 
 #[derive(Clone, Debug, Parser)]
 struct Args {
+    /// What to measure
+    #[arg(long, value_enum, default_value_t = Part::All)]
+    part: Part,
+    /// Only these models, beside their limits; may be given several times
+    #[arg(long = "model", value_name = "TABLE")]
+    models: Vec<String>,
     /// Inventories in bronze
     #[arg(long, default_value_t = 1_000_000)]
     rows: u64,
@@ -54,16 +78,31 @@ struct Args {
     /// Memory of both sides; what does not fit spills
     #[arg(long, default_value_t = 1_024)]
     memory_mb: usize,
+    /// Times that limit and Firn are measured in turns
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
+    /// Of the part live: inventories per second, and for how many seconds
+    #[arg(long, default_value_t = 1_000)]
+    rate: u64,
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// Folder that keeps the lake between runs (default: a temporary one)
+    #[arg(long, value_name = "FOLDER")]
+    lake: Option<PathBuf>,
     /// Said by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What something took.
-#[derive(Clone, Copy, Debug)]
-struct Cost {
-    cpu_s: f64,
-    wall_s: f64,
+impl Args {
+    fn wants(&self, part: Part) -> bool {
+        self.part == part || (self.part == Part::All && part != Part::Live)
+    }
+
+    fn chosen<'a>(&'a self, models: &'a [&'static str]) -> impl Iterator<Item = &'static str> {
+        let wanted = |name: &&str| self.models.is_empty() || self.models.iter().any(|model| model == name);
+        models.iter().copied().filter(wanted)
+    }
 }
 
 fn main() -> Result<()> {
@@ -75,33 +114,62 @@ fn main() -> Result<()> {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    let lake = Lake::start().await?;
-    lake.report(0, args.rows, args.hosts).await?;
-    println!("{} rows of {} hosts, {} threads\n", args.rows, args.hosts, args.threads);
-    println!("{:<34} {:>10} {:>10} {:>12} {:>7}", "", "cpu s", "wall s", "rows/s core", "share");
-
-    let limit = Limit::new(args.threads, args.memory_mb << 20, &lake.bronze_files().await?)?;
-    for name in PLAIN {
-        let bare = measured(limit.run(name)).await?;
-        print(&format!("{name}: limit"), args.rows, bare, None);
-        let firn = measured(promote(&lake, args, &[name], false)).await?;
-        print(&format!("{name}: firn"), args.rows, firn, Some(bare));
+    let lake = Lake::open(args.lake.as_deref()).await?;
+    let held = lake.fill(args.rows, args.hosts).await?;
+    println!("{held} rows of {} hosts, {} threads, {} MB\n", args.hosts, args.threads, args.memory_mb);
+    if args.part == Part::Live {
+        return live::measure(&lake, args, held).await;
     }
-    for name in JUDGING {
-        let firn = measured(promote(&lake, args, &[name], false)).await?;
-        print(&format!("{name}: firn"), args.rows, firn, None);
+    println!(
+        "{:<36} {:>9} {:>9} {:>12} {:>6} {:>8}",
+        "", "cpu s", "wall s", "rows/s core", "share", "peak MB"
+    );
+    if args.wants(Part::Models) {
+        models(&lake, args, held).await?;
     }
-    let full = measured(promote(&lake, args, &[], true)).await?;
-    print("all models, in full", args.rows, full, None);
+    if args.wants(Part::Increments) {
+        increments(&lake, args, held).await?;
+    }
+    Ok(())
+}
 
-    let hundredth = (args.rows / 100).max(1);
-    lake.report(args.rows, hundredth, args.hosts).await?;
-    let increment = measured(promote(&lake, args, &[], false)).await?;
+/// Each model in full, beside its limit.
+async fn models(lake: &Lake, args: &Args, rows: u64) -> Result<()> {
+    let limit = Limit::new(args, &lake.bronze_files().await?).await?;
+    let (mut bare, mut firn) = (Cost::default(), Cost::default());
+    for _ in 0..args.rounds {
+        for name in args.chosen(&PLAIN) {
+            let least = measured(limit.run(name)).await?;
+            print(&format!("{name}: limit"), rows, least, None);
+            let cost = measured(promote(lake, args, &[name], true)).await?;
+            print(&format!("{name}: firn"), rows, cost, Some(least));
+            (bare, firn) = (bare + least, firn + cost);
+        }
+    }
+    if args.rounds * args.chosen(&PLAIN).count() > 1 {
+        let rows = rows * args.rounds as u64;
+        print("these models: limit", rows, bare, None);
+        print("these models: firn", rows, firn, Some(bare));
+    }
+    for name in args.chosen(&JUDGING) {
+        let cost = measured(promote(lake, args, &[name], true)).await?;
+        print(&format!("{name}: firn"), rows, cost, None);
+    }
+    Ok(())
+}
+
+/// All models in full, and what increments cost beside that.
+async fn increments(lake: &Lake, args: &Args, rows: u64) -> Result<()> {
+    let full = measured(promote(lake, args, &[], true)).await?;
+    print("all models, in full", rows, full, None);
+    let hundredth = (rows / 100).max(1);
+    lake.report(rows, hundredth, args.hosts).await?;
+    let increment = measured(promote(lake, args, &[], false)).await?;
     print("all models, increment of 1 %", hundredth, increment, None);
-    println!("{:<34} {:>9.1}%", "  its share of a full computation", increment.cpu_s / full.cpu_s * 100.0);
-    lake.report(args.rows + hundredth, INCREMENT, args.hosts).await?;
-    promote(&lake, args, &["silver.inventory"], false).await?;
-    let increment = measured(promote(&lake, args, &["silver.device"], false)).await?;
+    println!("{:<36} {:>8.1}%", "  its share of a full computation", increment.cpu_s / full.cpu_s * 100.0);
+    lake.report(rows + hundredth, INCREMENT, args.hosts).await?;
+    promote(lake, args, &["silver.inventory"], false).await?;
+    let increment = measured(promote(lake, args, &["silver.device"], false)).await?;
     print("silver.device, 100,000 newer rows", INCREMENT, increment, None);
     Ok(())
 }
@@ -121,26 +189,4 @@ async fn promote(lake: &Lake, args: &Args, models: &[&str], full: bool) -> Resul
     let record = ModelRuns::new(config, lake.file_io.clone())?.run(&lake.client, &request).await?;
     ensure!(record.state == RunState::Succeeded, "the run failed: {record:?}");
     Ok(())
-}
-
-/// What work takes, of all threads of this process.
-async fn measured(work: impl Future<Output = Result<()>>) -> Result<Cost> {
-    let (before, started) = (cpu_s()?, Instant::now());
-    work.await?;
-    Ok(Cost { cpu_s: cpu_s()? - before, wall_s: started.elapsed().as_secs_f64() })
-}
-
-/// Processor time of this process, user and system.
-fn cpu_s() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").context("this needs Linux's /proc")?;
-    // The name of the process, in brackets, may hold anything; utime and stime are the 12th and 13th word behind it.
-    let (_, words) = stat.rsplit_once(')').context("/proc/self/stat is not as expected")?;
-    let ticks = words.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
-}
-
-fn print(what: &str, rows: u64, cost: Cost, limit: Option<Cost>) {
-    let share = limit.map(|limit| format!("{:.2}", limit.cpu_s / cost.cpu_s)).unwrap_or_default();
-    let rate = rows as f64 / cost.cpu_s.max(1.0 / TICKS);
-    println!("{what:<34} {:>10.2} {:>10.2} {rate:>12.0} {share:>7}", cost.cpu_s, cost.wall_s);
 }

@@ -1,34 +1,46 @@
 //! Finding repeats: rows that agree with an earlier, kept row in the key and lie within a time of it.
 //!
 //! "Earlier" is the order in which rows came in, which only grows from run to run, so that a row is judged by the same
-//! predecessors in an increment as in a full rebuild. Keys and times are sorted by the engine (spilling if need be); only
+//! predecessors in an increment as in a full rebuild. Nearly all rows are alone with their key, so what may be a repeat is
+//! found by hashes first ([`Slots`]); only those rows are sorted by the engine (spilling if need be) and looked at closely. Only
 //! the repeats themselves are held in memory.
+
+mod slots;
 
 use std::{collections::HashSet, sync::Arc};
 
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray},
-        compute::{cast, filter_record_batch},
-        datatypes::DataType,
+        compute::{cast, filter_record_batch, max, min},
+        datatypes::{DataType, TimeUnit},
         error::ArrowError,
     },
     catalog::TableProvider,
+    dataframe::DataFrame,
     error::Result,
+    logical_expr::{Expr, lit},
     prelude::SessionContext,
+    scalar::ScalarValue,
 };
 use futures::StreamExt;
 
 use super::{
     columns::{integers, micros},
-    quoted,
+    locate::named,
 };
 use crate::Dedup;
+use slots::{Slots, hash_keys};
+
+/// Column that tells candidates (1) from rows that were kept before (0).
+const NEW: &str = "firn_new";
 
 /// Which rows to leave out.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
     rows: HashSet<RowId>,
+    /// Hashes of their keys: a row with another one is none of them.
+    hashes: HashSet<u64>,
 }
 
 /// A row's key, time and order: unique among rows that have a key at all.
@@ -46,18 +58,22 @@ struct Columns {
     order: Vec<Int64Array>,
 }
 
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ArrowError> {
+    batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("dedup: no column '{name}'")))
+}
+
+fn texts(batch: &RecordBatch, names: &[String]) -> Result<Vec<StringArray>, ArrowError> {
+    let text = |name: &String| Ok(cast(column(batch, name)?, &DataType::Utf8)?.as_string::<i32>().clone());
+    names.iter().map(text).collect()
+}
+
 impl Columns {
     fn of(dedup: &Dedup, batch: &RecordBatch) -> Result<Self, ArrowError> {
-        let column = |name: &String| -> Result<&ArrayRef, ArrowError> {
-            batch
-                .column_by_name(name)
-                .ok_or_else(|| ArrowError::SchemaError(format!("dedup: no column '{name}'")))
-        };
-        let text = |name| Ok(cast(column(name)?, &DataType::Utf8)?.as_string::<i32>().clone());
+        let order = dedup.order.iter().map(|name| integers(column(batch, name)?));
         Ok(Self {
-            key: dedup.key.iter().map(text).collect::<Result<_, ArrowError>>()?,
-            time: micros(column(&dedup.time)?)?,
-            order: dedup.order.iter().map(|name| integers(column(name)?)).collect::<Result<_, _>>()?,
+            key: texts(batch, &dedup.key)?,
+            time: micros(column(batch, &dedup.time)?)?,
+            order: order.collect::<Result<_, _>>()?,
         })
     }
 
@@ -85,11 +101,15 @@ impl Repeats {
         if self.rows.is_empty() {
             return Ok(batch.clone());
         }
+        let hashes = hash_keys(&texts(batch, &dedup.key)?, batch.num_rows())?;
+        if !hashes.iter().any(|hash| self.hashes.contains(hash)) {
+            return Ok(batch.clone());
+        }
         let columns = Columns::of(dedup, batch)?;
-        let keep: BooleanArray = (0..batch.num_rows())
-            .map(|row| Some(columns.id(row).is_none_or(|id| !self.rows.contains(&id))))
-            .collect();
-        filter_record_batch(batch, &keep)
+        let is_repeat = |row: usize| columns.id(row).is_some_and(|id| self.rows.contains(&id));
+        let keep =
+            hashes.iter().enumerate().map(|(row, hash)| !(self.hashes.contains(hash) && is_repeat(row)));
+        filter_record_batch(batch, &BooleanArray::from(keep.collect::<Vec<_>>()))
     }
 }
 
@@ -103,59 +123,87 @@ struct KeptTimes {
 impl KeptTimes {
     /// Whether the row repeats a kept one; if not it is kept itself.
     fn repeats(&mut self, row: &RowId, within_us: i64) -> bool {
-        if self.key != row.key {
-            self.key.clone_from(&row.key);
-            self.times_us.clear();
-        }
+        self.turn_to(row);
         let repeats = self.times_us.iter().any(|kept| (row.time_us - kept).abs() < within_us);
         if !repeats {
             self.times_us.push(row.time_us);
         }
         repeats
     }
+
+    /// A row that was kept in an earlier run.
+    fn keep(&mut self, row: &RowId) {
+        self.turn_to(row);
+        self.times_us.push(row.time_us);
+    }
+
+    fn turn_to(&mut self, row: &RowId) {
+        if self.key != row.key {
+            self.key.clone_from(&row.key);
+            self.times_us.clear();
+        }
+    }
 }
 
-/// Repeats among `increment`'s rows, given the rows that were kept before. Both have the columns of `dedup`.
+/// Repeats among `increment`'s rows, about `rows` of them, given the rows that were kept before. Both have the columns of
+/// `dedup`.
 pub(crate) async fn find_repeats(
     session: &SessionContext,
     dedup: &Dedup,
-    increment: Arc<dyn TableProvider>,
+    (increment, rows): (Arc<dyn TableProvider>, u64),
     kept: Option<Arc<dyn TableProvider>>,
 ) -> Result<Repeats> {
-    let names: Vec<_> =
-        dedup.key.iter().chain([&dedup.time]).chain(&dedup.order).map(|name| quoted(name)).collect();
-    let (names, time) = (names.join(", "), quoted(&dedup.time));
-    session.register_table("firn_candidates", increment)?;
-    let mut rows = format!("SELECT {names}, 1 AS firn_new FROM firn_candidates");
-    if let Some(kept) = kept {
-        session.register_table("firn_kept", kept)?;
-        if let Some((low, high)) = reach(session, dedup).await? {
-            rows.push_str(&format!(
-                " UNION ALL SELECT {names}, 0 AS firn_new FROM firn_kept WHERE {time} > {low} AND {time} < {high}"
-            ));
+    let candidates = session.read_table(increment)?;
+    let (slots, reach) = occupied(dedup, candidates.clone(), Slots::for_rows(rows)).await?;
+    let Some(reach) = reach else { return Ok(Repeats::default()) };
+    let suspects = match kept {
+        // Only rows that share their slot can have the same key.
+        None => only(dedup, candidates, Some(slots.shared(&dedup.key)), 1)?,
+        Some(kept) => {
+            let near = reach.holds(session, dedup, &kept)?.and(slots.taken(&dedup.key));
+            let kept = only(dedup, session.read_table(kept)?, Some(near), 0)?;
+            only(dedup, candidates, None, 1)?.union(kept)?
         }
-    }
-    let sort: Vec<_> = dedup
-        .key
-        .iter()
-        .map(|name| quoted(name))
-        .chain(["firn_new".to_owned()])
-        .chain(dedup.order.iter().map(|name| quoted(name)))
-        .collect();
-    let present: Vec<_> = dedup.key.iter().map(|name| format!("{} IS NOT NULL", quoted(name))).collect();
-    let sql = format!("SELECT * FROM ({rows}) WHERE {} ORDER BY {}", present.join(" AND "), sort.join(", "));
-    let mut stream = session.sql(&sql).await?.execute_stream().await?;
-    let within_us = i64::try_from(dedup.within.as_micros()).unwrap_or(i64::MAX);
+    };
+    look_closely(dedup, suspects).await
+}
+
+/// The columns that a dedup looks at, of the rows for which `filter` is true.
+fn only(dedup: &Dedup, rows: DataFrame, filter: Option<Expr>, new: i64) -> Result<DataFrame> {
+    let present = dedup.key.iter().map(|name| named(name).is_not_null());
+    let rows = present.chain(filter).try_fold(rows, DataFrame::filter)?;
+    let mut columns: Vec<_> = dedup.key.iter().map(|name| text(name)).collect();
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    columns.push(datafusion::logical_expr::cast(named(&dedup.time), utc).alias(&dedup.time));
+    let integer = |name: &String| datafusion::logical_expr::cast(named(name), DataType::Int64).alias(name);
+    columns.extend(dedup.order.iter().map(integer));
+    columns.push(lit(new).alias(NEW));
+    rows.select(columns)
+}
+
+fn text(name: &str) -> Expr {
+    datafusion::logical_expr::cast(named(name), DataType::Utf8).alias(name)
+}
+
+/// Repeats among rows in the order of their keys, kept ones first.
+async fn look_closely(dedup: &Dedup, suspects: DataFrame) -> Result<Repeats> {
+    let order =
+        dedup.key.iter().map(String::as_str).chain([NEW]).chain(dedup.order.iter().map(String::as_str));
+    let sorted = suspects.sort(order.map(|name| named(name).sort(true, true)).collect())?;
+    let mut stream = sorted.execute_stream().await?;
+    let within_us = within_us(dedup);
     let (mut repeats, mut kept) = (Repeats::default(), KeptTimes::default());
     while let Some(batch) = stream.next().await {
         let batch = batch?;
         let columns = Columns::of(dedup, &batch)?;
+        let hashes = hash_keys(&columns.key, batch.num_rows())?;
         let is_new = integers(batch.column(batch.num_columns() - 1))?;
         for row in 0..batch.num_rows() {
             let Some(id) = columns.id(row) else { continue };
             if is_new.value(row) == 0 {
                 kept.keep(&id);
             } else if kept.repeats(&id, within_us) {
+                repeats.hashes.insert(hashes[row]);
                 repeats.rows.insert(id);
             }
         }
@@ -163,34 +211,44 @@ pub(crate) async fn find_repeats(
     Ok(repeats)
 }
 
-impl KeptTimes {
-    /// A row that was kept in an earlier run.
-    fn keep(&mut self, row: &RowId) {
-        if self.key != row.key {
-            self.key.clone_from(&row.key);
-            self.times_us.clear();
-        }
-        self.times_us.push(row.time_us);
+fn within_us(dedup: &Dedup) -> i64 {
+    i64::try_from(dedup.within.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The first and the last time of some rows, microseconds since the epoch.
+#[derive(Clone, Copy)]
+struct Reach(i64, i64);
+
+impl Reach {
+    /// True for kept rows that can matter to the candidates.
+    fn holds(self, session: &SessionContext, dedup: &Dedup, kept: &Arc<dyn TableProvider>) -> Result<Expr> {
+        let within_us = within_us(dedup);
+        let kept = session.read_table(Arc::clone(kept))?;
+        let time = kept.schema().field_with_unqualified_name(&dedup.time)?.data_type().clone();
+        let instant = |us: i64| -> Result<Expr> {
+            let exact = ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
+            Ok(lit(exact.cast_to(&time)?))
+        };
+        let low = named(&dedup.time).gt(instant(self.0.saturating_sub(within_us))?);
+        Ok(low.and(named(&dedup.time).lt(instant(self.1.saturating_add(within_us))?)))
     }
 }
 
-/// The times between which a kept row can matter to a candidate, as SQL literals.
-async fn reach(session: &SessionContext, dedup: &Dedup) -> Result<Option<(String, String)>> {
-    let time = quoted(&dedup.time);
-    let sql = format!("SELECT min({time}) AS low, max({time}) AS high FROM firn_candidates");
-    let found = session.sql(&sql).await?.collect().await?;
-    let Some(batch) = found.iter().find(|batch| batch.num_rows() == 1) else { return Ok(None) };
-    let (low, high) = (micros(batch.column(0))?, micros(batch.column(1))?);
-    if low.is_null(0) {
-        return Ok(None);
+/// The slots of the rows' keys, and when the rows are; no time if none has a key.
+async fn occupied(dedup: &Dedup, rows: DataFrame, mut slots: Slots) -> Result<(Slots, Option<Reach>)> {
+    let columns: Vec<_> = dedup.key.iter().map(|name| text(name)).chain([named(&dedup.time)]).collect();
+    let mut stream = rows.select(columns)?.execute_stream().await?;
+    let mut reach: Option<Reach> = None;
+    while let Some(batch) = stream.next().await {
+        let batch = batch?;
+        slots.take(&texts(&batch, &dedup.key)?, batch.num_rows())?;
+        let times = micros(column(&batch, &dedup.time)?)?;
+        if let (Some(first), Some(last)) = (min(&times), max(&times)) {
+            reach =
+                Some(reach.map_or(Reach(first, last), |known| Reach(known.0.min(first), known.1.max(last))));
+        }
     }
-    let within_us = i64::try_from(dedup.within.as_micros()).unwrap_or(i64::MAX);
-    let literal = |us: i64| {
-        chrono::DateTime::from_timestamp_micros(us)
-            .map(|instant| format!("TIMESTAMP '{}'", instant.format("%Y-%m-%dT%H:%M:%S%.6fZ")))
-    };
-    let low = literal(low.value(0).saturating_sub(within_us));
-    Ok(low.zip(literal(high.value(0).saturating_add(within_us))))
+    Ok((slots, reach))
 }
 
 #[cfg(test)]
@@ -238,7 +296,10 @@ mod tests {
 
     async fn kept(increment: &RecordBatch, before: &RecordBatch) -> RecordBatch {
         let kept = (before.num_rows() > 0).then(|| table(before));
-        let repeats = find_repeats(&SessionContext::new(), &dedup(), table(increment), kept).await.unwrap();
+        let increment_rows = increment.num_rows() as u64;
+        let session = SessionContext::new();
+        let repeats =
+            find_repeats(&session, &dedup(), (table(increment), increment_rows), kept).await.unwrap();
         let added = repeats.remove_from(&dedup(), increment).unwrap();
         concat_batches(&before.schema(), [before, &added]).unwrap()
     }

@@ -71,7 +71,7 @@ impl PartitionStream for JudgedPartition {
 /// The batch once per rule.
 fn judge(rules: &RuleSet, batch: &RecordBatch, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
     let mut judged = Vec::new();
-    for (id, verdicts) in rules.verdicts(batch) {
+    for (id, verdicts) in rules.verdicts_by_id(batch) {
         let mut columns = batch.columns().to_vec();
         columns.push(Arc::new(StringArray::from(vec![id; batch.num_rows()])) as ArrayRef);
         let states = verdicts.into_iter().map(|verdict| Some(state_name(verdict)));

@@ -249,8 +249,13 @@ impl Partials {
     /// The output rows of all groups in `partials`.
     pub(crate) fn finished(&self, partials: DataFrame) -> Result<DataFrame> {
         let mut wanted = self.totals();
-        let values = 0..self.distincts.len();
-        wanted.extend(values.map(|index| count_distinct(named(&distinct(index))).alias(distinct(index))));
+        match self.distincts.len() {
+            // A group has one partial for each value, so that counting them counts the values.
+            1 => wanted.push(count(named(&distinct(0))).alias(distinct(0))),
+            several => wanted.extend(
+                (0..several).map(|index| count_distinct(named(&distinct(index))).alias(distinct(index))),
+            ),
+        }
         grouped(partials, &self.key(), wanted)?.select(self.columns.clone())
     }
 }

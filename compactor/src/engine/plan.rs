@@ -9,7 +9,7 @@ use datafusion::{
 use firn_catalog_client::iceberg::TableIdent;
 
 use super::{columns::documented_schema, judged::judged_schema, register, verdicts::verdict_schema};
-use crate::{Model, ModelError, ModelGraph, ModelKind};
+use crate::{Model, ModelError, ModelGraph, ModelKind, model::position_of};
 
 /// Plans every model over its inputs' schemas and answers the schema of each output. `sources` are the schemas of the
 /// tables that no model writes.
@@ -19,13 +19,15 @@ pub async fn check_models(
 ) -> Result<BTreeMap<TableIdent, SchemaRef>, ModelError> {
     let mut known = sources.clone();
     for model in graph.models() {
-        let schema = check_model(model, &known).await?;
+        check_inputs(model, &known)?;
+        let schema = output_schema(model, &known).await?;
         known.insert(model.table.clone(), schema);
     }
     Ok(known)
 }
 
-async fn check_model(
+/// Plans a model over its inputs' schemas and answers that of its output.
+pub(crate) async fn output_schema(
     model: &Model,
     known: &BTreeMap<TableIdent, SchemaRef>,
 ) -> Result<SchemaRef, ModelError> {
@@ -64,6 +66,14 @@ async fn check_model(
             })?;
     }
     Ok(schema)
+}
+
+/// All tables that a model reads must be there.
+fn check_inputs(model: &Model, known: &BTreeMap<TableIdent, SchemaRef>) -> Result<(), ModelError> {
+    let Some(unknown) = model.inputs.iter().find(|input| !known.contains_key(input)) else { return Ok(()) };
+    let (line, column) = position_of(&model.sql, &unknown.to_string()).unwrap_or((1, 1));
+    let message = format!("no model makes '{unknown}', and no table of that name is known");
+    Err(ModelError { file: model.file.clone(), line, column, message })
 }
 
 /// Changed rows are found by the key in the input and in the output.
@@ -144,6 +154,7 @@ mod tests {
             "-- model: silver.a\n-- kind: full\nSELECT host_id,\n  hostnam\nFROM bronze.inventory",
             "-- model: silver.a\n-- kind: full\n-- check: x fail colour > 1\nSELECT host_id FROM bronze.inventory",
             "-- model: silver.a\n-- kind: full\n-- key: host\nSELECT os_type FROM bronze.inventory",
+            "-- model: silver.a\n-- kind: full\nSELECT *\nFROM silver.q",
         ];
         let mut messages = String::new();
         for text in wrong {
@@ -156,6 +167,7 @@ mod tests {
             a.sql:4:3: Schema error: No field named hostnam. Valid fields are bronze.inventory.receive
             a.sql:3:1: check 'x': Schema error: No field named colour. Valid fields are host_id.
             a.sql:3:9: the output has no column 'host': it has os_type
+            a.sql:4:6: no model makes 'silver.q', and no table of that name is known
         "#]]
         .assert_eq(&messages);
     }

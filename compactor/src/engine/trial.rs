@@ -77,7 +77,9 @@ impl Trial<'_> {
         let query = self.query(&session).await?;
         let rows = match (self.model.kind, &self.model.dedup) {
             (ModelKind::Append, Some(dedup)) => {
-                let repeats = find_repeats(&session, dedup, query.clone().into_view(), None).await?;
+                let rows = self.inputs.values().map(|batch| batch.num_rows() as u64).sum();
+                let candidates = (query.clone().into_view(), rows);
+                let repeats = find_repeats(&session, dedup, candidates, None).await?;
                 let mut kept = Vec::new();
                 for batch in query.collect().await? {
                     kept.push(repeats.remove_from(dedup, &batch)?);

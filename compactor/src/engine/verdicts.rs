@@ -34,7 +34,8 @@ type Order = (i64, i64, i64, i64);
 /// The rules that a run judges by.
 #[derive(Clone, Debug)]
 pub(crate) struct RuleSet {
-    rules: BTreeMap<String, CompiledRule>,
+    /// By id.
+    rules: Arc<Vec<CompiledRule>>,
     /// What is wrong with the rules that can't be used.
     pub(crate) broken: Vec<String>,
 }
@@ -50,36 +51,45 @@ impl RuleSet {
                 Err(error) => broken.push(error.to_string()),
             }
         }
-        Self { rules, broken }
+        Self { rules: Arc::new(rules.into_values().collect()), broken }
     }
 
     /// Identifies the rules and their revisions.
     pub(crate) fn hash(&self) -> String {
         let mut hasher = Sha256::new();
-        for (id, rule) in &self.rules {
-            hasher.update(format!("{id}={}\n", rule.revision));
+        for rule in self.rules.iter() {
+            hasher.update(format!("{}={}\n", rule.policy.id, rule.revision));
         }
         hex::encode(&hasher.finalize()[..8])
     }
 
-    /// What each rule says of each row, by the rule's id.
-    pub(super) fn verdicts(&self, batch: &RecordBatch) -> BTreeMap<String, Vec<Verdict>> {
-        let mut verdicts = BTreeMap::new();
-        for (id, rule) in &self.rules {
+    /// What each rule says of each row, in the order of the rules' ids.
+    fn verdicts(&self, batch: &RecordBatch) -> Vec<Vec<Verdict>> {
+        let evaluate = |rule: &CompiledRule| {
             let (evaluation, error) = rule.evaluate(batch);
             if let Some(error) = error {
-                tracing::warn!(rule = %id, %error, "a rule could not be evaluated: its records have no result");
+                tracing::warn!(rule = %rule.policy.id, %error, "a rule could not be evaluated: its records have no result");
             }
-            verdicts.insert(id.clone(), evaluation.verdicts);
-        }
-        verdicts
+            evaluation.verdicts
+        };
+        self.rules.iter().map(evaluate).collect()
+    }
+
+    /// What each rule says of each row, with the rule's id.
+    pub(super) fn verdicts_by_id(&self, batch: &RecordBatch) -> impl Iterator<Item = (&str, Vec<Verdict>)> {
+        self.rules.iter().map(|rule| rule.policy.id.as_str()).zip(self.verdicts(batch))
+    }
+
+    /// Place of a rule among those in force.
+    fn place(&self, id: &str) -> Option<usize> {
+        self.rules.binary_search_by(|rule| rule.policy.id.as_str().cmp(id)).ok()
     }
 
     /// The columns to read of the records, in the order of `schema`.
     pub(crate) fn columns(&self, schema: &Schema) -> Vec<String> {
         let wanted = |name: &str| {
             RECORD_COLUMNS.contains(&name)
-                || self.rules.values().any(|rule| rule.columns.iter().any(|column| column == name))
+                || self.rules.iter().any(|rule| rule.columns.iter().any(|column| column == name))
         };
         schema.fields().iter().map(|field| field.name().clone()).filter(|name| wanted(name)).collect()
     }
@@ -91,7 +101,8 @@ struct Standing {
     verdict: Verdict,
     since_us: i64,
     order: Order,
-    revision: String,
+    /// The revision that judged, if it is no longer that of the rule.
+    outdated: Option<String>,
     evidence: Evidence,
 }
 
@@ -99,15 +110,25 @@ struct Standing {
 #[derive(Clone, Debug)]
 enum Evidence {
     Known(Option<String>),
-    Row(Arc<RecordBatch>, usize),
+    Row(Arc<JudgedBatch>, usize),
+}
+
+/// What is told of a host beside its verdicts, from its newest record.
+#[derive(Clone, Debug)]
+enum Facts {
+    Known(HostFacts),
+    Row(Arc<JudgedBatch>, usize),
 }
 
 /// All that is known of the host at hand.
 #[derive(Default)]
 struct Host {
-    id: Option<String>,
-    facts: HostFacts,
-    standings: BTreeMap<String, Standing>,
+    id: String,
+    /// Order of the record that the facts come from.
+    newest: Option<Order>,
+    facts: Option<Facts>,
+    /// By the places of the rules.
+    standings: Vec<Option<Standing>>,
 }
 
 /// Judges `records` (sorted by host_id, log_partition, log_offset) on top of `prior` (rows of the output, sorted by
@@ -135,19 +156,26 @@ struct Judge {
 
 impl Judge {
     async fn run(mut self, mut records: SendableRecordBatchStream) -> Result<()> {
-        let mut host = Host::default();
+        let mut host: Option<Host> = None;
         while let Some(batch) = records.next().await {
-            let judged = JudgedBatch::new(&self.rules, batch?)?;
+            let judged = Arc::new(JudgedBatch::new(&self.rules, batch?)?);
             for row in 0..judged.batch.num_rows() {
                 let id = judged.host_id.value(row);
-                if host.id.as_deref() != Some(id) {
-                    self.finish(std::mem::take(&mut host)).await?;
-                    host = self.begin(id).await?;
-                }
-                host.observe(&self.rules, &judged, row);
+                let known = match host.take() {
+                    Some(known) if known.id == id => known,
+                    other => {
+                        if let Some(before) = other {
+                            self.finish(before).await?;
+                        }
+                        self.begin(id).await?
+                    }
+                };
+                host.insert(known).observe(&self.rules, &judged, row);
             }
         }
-        self.finish(host).await?;
+        if let Some(last) = host {
+            self.finish(last).await?;
+        }
         while let Some(untouched) = self.prior.next_host(&self.rules, None).await? {
             self.finish(untouched).await?;
         }
@@ -157,19 +185,23 @@ impl Judge {
     /// Lets hosts before `id` pass unchanged, and answers what is known of `id`.
     async fn begin(&mut self, id: &str) -> Result<Host> {
         while let Some(before) = self.prior.next_host(&self.rules, Some(id)).await? {
-            if before.id.as_deref() == Some(id) {
+            if before.id == id {
                 return Ok(before);
             }
             self.finish(before).await?;
         }
-        Ok(Host { id: Some(id.to_owned()), ..Host::default() })
+        Ok(Host::new(id, &self.rules))
     }
 
     async fn finish(&mut self, host: Host) -> Result<()> {
-        let Some(id) = host.id else { return Ok(()) };
-        for (rule_id, standing) in &host.standings {
-            if let Some(rule) = self.rules.rules.get(rule_id) {
-                self.out.push(&id, &host.facts, rule, standing);
+        let facts = match host.facts {
+            None => HostFacts::default(),
+            Some(Facts::Known(facts)) => facts,
+            Some(Facts::Row(judged, row)) => judged.facts(row),
+        };
+        for (rule, standing) in self.rules.rules.iter().zip(&host.standings) {
+            if let Some(standing) = standing {
+                self.out.push(&host.id, &facts, rule, standing);
             }
         }
         self.send(false).await
@@ -186,9 +218,11 @@ impl Judge {
 }
 
 /// A batch of records with all rules' verdicts.
+#[derive(Debug)]
 struct JudgedBatch {
-    batch: Arc<RecordBatch>,
-    verdicts: BTreeMap<String, Vec<Verdict>>,
+    batch: RecordBatch,
+    /// By the places of the rules.
+    verdicts: Vec<Vec<Verdict>>,
     host_id: StringArray,
     hostname: StringArray,
     organization_id: StringArray,
@@ -215,7 +249,7 @@ impl JudgedBatch {
             organization_id: text(&column("organization_id")?)?,
             order,
             verdicts,
-            batch: Arc::new(batch),
+            batch,
         })
     }
 
@@ -226,25 +260,25 @@ impl JudgedBatch {
 
     fn facts(&self, row: usize) -> HostFacts {
         let value = |column: &StringArray| column.is_valid(row).then(|| column.value(row).to_owned());
-        HostFacts {
-            hostname: value(&self.hostname),
-            organization_id: value(&self.organization_id),
-            order: Some(self.order(row)),
-        }
+        HostFacts { hostname: value(&self.hostname), organization_id: value(&self.organization_id) }
     }
 }
 
 impl Host {
-    fn observe(&mut self, rules: &RuleSet, judged: &JudgedBatch, row: usize) {
+    fn new(id: &str, rules: &RuleSet) -> Self {
+        Self { id: id.to_owned(), standings: vec![None; rules.rules.len()], ..Self::default() }
+    }
+
+    fn observe(&mut self, rules: &RuleSet, judged: &Arc<JudgedBatch>, row: usize) {
         let order = judged.order(row);
-        if self.facts.order.is_none_or(|newest| order > newest) {
-            self.facts = judged.facts(row);
+        if self.newest.is_none_or(|newest| order > newest) {
+            self.newest = Some(order);
+            self.facts = Some(Facts::Row(Arc::clone(judged), row));
         }
-        for (id, rule) in &rules.rules {
-            let verdict = judged.verdicts[id].get(row).copied().unwrap_or(Verdict::NoResult);
-            let known = self.standings.get(id);
-            let newer = known.is_none_or(|known| {
-                order > known.order || (order == known.order && known.revision != rule.revision)
+        for (place, known) in self.standings.iter_mut().enumerate().take(rules.rules.len()) {
+            let verdict = judged.verdicts[place].get(row).copied().unwrap_or(Verdict::NoResult);
+            let newer = known.as_ref().is_none_or(|known| {
+                order > known.order || (order == known.order && known.outdated.is_some())
             });
             if !newer {
                 continue;
@@ -253,9 +287,8 @@ impl Host {
                 Some(known) if known.verdict == verdict => known.since_us,
                 _ => order.0,
             };
-            let evidence = Evidence::Row(Arc::clone(&judged.batch), row);
-            let standing = Standing { verdict, since_us, order, revision: rule.revision.clone(), evidence };
-            self.standings.insert(id.clone(), standing);
+            let evidence = Evidence::Row(Arc::clone(judged), row);
+            *known = Some(Standing { verdict, since_us, order, outdated: None, evidence });
         }
     }
 }

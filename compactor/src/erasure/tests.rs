@@ -4,6 +4,9 @@
 
 mod restored;
 
+use std::sync::Arc;
+
+use apache_avro::{Reader, types::Value as Avro};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use firn_auth::verify_document;
 use firn_catalog_client::{Erasure, ErasureRequest, GcRequest, HoldRequest, RECEIPT_TYPE, Subject};
@@ -12,7 +15,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    Compactor,
+    Compactor, CompactorConfig,
+    maintenance::MaintenancePlace,
     promotion::TenantPlace,
     testing::{Lake, growing, inventory, kill_after},
 };
@@ -44,6 +48,18 @@ async fn history(lake: &Lake, compactor: &Compactor) {
     lake.client.create_branch("dev", "main").await.unwrap();
     lake.report(&[inventory(2, HOST, "e2", of_jo), inventory(3, "pc-of-al", "e3", of_al)]).await;
     promote(lake, compactor).await;
+    compact(lake, compactor).await;
+}
+
+/// Packs what it can: the files before stay in the history.
+async fn compact(lake: &Lake, compactor: &Compactor) {
+    let mut maintenance = compactor.maintenance.clone();
+    let mut config = CompactorConfig::clone(&maintenance.config);
+    config.maintenance.min_small_files = 2;
+    maintenance.config = Arc::new(config);
+    maintenance.visit(&lake.client, &mut MaintenancePlace::default(), &CancellationToken::new()).await;
+    let bronze = lake.table("main", "bronze.inventory").await.unwrap();
+    assert_eq!(bronze.current_snapshot().unwrap().operation, "replace");
 }
 
 async fn promote(lake: &Lake, compactor: &Compactor) {
@@ -68,9 +84,23 @@ async fn erase(lake: &Lake, compactor: &Compactor, request: &ErasureRequest) -> 
     lake.client.erasure(&asked.id).await.unwrap()
 }
 
-/// Files of the tenant that hold a text, as it is or in Parquet.
+/// Whether a value of Avro holds a text, in bytes such as bounds of columns, too.
+fn holds(value: &Avro, text: &str) -> bool {
+    let within = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    match value {
+        Avro::Bytes(bytes) | Avro::Fixed(_, bytes) => within(bytes),
+        Avro::String(string) => string.contains(text),
+        Avro::Union(_, value) => holds(value, text),
+        Avro::Array(values) => values.iter().any(|value| holds(value, text)),
+        Avro::Map(values) => values.iter().any(|(key, value)| key.contains(text) || holds(value, text)),
+        Avro::Record(fields) => fields.iter().any(|(_, value)| holds(value, text)),
+        _ => false,
+    }
+}
+
+/// Files of the tenant that hold a text, as it is or in Parquet or Avro.
 async fn mentions(lake: &Lake, text: &str) -> Vec<String> {
-    let root = lake.catalog.erasure_jobs().await.unwrap().pop().unwrap().root;
+    let root = lake.client.tenant().await.unwrap().location;
     let mut found = Vec::new();
     for (location, _) in lake.file_io.list(&root).await.unwrap() {
         let bytes = lake.file_io.read(&location).await.unwrap();
@@ -80,7 +110,9 @@ async fn mentions(lake: &Lake, text: &str) -> Vec<String> {
             let batches = batches.collect::<Result<Vec<_>, _>>().unwrap();
             pretty_format_batches(&batches).unwrap().to_string()
         });
-        if plain || decoded.is_some_and(|decoded| decoded.contains(text)) {
+        let in_avro = location.ends_with(".avro")
+            && Reader::new(&bytes[..]).unwrap().any(|record| holds(&record.unwrap(), text));
+        if plain || in_avro || decoded.is_some_and(|decoded| decoded.contains(text)) {
             found.push(location);
         }
     }
@@ -100,6 +132,11 @@ async fn nothing_of_a_computer_is_left_on_any_reference_and_all_else_stays() {
     let tagged = lake.client.reference("v1").await.unwrap();
     let commits = lake.client.log("main", 100, false).await.unwrap().len();
     assert!(owners(&lake, "v1", "silver.device").await.contains(HOST));
+    let named = mentions(&lake, HOST).await;
+    assert!(
+        [".parquet", ".avro"].iter().all(|end| named.iter().any(|file| file.ends_with(end))),
+        "{named:?}"
+    );
     let erasure = erase(&lake, &compactor, &request("host_id", HOST)).await;
 
     assert_eq!(erasure.state, ErasureState::Done, "{}", erasure.message);

@@ -12,7 +12,7 @@ use super::{
     health::health,
     millis, plan,
     plan::{Settings, bins},
-    retention,
+    retention::{Retained, TableRetention},
 };
 use crate::{CompactorConfig, CompactorError, compactor::now_ms, engine::Engine, lease::HeldLease, models};
 
@@ -134,29 +134,27 @@ impl TableMaintenance {
         .await
     }
 
-    /// Files that lie wholly beyond the retention: that of `days`, or the tenant's for the table's layer. None if there is neither.
-    pub async fn outdated(
-        &self,
-        table: &Table,
-        days: Option<u32>,
-    ) -> Result<Vec<DataFileEntry>, CompactorError> {
-        match self.retention(table, days).await? {
-            Some(days) => retention::outdated_files(table, days).await,
-            None => Ok(Vec::new()),
+    /// What of whole files and rows is beyond the retention: that of `days`, or the tenant's for the table's layer. Nothing if
+    /// there is neither.
+    pub async fn outdated(&self, table: &Table, days: Option<u32>) -> Result<Retained, CompactorError> {
+        match self.retention(table, days).await?.days {
+            Some(days) => self.inner.outdated(table, days).await,
+            None => Ok(Retained::default()),
         }
     }
 
-    /// Takes those files out of the table and answers how many. Earlier states can be read until they are collected.
-    pub async fn retain(&self, table: &Table, days: Option<u32>) -> Result<usize, CompactorError> {
-        let Some(days) = self.retention(table, days).await? else { return Ok(0) };
-        self.with_lease(table, self.inner.retain(table, days)).await
+    /// Takes it out of the table, and empties values whose class is kept for a shorter time. Earlier states can be read until they
+    /// are collected.
+    pub async fn retain(&self, table: &Table, days: Option<u32>) -> Result<Retained, CompactorError> {
+        let retention = self.retention(table, days).await?;
+        self.with_lease(table, self.inner.retain(table, &retention, true)).await
     }
 
-    async fn retention(&self, table: &Table, days: Option<u32>) -> Result<Option<u32>, CompactorError> {
+    async fn retention(&self, table: &Table, days: Option<u32>) -> Result<TableRetention, CompactorError> {
         if days.is_some() {
-            return Ok(days);
+            return Ok(TableRetention { days, ..TableRetention::default() });
         }
-        Ok(retention::days_of(&table.client().tenant().await?.retention, table))
+        Ok(TableRetention::of(&table.client().tenant().await?.retention, table))
     }
 
     async fn bounds(

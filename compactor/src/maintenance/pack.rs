@@ -15,8 +15,11 @@ impl Maintenance {
     ) -> Result<usize, CompactorError> {
         let remove: Vec<_> = files.iter().map(|file| file.location.clone()).collect();
         let scan = RewriteScan::new(table, &remove).await?;
-        let options =
-            WriteOptions { target_file_bytes: settings.target_file_bytes, ..WriteOptions::default() };
+        let options = WriteOptions {
+            target_file_bytes: settings.target_file_bytes,
+            max_buffered_bytes: self.config.write_bytes(),
+            ..WriteOptions::default()
+        };
         let rewritten = scan.write(&self.engine.session(), options, &settings.order).await?;
         let (written, rows, deleted) = (rewritten.files.len(), rewritten.read_rows, rewritten.deleted_rows);
         let base_snapshot_id = scan.base_snapshot_id();

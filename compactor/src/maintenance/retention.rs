@@ -1,23 +1,124 @@
-//! How long rows are kept: files of partitions that lie wholly before a layer's retention are taken out of the table.
+//! How long rows are kept, by layer and by class.
 //!
-//! It is a change of metadata alone. Only partitions by time are looked at: a partition goes once its last instant is old enough,
-//! and a table without any keeps its rows, as those that hold the newest of each computer do. The snapshot says
-//! `firn.reason=retention`, by which models know that what was made of the rows stays. Earlier states can be read until they are
-//! collected.
+//! Of tables that are partitioned by time, files of partitions go that lie wholly before a layer's retention: a change of metadata
+//! alone. Of other tables rows go, one by one; and where a class of values is kept for a shorter time than the rows, its columns are
+//! emptied ([`rows`]). The snapshot says `firn.reason=retention`, by which models know that what was made of the rows stays. Earlier
+//! states can be read until they are collected.
 
-use std::collections::BTreeMap;
+mod rows;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Days, Months, NaiveDate, TimeDelta, Utc};
 use firn_catalog_client::LayerRetention;
 use firn_table::{DataFileEntry, Operation, RETENTION, Table};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::Maintenance;
+use super::{Maintenance, MaintenancePlace};
 use crate::CompactorError;
 
+/// How often tables are looked through for single rows.
+const ROWS_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// What retention took, or would take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Retained {
+    /// Files of partitions that ended before.
+    pub removed_files: usize,
+    /// Rows of tables that aren't partitioned by time.
+    pub deleted_rows: u64,
+    /// Rows whose values of a class went.
+    pub emptied_rows: u64,
+}
+
+/// For how many days rows of one table are kept, and values of its columns by their class.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TableRetention {
+    pub(super) days: Option<u32>,
+    pub(super) classes: BTreeMap<String, u32>,
+}
+
+impl TableRetention {
+    /// What a tenant wants of a table, by its layer.
+    pub(super) fn of(retention: &LayerRetention, table: &Table) -> Self {
+        let layer = table.ident().namespace.first().map_or("", String::as_str);
+        let days = match layer {
+            "bronze" => retention.bronze_days,
+            "silver" => retention.silver_days,
+            "gold" => retention.gold_days,
+            _ => None,
+        };
+        let of_layer = retention.classes.iter().filter_map(|(name, days)| {
+            let (of, class) = name.split_once('.')?;
+            (of == layer).then(|| (class.to_owned(), *days))
+        });
+        Self { days, classes: of_layer.collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.days.is_none() && self.classes.is_empty()
+    }
+}
+
 impl Maintenance {
-    /// Takes outdated files out of a table; answers how many.
-    pub(super) async fn retain(&self, table: &Table, days: u32) -> Result<usize, CompactorError> {
+    /// Does what is due in a table: files whenever they are outdated, rows now and then.
+    pub(super) async fn retain_if_due(
+        &self,
+        table: &Table,
+        retention: &TableRetention,
+        place: &mut MaintenancePlace,
+    ) -> Result<Retained, CompactorError> {
+        if retention.is_empty() {
+            return Ok(Retained::default());
+        }
+        let looked = place.looked_through.get(table.ident());
+        let is_due = looked.is_none_or(|at| at.elapsed() >= ROWS_INTERVAL);
+        let retained = self.retain(table, retention, is_due).await?;
+        if is_due {
+            place.looked_through.insert(table.ident().clone(), Instant::now());
+        }
+        Ok(retained)
+    }
+
+    /// Takes what is outdated out of a table, single rows only if `by_row`.
+    pub(super) async fn retain(
+        &self,
+        table: &Table,
+        retention: &TableRetention,
+        by_row: bool,
+    ) -> Result<Retained, CompactorError> {
+        let mut retained = Retained::default();
+        if let Some(days) = retention.days {
+            retained.removed_files = self.remove_outdated_files(table, days).await?;
+            if let (true, false, Some(before)) = (by_row, is_partitioned_by_time(table), days_ago(days)) {
+                retained.deleted_rows = self.delete_outdated_rows(&again(table).await?, before).await?;
+            }
+        }
+        for (class, days) in retention.classes.iter().filter(|_| by_row) {
+            let Some(before) = days_ago(*days) else { continue };
+            retained.emptied_rows += self.empty_outdated_values(&again(table).await?, class, before).await?;
+        }
+        if retained != Retained::default() {
+            tracing::info!(tenant = table.client().name(), table = %table.ident(), ?retained, "retention");
+        }
+        Ok(retained)
+    }
+
+    /// What [`Maintenance::retain`] would take of whole rows.
+    pub(super) async fn outdated(&self, table: &Table, days: u32) -> Result<Retained, CompactorError> {
+        let mut retained =
+            Retained { removed_files: outdated_files(table, days).await?.len(), ..Retained::default() };
+        if let (false, Some(before)) = (is_partitioned_by_time(table), days_ago(days)) {
+            retained.deleted_rows = self.count_outdated_rows(table, before).await?;
+        }
+        Ok(retained)
+    }
+
+    async fn remove_outdated_files(&self, table: &Table, days: u32) -> Result<usize, CompactorError> {
         let outdated = outdated_files(table, days).await?;
         if outdated.is_empty() {
             return Ok(0);
@@ -26,35 +127,31 @@ impl Maintenance {
         let operation =
             Operation::Overwrite { remove: Some(remove), add: Vec::new(), base_snapshot_id: None };
         self.commit(table, operation, RETENTION).await?;
-        let rows: u64 = outdated.iter().map(|file| file.record_count).sum();
-        tracing::info!(
-            tenant = table.client().name(),
-            table = %table.ident(),
-            files = outdated.len(),
-            rows,
-            days,
-            "rows beyond the retention taken out"
-        );
         Ok(outdated.len())
     }
 }
 
-/// Days for which a tenant keeps a table's rows; for ever if `None`.
-pub(super) fn days_of(retention: &LayerRetention, table: &Table) -> Option<u32> {
-    match table.ident().namespace.first().map(String::as_str) {
-        Some("bronze") => retention.bronze_days,
-        Some("silver") => retention.silver_days,
-        Some("gold") => retention.gold_days,
-        _ => None,
-    }
+/// The table as it is now: places of rows hold for the files that it has, and those were just packed, perhaps.
+async fn again(table: &Table) -> Result<Table, CompactorError> {
+    Ok(Table::load(table.client(), table.file_io(), table.reference(), table.ident()).await?)
+}
+
+fn days_ago(days: u32) -> Option<DateTime<Utc>> {
+    Utc::now().checked_sub_days(Days::new(u64::from(days)))
+}
+
+/// Whether new rows go into partitions by time, so that they go with these.
+fn is_partitioned_by_time(table: &Table) -> bool {
+    let spec_id = table.metadata()["default-spec-id"].as_i64().unwrap_or_default();
+    units(table.metadata()).keys().any(|(id, _)| *id == spec_id)
 }
 
 /// Live files of partitions that ended so many days ago.
-pub(super) async fn outdated_files(table: &Table, days: u32) -> Result<Vec<DataFileEntry>, CompactorError> {
+async fn outdated_files(table: &Table, days: u32) -> Result<Vec<DataFileEntry>, CompactorError> {
     if table.current_snapshot().is_none() {
         return Ok(Vec::new());
     }
-    let Some(before) = Utc::now().checked_sub_days(Days::new(u64::from(days))) else { return Ok(Vec::new()) };
+    let Some(before) = days_ago(days) else { return Ok(Vec::new()) };
     let units = units(table.metadata());
     let mut files = table.data_files(None).await?;
     files.retain(|file| is_outdated(file, &units, before));

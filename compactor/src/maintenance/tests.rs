@@ -98,7 +98,8 @@ async fn partitions_beyond_the_retention_go_and_what_was_made_of_them_stays() {
     maintain(&lake, &compactor.maintenance).await;
     assert!(events("bronze.inventory").await.contains("old"), "what is held stays");
     let table = lake.table("main", "bronze.inventory").await.unwrap();
-    let refused = compactor.maintenance.retain(&table, days).await.unwrap_err().to_string();
+    let wanted = TableRetention { days: Some(days), ..TableRetention::default() };
+    let refused = compactor.maintenance.retain(&table, &wanted, true).await.unwrap_err().to_string();
     assert!(refused.contains(&hold.id), "{refused}");
 
     lake.client.release_hold(&hold.id).await.unwrap();
@@ -111,6 +112,67 @@ async fn partitions_beyond_the_retention_go_and_what_was_made_of_them_stays() {
     let models = promote(&lake, &compactor.promotion).await;
     assert!(models.contains(&"silver.inventory increment 1".to_owned()), "{models:?}");
     assert!(events("silver.inventory").await.contains("old"), "silver keeps its own");
+}
+
+#[tokio::test]
+async fn rows_go_where_no_partition_does_and_values_of_a_class_before_their_rows() {
+    use firn_catalog_client::TenantUpdate;
+    let lake = Lake::start().await;
+    let compactor = lake.compactor("one");
+    let owned = json!({"owner_email": "jo@example.org", "local_admins": ["jo"], "os_name": "Debian"});
+    lake.report(&[inventory(-1_000_000, "h1", "old", owned.clone())]).await;
+    lake.report(&[inventory(0, "h2", "new", owned)]).await;
+    promote(&lake, &compactor.promotion).await;
+    let since = "2026-01-01T00:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let days = u32::try_from((chrono::Utc::now() - since).num_days()).unwrap();
+    let retention = LayerRetention {
+        silver_days: Some(days),
+        classes: [("bronze.personal".to_owned(), days)].into(),
+        ..LayerRetention::default()
+    };
+    let update = TenantUpdate { retention: Some(retention), ..TenantUpdate::default() };
+    lake.client.update(&update).await.unwrap();
+    let by_hand = TableMaintenance::new(CompactorConfig::default(), lake.file_io.clone()).unwrap();
+    let outdated =
+        async || by_hand.outdated(&lake.table(MAIN, "silver.device").await.unwrap(), None).await.unwrap();
+    assert_eq!(outdated().await, Retained { deleted_rows: 1, ..Retained::default() });
+    maintain(&lake, &compactor.maintenance).await;
+    assert_eq!(outdated().await, Retained::default(), "nothing is left to take");
+
+    expect![[r#"
+        +----------+----------------+--------------+---------+
+        | event_id | owner_email    | local_admins | os_name |
+        +----------+----------------+--------------+---------+
+        | new      | jo@example.org | [jo]         | Debian  |
+        | old      |                |              | Debian  |
+        +----------+----------------+--------------+---------+"#]]
+    .assert_eq(
+        &lake
+            .rows(
+                "main",
+                BRONZE,
+                "SELECT event_id, owner_email, local_admins, os_name FROM t ORDER BY event_id",
+            )
+            .await,
+    );
+    let hosts =
+        async |table: &str| lake.rows("main", table, "SELECT DISTINCT host_id FROM t ORDER BY 1").await;
+    for table in ["silver.inventory", "silver.device"] {
+        let left = hosts(table).await;
+        assert!(!left.contains("h1") && left.contains("h2"), "{table}: {left}");
+    }
+    assert!(hosts("gold.compliance").await.contains("h1"), "gold keeps its own");
+    let status = &lake.board.all()[&(MAINTENANCE.to_owned(), "acme".to_owned())];
+    assert_eq!((status.totals["rows_outdated"], status.totals["rows_emptied"]), (1, 1));
+
+    // What went by retention is nothing to take off.
+    lake.report(&[inventory(1, "h1", "newer", json!({}))]).await;
+    let models = promote(&lake, &compactor.promotion).await;
+    for expected in
+        ["silver.inventory increment 1", "silver.device increment 1", "gold.device_health increment 1"]
+    {
+        assert!(models.contains(&expected.to_owned()), "{expected}: {models:?}");
+    }
 }
 
 async fn count(lake: &Lake, reference: &str) -> String {

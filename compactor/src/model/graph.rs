@@ -17,7 +17,8 @@ pub struct ModelGraph {
 }
 
 impl ModelGraph {
-    /// Sorts the models; refuses two models of one table, tables that nobody writes, and cycles.
+    /// Sorts the models; refuses two models of one table, and cycles. Whether tables are there that no model writes is seen when
+    /// the models are planned ([`crate::check_models`]).
     pub fn new(models: Vec<Model>) -> Result<Self, ModelError> {
         let mut by_table: BTreeMap<TableIdent, Model> = BTreeMap::new();
         for model in models {
@@ -36,9 +37,6 @@ impl ModelGraph {
                 return Err(error(format!("'{}' is already the output of {}", model.table, other.file)));
             }
             by_table.insert(model.table.clone(), model);
-        }
-        for model in by_table.values() {
-            check_inputs(model, &by_table)?;
         }
         sort(by_table).map(|models| Self { models })
     }
@@ -69,21 +67,6 @@ impl ModelGraph {
 
 fn fault(model: &Model, (line, column): (u64, u64), message: String) -> ModelError {
     ModelError { file: model.file.clone(), line, column, message }
-}
-
-fn check_inputs(model: &Model, by_table: &BTreeMap<TableIdent, Model>) -> Result<(), ModelError> {
-    for input in &model.inputs {
-        let source = SOURCES.contains(&input.namespace[0].as_str());
-        if !source && !by_table.contains_key(input) {
-            let place = position_of(&model.sql, &input.to_string()).unwrap_or((1, 1));
-            return Err(fault(
-                model,
-                place,
-                format!("no model writes '{input}', and it is no table of {}", SOURCES.join(" or ")),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Depth-first, by name.
@@ -160,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_doubles_and_unknown_tables_are_refused() {
+    fn circles_and_doubles_are_refused() {
         let circle = vec![
             model("silver.a", "silver.c"),
             model("silver.b", "silver.a"),
@@ -171,8 +154,8 @@ mod tests {
             .assert_eq(&refused(circle));
         expect!["silver_a.sql:1:1: 'silver.a' is already the output of silver_a.sql"]
             .assert_eq(&refused(vec![model("silver.a", "bronze.x"), model("silver.a", "bronze.y")]));
-        expect!["silver_a.sql:4:6: no model writes 'silver.q', and it is no table of bronze or policies"]
-            .assert_eq(&refused(vec![model("silver.a", "silver.q")]));
+        let foreign = ModelGraph::new(vec![model("silver.a", "ops.assets")]).unwrap();
+        assert_eq!(foreign.sources(), BTreeSet::from([TableIdent::new("ops", "assets")]));
         expect!["bronze_a.sql:1:1: 'bronze.a' belongs to a namespace that models only read"]
             .assert_eq(&refused(vec![model("bronze.a", "bronze.x")]));
     }

@@ -202,7 +202,7 @@ fn position_in_message(message: &str) -> Option<(u64, u64)> {
 }
 
 /// Where a name first stands outside comments.
-pub(super) fn position_of(text: &str, name: &str) -> Option<(u64, u64)> {
+pub(crate) fn position_of(text: &str, name: &str) -> Option<(u64, u64)> {
     text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("--")).find_map(
         |(index, line)| {
             let at = line.to_lowercase().find(&name.to_lowercase())?;

@@ -11,14 +11,17 @@ use datafusion::{
     prelude::SessionContext,
 };
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
-use firn_inventory::{bronze_schema, tables::POLICY_MODELS};
+use firn_inventory::tables::POLICY_MODELS;
 use firn_table::{
     DataFileWriter, FileIo, NewTable, Operation, Table, TableOperation, TableScan, Transaction, WriteOptions,
     ensure_table,
 };
 
-use super::{Model, ModelError, ModelGraph, models};
-use crate::{CompactorError, check_models, promotion::load_optional};
+use super::{Model, ModelError, ModelGraph, SourceTables, check_own_models, models};
+use crate::{
+    CompactorError,
+    promotion::{load_optional, model_state},
+};
 
 /// Who is asked again if somebody else changed the models at the same time.
 const ATTEMPTS: usize = 1;
@@ -111,22 +114,10 @@ async fn read_files(
     Ok((files, snapshot_id))
 }
 
-/// Plans files beside the shipped models, without a server: syntax, columns, types, circles.
-pub async fn check_own_models(files: &ModelFiles) -> Result<ModelGraph, ModelError> {
-    let graph = graph_with(files)?;
-    check_models(&graph, &sources()).await?;
-    Ok(graph)
-}
-
 /// The shipped models and those of files.
 pub(super) fn graph_with(files: &ModelFiles) -> Result<ModelGraph, ModelError> {
     let own = files.iter().map(|(file, text)| Model::parse(file, text)).collect::<Result<_, _>>()?;
     models()?.with(own)
-}
-
-/// Schemas of the tables that models read and none makes.
-pub(super) fn sources() -> BTreeMap<TableIdent, SchemaRef> {
-    BTreeMap::from([(TableIdent::new("bronze", "inventory"), bronze_schema())])
 }
 
 /// Puts files among the tenant's own models on a branch, and takes others out; answers those it has then. They run from the
@@ -147,7 +138,9 @@ pub async fn change_own_models(
     }
     files.retain(|file, _| !remove.contains(file));
     files.extend(put);
-    check_own_models(&files).await?;
+    refuse_foreign_outputs(client, file_io, branch, &files).await?;
+    let sources = SourceTables::of(client, file_io, branch, &files).await?;
+    check_own_models(&files, &sources).await?;
     let table = ensure_table(client, file_io, branch, &new).await?;
     let mut writer = DataFileWriter::new(&table, WriteOptions::default())?;
     if !files.is_empty() {
@@ -165,6 +158,27 @@ pub async fn change_own_models(
         Transaction { reference: branch.to_owned(), operations: vec![operation], max_attempts: ATTEMPTS };
     transaction.commit(client, file_io).await?;
     Ok(files)
+}
+
+/// A model would take the place of what its table holds, so that must not come from elsewhere.
+async fn refuse_foreign_outputs(
+    client: &TenantClient,
+    file_io: &FileIo,
+    branch: &str,
+    files: &ModelFiles,
+) -> Result<(), CompactorError> {
+    let graph = graph_with(files)?;
+    for model in graph.models().iter().filter(|model| files.contains_key(&model.file)) {
+        let Some(table) = load_optional(client, file_io, branch, &model.table).await? else { continue };
+        if table.current_snapshot().is_some() && model_state(&table).is_none() {
+            let message = format!(
+                "the table {} has rows that no model made: name another output, or drop the table first",
+                model.table
+            );
+            return Err(ModelError { file: model.file.clone(), line: 1, column: 1, message }.into());
+        }
+    }
+    Ok(())
 }
 
 fn batch(table: &Table, files: &ModelFiles) -> Result<RecordBatch, CompactorError> {

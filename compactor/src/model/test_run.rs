@@ -16,7 +16,8 @@ use serde::Serialize;
 use super::{
     Model, ModelError, ModelFiles, ModelKind,
     cases::{Case, CaseText, Row, TEST_SUFFIX, differences},
-    own::{graph_with, sources},
+    own::graph_with,
+    sources::SourceTables,
 };
 use crate::{
     CompactorConfig, FailingCheck, check_models,
@@ -37,9 +38,13 @@ pub struct CaseOutcome {
 }
 
 /// Runs cases of models, of the shipped ones and those of `own`. `cases` are files of cases by the name of their model's file.
-pub async fn test_models(own: &ModelFiles, cases: &ModelFiles) -> Result<Vec<CaseOutcome>, ModelError> {
+pub async fn test_models(
+    own: &ModelFiles,
+    cases: &ModelFiles,
+    sources: &SourceTables,
+) -> Result<Vec<CaseOutcome>, ModelError> {
     let graph = graph_with(own)?;
-    let schemas = check_models(&graph, &sources()).await?;
+    let schemas = check_models(&graph, sources.schemas()).await?;
     let mut outcomes = Vec::new();
     for model in graph.models() {
         let Some(text) = cases.get(&model.file) else { continue };
@@ -167,7 +172,8 @@ mod tests {
 
     #[tokio::test]
     async fn shipped_models_make_what_their_cases_say() {
-        let outcomes = test_models(&ModelFiles::new(), &shipped_cases()).await.unwrap();
+        let outcomes =
+            test_models(&ModelFiles::new(), &shipped_cases(), &SourceTables::shipped()).await.unwrap();
         let wrong: Vec<_> = outcomes.iter().filter(|outcome| !outcome.differences.is_empty()).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
         for model in models().unwrap().models() {
@@ -180,7 +186,7 @@ mod tests {
         let model = "-- model: gold.by_type\n-- kind: aggregate\n-- check: few warn hosts < 3\n\
                      SELECT os_type, count(*) AS hosts FROM silver.device GROUP BY os_type";
         let files = |text: &str| ModelFiles::from([("by_type.sql".to_owned(), text.to_owned())]);
-        let outcomes = test_models(&files(model), &files(cases)).await?;
+        let outcomes = test_models(&files(model), &files(cases), &SourceTables::shipped()).await?;
         Ok(outcomes.into_iter().flat_map(|outcome| outcome.differences).collect())
     }
 

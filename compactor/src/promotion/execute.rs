@@ -231,12 +231,13 @@ impl ModelRun<'_> {
     }
 
     async fn output_table(&self, schema: SchemaRef) -> Result<Table, CompactorError> {
-        let comment = ("comment".to_owned(), self.model.description.clone());
+        let mut properties = self.loaded.settings.clone();
+        properties.insert("comment".to_owned(), self.model.description.clone());
         let wanted = NewTable {
             ident: self.model.table.clone(),
             schema,
             partitioning: self.model.partitioning.clone(),
-            properties: [comment].into(),
+            properties,
         };
         Ok(ensure_table(self.client, &self.promotion.file_io, self.branch, &wanted).await?)
     }

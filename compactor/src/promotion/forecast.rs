@@ -5,6 +5,7 @@ use firn_table::FileIo;
 use serde::Serialize;
 
 use super::{
+    fit::{assess, way_out},
     plan::{Action, decide},
     state::{load, unread_records},
 };
@@ -15,7 +16,7 @@ use crate::{CompactorConfig, CompactorError, TenantModels, compactor::now_ms, en
 pub struct Forecast {
     /// Output table.
     pub model: String,
-    /// `skip`, `wait`, `increment` or `full`.
+    /// `skip`, `wait`, `increment`, `full`, `rebuild` (which is not done unless it is asked for) or `error`.
     pub action: &'static str,
     /// Why; empty for an increment.
     pub reason: String,
@@ -35,11 +36,15 @@ pub async fn forecast(
     let mut forecasts = Vec::new();
     for model in models.graph.models() {
         let loaded = load(client, file_io, &engine, reference, model).await?;
-        let (action, reason) = match decide(model, loaded.held.as_ref(), &loaded.positions, now_ms()) {
-            Action::Skip(reason) => ("skip", reason.to_owned()),
-            Action::Wait(ms) => ("wait", format!("due in {} s", (ms + 999) / 1_000)),
-            Action::Increment => ("increment", String::new()),
-            Action::Full(reason) => ("full", reason),
+        let decided = decide(model, loaded.held.as_ref(), &loaded.positions, now_ms());
+        let (action, reason) = match assess(model, &loaded, decided).await {
+            Ok(Action::Skip(reason)) => ("skip", reason.to_owned()),
+            Ok(Action::Wait(ms)) => ("wait", format!("due in {} s", (ms + 999) / 1_000)),
+            Ok(Action::Increment) => ("increment", String::new()),
+            Ok(Action::Full(reason)) => ("full", reason),
+            Ok(Action::Rebuild(misfit)) => ("rebuild", way_out(&model.table.to_string(), &misfit)),
+            Err(error @ CompactorError::Model(_)) => ("error", error.to_string()),
+            Err(error) => return Err(error),
         };
         let unread_records = unread_records(model, &loaded);
         forecasts.push(Forecast { model: model.table.to_string(), action, reason, unread_records });

@@ -7,10 +7,15 @@ use firn_runtime::StatusBoard;
 use firn_table::FileIo;
 use tokio_util::sync::CancellationToken;
 
-use super::{PROMOTION, Promotion, RunRequest};
+use super::{
+    PROMOTION, Promotion, RunRequest,
+    fit::{assess, way_out},
+    plan::{Action, decide},
+    state::load,
+};
 use crate::{
-    CompactorConfig, CompactorError, RunRecord, RunState, engine::Engine, history::History, lease::HeldLease,
-    models,
+    CompactorConfig, CompactorError, Model, RunRecord, RunState, engine::Engine, history::History,
+    lease::HeldLease, models,
 };
 
 /// How long to wait for a run of the server to give the lease back.
@@ -56,7 +61,10 @@ impl ModelRuns {
         if let Some(problem) = models.problem {
             return Err(problem.into());
         }
-        models.graph.select(&request.models).map_err(CompactorError::Refused)?;
+        let chosen = models.graph.select(&request.models).map_err(CompactorError::Refused)?;
+        if !request.rebuild {
+            self.refuse_misfits(client, name, &chosen).await?;
+        }
         let config = &self.inner.config;
         let (holder, ttl) = (&config.holder, config.lease_ttl);
         let lease = HeldLease::acquire_within(LEASE_PATIENCE, client, PROMOTION, holder, ttl).await?;
@@ -70,5 +78,24 @@ impl ModelRuns {
             (Err(error), _) => Err(error),
             (Ok(()), None) => Err(CompactorError::Stopped),
         }
+    }
+
+    /// Who asks for a run hears before it that a table has to be made anew; the service goes on with the other models.
+    async fn refuse_misfits(
+        &self,
+        client: &TenantClient,
+        reference: &str,
+        chosen: &[&Model],
+    ) -> Result<(), CompactorError> {
+        let mut misfits = Vec::new();
+        for model in chosen {
+            let loaded = load(client, &self.inner.file_io, &self.inner.engine, reference, model).await?;
+            let decided = decide(model, loaded.held.as_ref(), &loaded.positions, i64::MAX);
+            if let Action::Rebuild(misfit) = assess(model, &loaded, decided).await? {
+                let name = model.table.to_string();
+                misfits.push(format!("{name}: {}", way_out(&name, &misfit)));
+            }
+        }
+        if misfits.is_empty() { Ok(()) } else { Err(CompactorError::Refused(misfits.join("\n"))) }
     }
 }

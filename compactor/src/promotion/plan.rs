@@ -37,6 +37,8 @@ pub(crate) enum Action {
     Increment,
     /// Compute everything; says why.
     Full(String),
+    /// Nothing until the table is made anew, for which somebody must ask; says what of it doesn't fit.
+    Rebuild(String),
 }
 
 impl Action {

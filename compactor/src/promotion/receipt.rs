@@ -36,9 +36,9 @@ pub struct ModelReceipt {
     pub model: String,
     /// Hash of the model.
     pub hash: String,
-    /// `increment`, `full` or `skip`.
+    /// `increment`, `full`, `skip`, or `rebuild` where it waits for somebody to ask for that.
     pub action: String,
-    /// Why in full, or why skipped; empty for an increment.
+    /// Why in full, why skipped, or what to do; empty for an increment.
     pub reason: String,
     /// By input: the snapshot that the output held before (absent: none), and the one it holds now.
     pub inputs: BTreeMap<String, (Option<String>, String)>,

@@ -11,12 +11,14 @@ pub struct RunRequest {
     pub models: Vec<String>,
     /// Compute everything anew.
     pub full: bool,
+    /// Make tables anew that no longer fit their models; others are left as they are.
+    pub rebuild: bool,
     /// Run models before their interval has passed.
     pub early: bool,
 }
 
 impl Default for RunRequest {
     fn default() -> Self {
-        Self { reference: MAIN.to_owned(), models: Vec::new(), full: false, early: false }
+        Self { reference: MAIN.to_owned(), models: Vec::new(), full: false, rebuild: false, early: false }
     }
 }

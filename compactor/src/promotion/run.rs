@@ -14,10 +14,11 @@ use super::{
     PROMOTION, Promotion, RunRequest, branches,
     execute::ModelRun,
     failure,
+    fit::{assess, way_out},
     plan::{Action, decide},
     receipt::{ModelReceipt, RECEIPT_PROPERTY, RUN_PROPERTY, Receipt},
     schedule::Schedule,
-    state::{Loaded, load},
+    state::{Loaded, MODEL_PROPERTIES, load},
 };
 use crate::{CheckSeverity, CompactorError, FailingCheck, Model, RunRecord, RunState, compactor::now_ms};
 
@@ -163,8 +164,8 @@ impl Promotion {
         request: &RunRequest,
     ) -> Result<(ModelReceipt, Vec<FailingCheck>), CompactorError> {
         let branch = branches::working(run);
-        let loaded = load(client, &self.file_io, &self.engine, &branch, model).await?;
-        let action = asked_for(request, model, &loaded);
+        let mut loaded = load(client, &self.file_io, &self.engine, &branch, model).await?;
+        let action = assess(model, &loaded, asked_for(request, model, &loaded)).await?;
         let held = loaded.held.as_ref().map(|held| &held.inputs);
         let inputs: BTreeMap<_, _> = loaded
             .positions
@@ -193,6 +194,16 @@ impl Promotion {
                 receipt.reason = "its interval has not passed".to_owned();
                 return Ok((receipt, Vec::new()));
             }
+            Action::Rebuild(misfit) if !request.rebuild => {
+                "rebuild".clone_into(&mut receipt.action);
+                receipt.reason = way_out(&receipt.model, &misfit);
+                tracing::warn!(tenant = client.name(), model = %model.table, reason = receipt.reason, "not computed");
+                return Ok((receipt, Vec::new()));
+            }
+            Action::Rebuild(misfit) => {
+                self.drop_output(client, &branch, &mut loaded).await?;
+                Some(format!("it is made anew: {misfit}"))
+            }
             Action::Increment => None,
             Action::Full(reason) => Some(reason),
         };
@@ -202,6 +213,21 @@ impl Promotion {
             tracing::info!(tenant = client.name(), model = %model.table, reason = receipt.reason, rows = receipt.rows, "computed in full");
         }
         Ok((receipt, broken))
+    }
+
+    /// Makes way for a table that fits; its settings stay.
+    async fn drop_output(
+        &self,
+        client: &TenantClient,
+        branch: &str,
+        loaded: &mut Loaded,
+    ) -> Result<(), CompactorError> {
+        let Some(output) = loaded.output.take() else { return Ok(()) };
+        branches::drop_table(client, branch, output.ident()).await?;
+        loaded.held = None;
+        loaded.settings = output.properties();
+        loaded.settings.retain(|name, _| !name.starts_with(MODEL_PROPERTIES));
+        Ok(())
     }
 
     /// Merges the branch. A lost answer is no matter: what the target says decides what the next run does.
@@ -218,7 +244,7 @@ impl Promotion {
         let worked: Vec<_> = receipt
             .models
             .iter()
-            .filter(|model| model.action != "skip")
+            .filter(|model| !["skip", "rebuild"].contains(&model.action.as_str()))
             .map(|model| model.model.as_str())
             .collect();
         let text = serde_json::to_string(receipt).unwrap_or_default();

@@ -8,6 +8,7 @@ use firn_table::{FileIo, Table, TableError, TableErrorKind, TableScan};
 
 use super::{
     MAIN, PROMOTION, Promotion,
+    fit::{assess, way_out},
     freshness::{Freshness, Gathering},
     plan::{Action, NOTHING, OutputState, Positions, decide},
 };
@@ -16,6 +17,8 @@ use crate::{
     engine::{Engine, RuleSet},
 };
 
+/// Prefix of the properties by which an output says what it holds.
+pub(super) const MODEL_PROPERTIES: &str = "firn.model.";
 /// Prefix of the output's properties that say which snapshot of an input it holds.
 pub(super) const INPUT_PROPERTY: &str = "firn.model.input.";
 /// Property with the hash of the model that made the output.
@@ -74,6 +77,8 @@ pub(super) struct Loaded {
     pub(super) positions: Positions,
     /// For a rules model.
     pub(super) rules: Option<RuleSet>,
+    /// Properties that an output which is made anew keeps of the one before.
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 /// Loads a model's tables.
@@ -104,7 +109,7 @@ pub(super) async fn load(
         rules = Some(set);
     }
     let held = output.as_ref().and_then(model_state);
-    Ok(Loaded { output, held, inputs, positions, rules })
+    Ok(Loaded { output, held, inputs, positions, rules, settings: BTreeMap::new() })
 }
 
 /// The tenant's rules at a reference and what is wrong with the others; the shipped ones where there is no table.
@@ -154,7 +159,7 @@ impl Promotion {
         freshness: &mut Freshness,
     ) -> Result<Pending, CompactorError> {
         let (mut pending, mut gathering) = (Pending::default(), Gathering::default());
-        let (mut newest_us, mut lag) = (None, 0);
+        let (mut newest_us, mut lag, mut resting) = (None, 0, Vec::new());
         let models = self.models(client, MAIN).await?;
         for model in models.graph.models() {
             let loaded = load(client, &self.file_io, &self.engine, MAIN, model).await?;
@@ -162,11 +167,19 @@ impl Promotion {
             newest_us = newest_us.max(held.and_then(|held| held.newest_received_us));
             lag = lag.max(unread_records(model, &loaded));
             let action = decide(model, held, &loaded.positions, crate::compactor::now_ms());
+            let action = assess(model, &loaded, action).await?;
             gathering.add(model, &loaded, &action);
             match action {
                 Action::Wait(ms) => {
                     let wait = std::time::Duration::from_millis(u64::try_from(ms).unwrap_or_default());
                     pending.due_in = Some(pending.due_in.map_or(wait, |due| due.min(wait)));
+                }
+                Action::Rebuild(misfit) => {
+                    resting.push(format!(
+                        "{} rests: {}",
+                        model.table,
+                        way_out(&model.table.to_string(), &misfit)
+                    ));
                 }
                 action => pending.work |= action.is_work(),
             }
@@ -179,6 +192,7 @@ impl Promotion {
                 status.state = firn_runtime::StageState::Running;
                 status.message = match &models.problem {
                     Some(problem) => format!("the tenant's own models are left out: {problem}"),
+                    None if !resting.is_empty() => resting.join("; "),
                     None if newest_us.is_some() => "up to date".to_owned(),
                     None => "waits for bronze.inventory".to_owned(),
                 };

@@ -5,6 +5,7 @@
 mod equality;
 mod freshness;
 mod on_demand;
+mod reshaped;
 
 use expect_test::expect;
 use serde_json::json;

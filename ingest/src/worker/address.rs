@@ -40,26 +40,24 @@ impl Taken {
 
 /// The tenant a record names, if key and header agree; what is wrong stands in the record.
 pub(super) fn address(record: Record) -> (Option<String>, Taken) {
+    // Taken apart rather than copied: a copy of `Bytes` costs an allocation that lasts as long as they do.
+    let Record { partition, offset, timestamp_ms, key, value, headers } = record;
     let header = |name: &str| {
-        let (_, value) = record.headers.iter().find(|(header, _)| header == name)?;
+        let (_, value) = headers.iter().find(|(header, _)| header == name)?;
         std::str::from_utf8(value).ok()
     };
     let received_at_us = header(RECEIVED_AT_HEADER).and_then(|text| text.parse().ok());
     let source = header(SOURCE_HEADER).unwrap_or("unknown");
-    let tenant = named_tenant(header(TENANT_HEADER), record.key.as_deref());
+    let tenant = named_tenant(header(TENANT_HEADER), key.as_deref());
     let mut taken = Taken {
-        partition: record.partition,
-        offset: record.offset,
+        partition,
+        offset,
         // Other producers may not stamp; the log's own time is as immutable.
-        received_at_us: received_at_us.unwrap_or_else(|| record.timestamp_ms.saturating_mul(1000)),
+        received_at_us: received_at_us.unwrap_or_else(|| timestamp_ms.saturating_mul(1000)),
         source: Arc::from(source),
-        key: record.key.clone(),
-        value: record.value.clone(),
-        traceparent: record
-            .headers
-            .iter()
-            .find(|(name, _)| name == TRACEPARENT)
-            .map(|(_, value)| value.clone()),
+        key,
+        value,
+        traceparent: headers.iter().find(|(name, _)| name == TRACEPARENT).map(|(_, value)| value.clone()),
         rejection: header(REFUSED_HEADER).and_then(refusal).map(Box::new),
     };
     match tenant {

@@ -4,6 +4,7 @@
 //! `in_flight`, or at or above that tenant's `held` offset. The low watermark, the only thing committed to the group, is the
 //! least offset of the last three.
 
+mod pending;
 mod span;
 
 use std::{
@@ -13,6 +14,8 @@ use std::{
 };
 
 use super::{address::Taken, positions::Positions};
+use pending::Packer;
+pub(super) use pending::Pending;
 use span::Spans;
 
 /// First offset by partition.
@@ -26,6 +29,8 @@ pub(super) struct Book {
     tenants: HashMap<String, Tenant>,
     /// Invariant: the sum of all tenants' pending and in-flight bytes.
     buffered_bytes: usize,
+    /// Packs pending records once there are more bytes than this; none packs never.
+    packing: Option<(usize, Packer)>,
 }
 
 struct Progress {
@@ -37,8 +42,7 @@ struct Progress {
 
 #[derive(Default)]
 struct Tenant {
-    pending: Vec<Taken>,
-    pending_bytes: usize,
+    pending: Pending,
     /// When the first pending record came.
     since: Option<Instant>,
     in_flight: Option<InFlight>,
@@ -70,6 +74,15 @@ pub(super) struct Due {
 }
 
 impl Book {
+    /// Books that pack pending records while they take more bytes than this.
+    pub(super) fn packing_above(bytes: usize) -> Self {
+        let packer = Packer::new();
+        if let Err(error) = &packer {
+            tracing::warn!(%error, "records can't be packed, so fewer of them wait in memory");
+        }
+        Self { packing: packer.ok().map(|packer| (bytes, packer)), ..Self::default() }
+    }
+
     /// A partition is ours from `position` on.
     pub(super) fn assign(&mut self, partition: i32, position: i64) {
         self.partitions.insert(partition, Progress { position, committed: position });
@@ -79,10 +92,9 @@ impl Book {
     pub(super) fn revoke(&mut self, partition: i32) {
         self.partitions.remove(&partition);
         for tenant in self.tenants.values_mut() {
-            tenant.pending.retain(|taken| taken.partition != partition);
-            let bytes = tenant.pending.iter().map(Taken::memory_bytes).sum();
-            self.buffered_bytes -= tenant.pending_bytes - bytes;
-            tenant.pending_bytes = bytes;
+            self.buffered_bytes -= tenant.pending.memory_bytes();
+            tenant.pending.remove(partition);
+            self.buffered_bytes += tenant.pending.memory_bytes();
             if tenant.pending.is_empty() {
                 tenant.since = None;
             }
@@ -114,11 +126,13 @@ impl Book {
             return;
         }
         tenant.next.insert(taken.partition, taken.offset + 1);
-        let bytes = taken.memory_bytes();
-        tenant.pending_bytes += bytes;
-        self.buffered_bytes += bytes;
         tenant.since.get_or_insert(now);
-        tenant.pending.push(taken);
+        self.buffered_bytes += tenant.pending.push(taken);
+        if let Some((bytes, packer)) = &mut self.packing
+            && self.buffered_bytes > *bytes
+        {
+            self.buffered_bytes -= tenant.pending.pack(packer);
+        }
     }
 
     /// The tenant whose commit should begin now, if any: beyond the memory bound the largest, else the one that waits longest. Of
@@ -130,24 +144,28 @@ impl Book {
             .filter(|(_, tenant)| tenant.in_flight.is_none() && !tenant.pending.is_empty());
         if self.buffered_bytes >= due.max_buffered_bytes {
             return idle
-                .max_by_key(|(name, tenant)| (tenant.pending_bytes, Reverse(*name)))
+                .max_by_key(|(name, tenant)| (tenant.pending.memory_bytes(), Reverse(*name)))
                 .map(|(name, _)| name.clone());
         }
         let waited = |tenant: &Tenant| {
             tenant.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
         };
-        idle.filter(|(_, tenant)| tenant.pending_bytes >= due.bytes || waited(tenant) >= due.interval)
-            .max_by_key(|(name, tenant)| (waited(tenant), Reverse(*name)))
-            .map(|(name, _)| name.clone())
+        idle.filter(|(_, tenant)| {
+            tenant.pending.unpacked_bytes() >= due.bytes || waited(tenant) >= due.interval
+        })
+        .max_by_key(|(name, tenant)| (waited(tenant), Reverse(*name)))
+        .map(|(name, _)| name.clone())
     }
 
     /// The tenant's pending records, whose commit begins.
-    pub(super) fn start(&mut self, tenant: &str) -> Vec<Taken> {
-        let Some(tenant) = self.tenants.get_mut(tenant) else { return Vec::new() };
+    pub(super) fn start(&mut self, tenant: &str) -> Pending {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return Pending::default() };
         let records = std::mem::take(&mut tenant.pending);
         tenant.since = None;
-        tenant.in_flight =
-            Some(InFlight { spans: Spans::of(&records), bytes: std::mem::take(&mut tenant.pending_bytes) });
+        let in_flight = InFlight { spans: records.spans(), bytes: records.unpacked_bytes() };
+        self.buffered_bytes += in_flight.bytes;
+        self.buffered_bytes -= records.memory_bytes();
+        tenant.in_flight = Some(in_flight);
         records
     }
 
@@ -220,8 +238,9 @@ impl Book {
     /// Forgets the tenant's pending records but for where they begin. From here on it is held.
     fn drop_pending(&mut self, tenant: &str, until: Option<Instant>) {
         let Some(tenant) = self.tenants.get_mut(tenant) else { return };
-        self.buffered_bytes -= std::mem::take(&mut tenant.pending_bytes);
-        let spans = Spans::of(&std::mem::take(&mut tenant.pending));
+        let pending = std::mem::take(&mut tenant.pending);
+        self.buffered_bytes -= pending.memory_bytes();
+        let spans = pending.spans();
         tenant.since = None;
         tenant.next.clear();
         let held = tenant.held.get_or_insert_with(|| Held { until, spans: Spans::default() });
@@ -275,11 +294,14 @@ impl Book {
             }
         };
         for tenant in self.tenants.values() {
-            // Pending records of one partition are in order, but a later one may come first in another.
-            tenant.pending.iter().for_each(|taken| lower(taken.partition, taken.offset));
+            let pending = tenant.pending.spans();
             let held = tenant.held.iter().flat_map(|held| held.spans.firsts());
             let in_flight = tenant.in_flight.iter().flat_map(|in_flight| in_flight.spans.firsts());
-            held.chain(in_flight).for_each(|(partition, offset)| lower(partition, offset));
+            pending
+                .firsts()
+                .chain(held)
+                .chain(in_flight)
+                .for_each(|(partition, offset)| lower(partition, offset));
         }
         low
     }
@@ -306,7 +328,7 @@ impl Book {
         self.tenants.iter().filter_map(|(name, tenant)| {
             let held = tenant.held.iter().map(|held| held.spans.records());
             let in_flight = tenant.in_flight.iter().map(|in_flight| in_flight.spans.records());
-            let records = tenant.pending.len() + held.chain(in_flight).sum::<usize>();
+            let records = tenant.pending.spans().records() + held.chain(in_flight).sum::<usize>();
             (records > 0).then_some((name.as_str(), records))
         })
     }

@@ -1,10 +1,8 @@
 //! Records into Arrow rows: the CPU's part of a commit.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use firn_inventory::{
-    BronzeBuilder, Decoded, LogPosition, QuarantineBuilder, Rejection, RejectionKind, decode, record_key,
+    BronzeBuilder, LogPosition, QuarantineBuilder, Rejection, RejectionKind, Row, is_record_key, read,
     tables::COMPLIANCE_TOPIC,
 };
 use firn_policy::{TransitionRecord, TransitionsBuilder};
@@ -22,12 +20,16 @@ pub(super) struct Rows {
 
 /// Judges each inventory; every one ends in exactly one of the two.
 pub(super) fn judge(tenant: &str, topic_id: &str, records: &[Taken]) -> Rows {
-    let mut bronze = BronzeBuilder::default();
+    let mut bronze = BronzeBuilder::with_capacity(records.len());
     let mut quarantine = QuarantineBuilder::default();
+    let topic_id = topic_id.to_owned();
+    let mut position =
+        LogPosition { topic_id, partition: 0, offset: 0, received_at_us: 0, source: String::new() };
     for taken in records {
+        move_to(&mut position, taken);
         match verdict(tenant, taken) {
-            Ok(decoded) => bronze.push(&decoded, &position(topic_id, taken)),
-            Err(rejection) => reject(&mut quarantine, &rejection, taken, &position(topic_id, taken)),
+            Ok(row) => bronze.push_row(&row, &position),
+            Err(rejection) => reject(&mut quarantine, &rejection, taken, &position),
         }
     }
     Rows { taken: bronze.finish(), quarantine: quarantine.finish() }
@@ -59,7 +61,17 @@ fn position(topic_id: &str, taken: &Taken) -> LogPosition {
         partition: taken.partition,
         offset: taken.offset,
         received_at_us: taken.received_at_us,
-        source: Arc::as_ref(&taken.source).to_owned(),
+        source: taken.source.as_ref().to_owned(),
+    }
+}
+
+/// The same position, of another record. Most have the same source, so nothing is copied for it.
+fn move_to(position: &mut LogPosition, taken: &Taken) {
+    position.partition = taken.partition;
+    position.offset = taken.offset;
+    position.received_at_us = taken.received_at_us;
+    if position.source != *taken.source {
+        position.source = taken.source.as_ref().to_owned();
     }
 }
 
@@ -90,22 +102,20 @@ fn transition(tenant: &str, taken: &Taken) -> Result<TransitionRecord, Rejection
     Ok(transition)
 }
 
-fn verdict(tenant: &str, taken: &Taken) -> Result<Decoded, Rejection> {
-    let decoded = decode(payload(taken)?)?;
-    let key = record_key(tenant, &decoded.inventory.host_id);
-    if taken.key.as_deref() != Some(key.as_bytes()) {
-        let reason = format!(
-            "field 'host_id' is '{}', the record's key names another host",
-            decoded.inventory.host_id
-        );
+fn verdict<'a>(tenant: &str, taken: &'a Taken) -> Result<Row<'a>, Rejection> {
+    let row = read(payload(taken)?)?;
+    if !taken.key.as_deref().is_some_and(|key| is_record_key(key, tenant, row.host_id())) {
+        let reason = format!("field 'host_id' is '{}', the record's key names another host", row.host_id());
         return Err(Rejection::new(RejectionKind::Misaddressed, reason));
     }
-    Ok(decoded)
+    Ok(row)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
 
     use bytes::Bytes;
 

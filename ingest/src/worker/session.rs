@@ -42,6 +42,9 @@ const SOON: Backoff =
 const STOPPED: Backoff =
     Backoff { initial: Duration::from_secs(5), max: Duration::from_secs(60), attempts: u32::MAX };
 
+/// Records are packed once they fill this part of the memory they may have.
+const PACK_BELOW_BOUND: usize = 4;
+
 type Finished = (String, Result<Committed, Failure>);
 
 /// What a run goes by beside the log.
@@ -72,6 +75,7 @@ impl Session {
         let ticked_at = clock.instant();
         let report = Report::new(worker.feed, worker.board.clone());
         let suspensions = Suspensions::of(worker.feed.stage);
+        let book = Book::packing_above(worker.config.max_buffered_bytes / PACK_BELOW_BOUND);
         Self {
             worker,
             topic,
@@ -79,7 +83,7 @@ impl Session {
             lake,
             clock,
             commits: JoinSet::new(),
-            book: Book::default(),
+            book,
             directory: Directory::default(),
             suspensions,
             report,
@@ -154,14 +158,14 @@ impl Session {
         let due = self.due();
         while self.commits.len() < self.worker.config.max_concurrent_commits.max(1) {
             let Some(tenant) = self.book.due(due, self.now()) else { return };
-            let records = self.book.start(&tenant);
+            let pending = self.book.start(&tenant);
             let lake = Arc::clone(&self.lake);
-            let span = commit_span(&tenant, &records);
-            let commit = async move {
-                let result = lake.commit(&tenant, records).await;
+            self.commits.spawn(async move {
+                let records = pending.into_records().await;
+                let span = commit_span(&tenant, &records);
+                let result = lake.commit(&tenant, records).instrument(span).await;
                 (tenant, result)
-            };
-            self.commits.spawn(commit.instrument(span));
+            });
         }
     }
 

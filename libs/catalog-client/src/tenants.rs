@@ -49,7 +49,7 @@ pub struct TenantUpdate {
 }
 
 /// Days for which rows are kept; for ever if absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LayerRetention {
     /// Of tables in `bronze`.
@@ -61,6 +61,9 @@ pub struct LayerRetention {
     /// Of tables in `gold`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gold_days: Option<u32>,
+    /// Of values in columns of a class, by `LAYER.CLASS`, such as `silver.personal`: the rows stay without them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, u32>,
 }
 
 /// A tenant as the catalog answers it.

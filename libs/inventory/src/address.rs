@@ -8,7 +8,24 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// The key of a host's records.
 #[must_use]
 pub fn record_key(tenant: &str, host_id: &str) -> String {
-    format!("{}/{}", utf8_percent_encode(tenant, RESERVED), utf8_percent_encode(host_id, RESERVED))
+    let mut key = String::with_capacity(tenant.len() + 1 + host_id.len());
+    key.extend(parts(tenant, host_id));
+    key
+}
+
+/// Whether `key` is the key of that host's records.
+#[must_use]
+pub fn is_record_key(key: &[u8], tenant: &str, host_id: &str) -> bool {
+    let mut rest = Some(key);
+    for part in parts(tenant, host_id) {
+        rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes()));
+    }
+    rest.is_some_and(<[u8]>::is_empty)
+}
+
+fn parts<'a>(tenant: &'a str, host_id: &'a str) -> impl Iterator<Item = &'a str> {
+    let encoded = |text| utf8_percent_encode(text, RESERVED);
+    encoded(tenant).chain(["/"]).chain(encoded(host_id))
 }
 
 /// Tenant and host of a key, if it is one.
@@ -40,7 +57,12 @@ mod tests {
     proptest! {
         #[test]
         fn every_host_comes_back(host_id in ".{1,40}") {
-            prop_assert_eq!(parse_record_key(record_key("t-1", &host_id).as_bytes()), Some(("t-1".into(), host_id)));
+            let key = record_key("t-1", &host_id);
+            prop_assert!(is_record_key(key.as_bytes(), "t-1", &host_id));
+            prop_assert!(!is_record_key(&key.as_bytes()[..key.len() - 1], "t-1", &host_id));
+            let longer = format!("{key}x");
+            prop_assert!(!is_record_key(longer.as_bytes(), "t-1", &host_id));
+            prop_assert_eq!(parse_record_key(key.as_bytes()), Some(("t-1".into(), host_id)));
         }
     }
 }

@@ -1,15 +1,22 @@
 //! From bytes to a record, one at a time; keeps what it does not know.
 
+mod instant;
+mod row;
 mod value;
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use sonic_rs::{JsonValueTrait, LazyValue};
 
 use crate::{
-    Inventory, Software,
+    Inventory,
     fields::{FIELDS, Field, Slot, position},
 };
+pub use row::Row;
+pub(crate) use row::{Package, Value};
+
+/// Records have their fields in order and leave some out: a key is looked for among so many before it is looked up.
+const FIELDS_AHEAD: usize = 8;
 
 /// Objects and arrays inside each other beyond this are refused, since the parser recurses.
 const MAX_NESTING: usize = 64;
@@ -105,19 +112,35 @@ impl Rejection {
 /// # Errors
 /// [`Rejection`] with the first thing that is wrong.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, Rejection> {
+    read(bytes).map(Row::into_decoded)
+}
+
+/// The same without a copy of each value, for whoever makes a row of it at once.
+///
+/// # Errors
+/// As [`decode`].
+pub fn read(bytes: &[u8]) -> Result<Row<'_>, Rejection> {
     let text = checked_text(bytes)?;
-    let whole: LazyValue<'_> = sonic_rs::from_str(text).map_err(|error| value::not_json(&error))?;
-    let Some(entries) = whole.into_object_iter() else {
+    // A record that breaks off is no JSON, whatever else is wrong with it before that.
+    read_object(text).map_err(|rejection| checked_json(text).err().unwrap_or(rejection))
+}
+
+/// Reads the record's fields in one pass, which ends at the first thing that is wrong.
+fn read_object(text: &str) -> Result<Row<'_>, Rejection> {
+    let begin = text.len() - text.trim_ascii_start().len();
+    if !text[begin..].starts_with('{') {
         return Err(Rejection::new(RejectionKind::NotAnObject, "the record is not a JSON object"));
-    };
-    let mut record = Inventory::default();
+    }
+    let mut end = begin + 1;
+    let mut row = Row::empty();
     let mut extra = Extra::default();
     let mut seen = [false; FIELDS.len()];
     let mut expected = 0;
-    for entry in entries {
+    for entry in sonic_rs::to_object_iter(text) {
         let (key, json) = entry.map_err(|error| value::not_json(&error))?;
-        let in_order = FIELDS.get(expected).is_some_and(|field| field.name == key);
-        let Some(index) = (if in_order { Some(expected) } else { position(&key) }) else {
+        // The value is a part of the text: how far into it is what lies between their addresses.
+        end = json.as_raw_str().as_ptr().addr() - text.as_ptr().addr() + json.as_raw_str().len();
+        let Some(index) = ahead(expected, &key).or_else(|| position(&key)) else {
             extra.add(&key, &json)?;
             continue;
         };
@@ -126,13 +149,33 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Rejection> {
             return Err(value::duplicate(&key));
         }
         if !json.is_null() {
-            fill(&mut record, &FIELDS[index], json, &mut extra)?;
+            row.values[index] = read_value(&FIELDS[index], json, &mut extra)?;
         }
     }
-    if record.host_id.is_empty() {
+    // The iterator stops at the closing bracket.
+    if text[end..].trim_matches([' ', '\t', '\n', '\r']) != "}" {
+        return Err(Rejection::new(RejectionKind::NotJson, "not JSON: something follows the record"));
+    }
+    if row.host_id().is_empty() {
         return Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"));
     }
-    Ok(Decoded { inventory: record, extra: extra.finish() })
+    row.extra = extra.finish().map(Cow::Owned);
+    Ok(row)
+}
+
+/// That the whole text is one JSON object.
+fn checked_json(text: &str) -> Result<(), Rejection> {
+    let whole: LazyValue<'_> = sonic_rs::from_str(text).map_err(|error| value::not_json(&error))?;
+    if whole.is_object() {
+        return Ok(());
+    }
+    Err(Rejection::new(RejectionKind::NotAnObject, "the record is not a JSON object"))
+}
+
+/// The index of a field that is one of the next.
+fn ahead(expected: usize, key: &str) -> Option<usize> {
+    let mut next = FIELDS.iter().enumerate().skip(expected).take(FIELDS_AHEAD);
+    next.find(|(_, field)| field.name == key).map(|(index, _)| index)
 }
 
 /// The `host_id` of a native record, without judging the rest of it: what a gateway needs to route the record.
@@ -145,7 +188,7 @@ pub fn host_id(bytes: &[u8]) -> Result<String, Rejection> {
         return Err(Rejection::new(RejectionKind::NotAnObject, "the record is not a JSON object"));
     }
     match sonic_rs::get(text, ["host_id"]) {
-        Ok(json) => checked_host_id(&json),
+        Ok(json) => checked_host_id(&json).map(Cow::into_owned),
         Err(error) if error.is_not_found() => {
             Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"))
         }
@@ -192,7 +235,7 @@ fn nests_deeper_than(bytes: &[u8], limit: usize) -> bool {
     false
 }
 
-fn checked_host_id(json: &LazyValue<'_>) -> Result<String, Rejection> {
+fn checked_host_id<'a>(json: &LazyValue<'a>) -> Result<Cow<'a, str>, Rejection> {
     if json.is_null() {
         return Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"));
     }
@@ -207,69 +250,59 @@ fn checked_host_id(json: &LazyValue<'_>) -> Result<String, Rejection> {
     Ok(id)
 }
 
-fn fill(
-    record: &mut Inventory,
-    field: &Field,
-    json: LazyValue<'_>,
-    extra: &mut Extra,
-) -> Result<(), Rejection> {
+fn read_value<'a>(field: &Field, json: LazyValue<'a>, extra: &mut Extra) -> Result<Value<'a>, Rejection> {
     let name = field.name;
-    match &field.slot {
-        Slot::HostId => record.host_id = checked_host_id(&json)?,
-        Slot::Text(access) => *(access.set)(record) = Some(value::text(name, &json)?),
-        Slot::Instant(access) => *(access.set)(record) = Some(value::instant(name, &json)?),
-        Slot::Flag(access) => *(access.set)(record) = Some(value::flag(name, &json)?),
-        Slot::Int(access, range) => {
+    Ok(match &field.slot {
+        Slot::HostId => Value::Text(checked_host_id(&json)?),
+        Slot::Text(_) => Value::Text(value::text(name, &json)?),
+        Slot::Instant(_) => value::instant(name, &json)?,
+        Slot::Flag(_) => Value::Flag(value::flag(name, &json)?),
+        Slot::Int(_, range) => {
             let range = i64::from(*range.start())..=i64::from(*range.end());
+            let number = value::whole_number(field, &json, &range)?;
             // The range lies within i32.
-            *(access.set)(record) = i32::try_from(value::whole_number(field, &json, &range)?).ok();
+            i32::try_from(number).map_or(Value::Absent, Value::Int)
         }
-        Slot::Long(access, range) => *(access.set)(record) = Some(value::whole_number(field, &json, range)?),
-        Slot::Texts(access) => *(access.set)(record) = Some(value::texts(name, json)?),
-        Slot::Software => record.software = Some(software(json, extra)?),
-    }
-    Ok(())
+        Slot::Long(_, range) => Value::Long(value::whole_number(field, &json, range)?),
+        Slot::Texts(_) => Value::Texts(value::texts(name, json)?),
+        Slot::Software => Value::Software(software(json, extra)?),
+    })
 }
 
-fn software(json: LazyValue<'_>, extra: &mut Extra) -> Result<Vec<Software>, Rejection> {
+fn software<'a>(json: LazyValue<'a>, extra: &mut Extra) -> Result<Vec<Package<'a>>, Rejection> {
     let mut packages = Vec::new();
     for (index, element) in value::elements("software", json)?.enumerate() {
-        let path = format!("software[{index}]");
-        let element = element.map_err(|error| value::not_json(&error))?;
-        let found = value::found(&element);
-        let Some(entries) = element.into_object_iter() else {
-            return Err(value::wrong_type(&path, found, "an object"));
-        };
-        let (mut name, mut version, mut vendor) = (None, None, None);
-        let mut seen = HashSet::new();
-        for entry in entries {
-            let (key, json) = entry.map_err(|error| value::not_json(&error))?;
-            let path = format!("{path}.{key}");
-            let slot = match key.as_ref() {
-                "name" => &mut name,
-                "version" => &mut version,
-                "vendor" => &mut vendor,
-                _ => {
-                    extra.add(&path, &json)?;
-                    continue;
-                }
-            };
-            if !seen.insert(key) {
-                return Err(value::duplicate(&path));
-            }
-            if !json.is_null() {
-                *slot = Some(value::text(&path, &json)?);
-            }
-        }
-        let Some(name) = name else {
-            return Err(Rejection::new(
-                RejectionKind::MissingField,
-                format!("field '{path}.name' is missing"),
-            ));
-        };
-        packages.push(Software { name, version, vendor });
+        packages.push(package(index, element.map_err(|error| value::not_json(&error))?, extra)?);
     }
     Ok(packages)
+}
+
+fn package<'a>(index: usize, json: LazyValue<'a>, extra: &mut Extra) -> Result<Package<'a>, Rejection> {
+    let found = value::found(&json);
+    let Some(entries) = json.into_object_iter() else {
+        return Err(value::wrong_type(format_args!("software[{index}]"), found, "an object"));
+    };
+    let mut texts = [None, None, None];
+    let mut seen = [false; 3];
+    for entry in entries {
+        let (key, json) = entry.map_err(|error| value::not_json(&error))?;
+        let Some(slot) = ["name", "version", "vendor"].iter().position(|name| *name == key) else {
+            extra.add(&format!("software[{index}].{key}"), &json)?;
+            continue;
+        };
+        if std::mem::replace(&mut seen[slot], true) {
+            return Err(value::duplicate(format_args!("software[{index}].{key}")));
+        }
+        if !json.is_null() {
+            texts[slot] = Some(value::text(format_args!("software[{index}].{key}"), &json)?);
+        }
+    }
+    let [name, version, vendor] = texts;
+    let name = name.ok_or_else(|| {
+        let reason = format!("field 'software[{index}].name' is missing");
+        Rejection::new(RejectionKind::MissingField, reason)
+    })?;
+    Ok(Package { name, version, vendor })
 }
 
 /// Collects unknown fields, as the text they came in.

@@ -14,11 +14,11 @@ mod record;
 pub mod tables;
 
 pub use adapter::{AdaptError, AgentRequest, Format};
-pub use address::{parse_record_key, record_key};
+pub use address::{is_record_key, parse_record_key, record_key};
 pub use arrow_batch::{
     BronzeBuilder, LogPosition, ORGANIZATION_COLUMNS, QuarantineBuilder, bronze_schema, quarantine_schema,
 };
-pub use decode::{Decoded, Rejection, RejectionKind, decode, host_id};
+pub use decode::{Decoded, Rejection, RejectionKind, Row, decode, host_id, read};
 pub use fields::{FieldClass, field_class};
 pub use json_schema::json_schema;
 pub use record::{Inventory, SCHEMA_VERSION, Software};

@@ -16,6 +16,8 @@ pub mod supervise;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;
+mod usage;
 
 pub use causes::with_causes;
 pub use status::{StageState, StageStatus, StatusBoard};
+pub use usage::Usage;

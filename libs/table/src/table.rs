@@ -1,6 +1,9 @@
 //! A loaded table: one immutable view of its metadata document.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use arrow::datatypes::{Field, SchemaRef};
 use firn_catalog_client::{
@@ -33,6 +36,9 @@ pub(crate) struct TableInner {
     pub(crate) reference: String,
     pub(crate) ident: TableIdent,
     pub(crate) metadata: Value,
+    /// What the metadata says of the current schema; each commit asks several times.
+    schema: OnceLock<IcebergSchemaRef>,
+    arrow_schema: OnceLock<SchemaRef>,
 }
 
 /// A snapshot's line in the table's history.
@@ -107,6 +113,8 @@ impl Table {
             reference: reference.to_owned(),
             ident: ident.clone(),
             metadata: loaded.metadata,
+            schema: OnceLock::new(),
+            arrow_schema: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -143,8 +151,11 @@ impl Table {
 
     /// Current schema as Arrow, each field's metadata with `PARQUET:field_id`.
     pub fn arrow_schema(&self) -> Result<SchemaRef, TableError> {
-        let schema = self.iceberg_schema()?;
-        arrow_schema(&schema)
+        if let Some(schema) = self.inner.arrow_schema.get() {
+            return Ok(Arc::clone(schema));
+        }
+        let schema = arrow_schema(&*self.iceberg_schema()?)?;
+        Ok(Arc::clone(self.inner.arrow_schema.get_or_init(|| schema)))
     }
 
     /// Table properties.
@@ -219,15 +230,18 @@ impl Table {
 
     /// Current schema; types that Firn does not know make it `Unsupported`.
     pub(crate) fn iceberg_schema(&self) -> Result<IcebergSchemaRef, TableError> {
+        if let Some(schema) = self.inner.schema.get() {
+            return Ok(Arc::clone(schema));
+        }
         let current = &self.inner.metadata["current-schema-id"];
         let schemas = self.inner.metadata["schemas"].as_array();
         let schema = schemas
             .and_then(|schemas| schemas.iter().find(|schema| &schema["schema-id"] == current))
             .ok_or_else(|| self.malformed("its current schema is missing", None))?;
         let schema = serde_json::from_value(schema.clone());
-        schema
-            .map(Arc::new)
-            .map_err(|error| self.malformed("its schema has types that are not supported", Some(error)))
+        let schema = schema
+            .map_err(|error| self.malformed("its schema has types that are not supported", Some(error)))?;
+        Ok(Arc::clone(self.inner.schema.get_or_init(|| Arc::new(schema))))
     }
 
     pub(crate) fn partition_specs(&self) -> Result<BTreeMap<i32, PartitionSpec>, TableError> {

@@ -23,11 +23,18 @@ pub struct WriteOptions {
     pub zstd_level: i32,
     /// Rows of a row group at the most, default 1,048,576 or less.
     pub max_row_group_rows: usize,
+    /// Encoded rows held in memory over all open files; beyond it the largest is written out. Default 256 MiB.
+    pub max_buffered_bytes: usize,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { target_file_bytes: 128 << 20, zstd_level: 1, max_row_group_rows: 1 << 20 }
+        Self {
+            target_file_bytes: 128 << 20,
+            zstd_level: 1,
+            max_row_group_rows: 1 << 20,
+            max_buffered_bytes: 256 << 20,
+        }
     }
 }
 

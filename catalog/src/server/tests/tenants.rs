@@ -51,6 +51,8 @@ async fn what_a_tenant_is_like_is_checked_kept_and_changed_by_an_operator() {
         odd(|odd| drop(odd.tags.insert("aws:x".to_owned(), String::new()))),
         odd(|odd| drop(odd.tags.insert("a\u{0}".to_owned(), String::new()))),
         odd(|odd| odd.retention.gold_days = Some(0)),
+        odd(|odd| odd.retention.classes = [("silver.secret".to_owned(), 3)].into()),
+        odd(|odd| odd.retention.classes = [("silver.personal".to_owned(), 0)].into()),
     ] {
         let error = operator.create_tenant(&odd).await.unwrap_err();
         assert_eq!(error.kind, ClientErrorKind::Invalid, "{odd:?}: {error}");

@@ -8,7 +8,7 @@ use datafusion::{
 use futures::StreamExt;
 
 use super::{
-    Evidence, Host, Order, RuleSet, Standing,
+    Evidence, Facts, Host, Order, RuleSet, Standing,
     rows::{HostFacts, text, verdict_of},
 };
 use crate::engine::columns::{integers, micros};
@@ -69,24 +69,20 @@ impl PriorBatch {
         let value =
             |column: &StringArray| column.is_valid(self.row).then(|| column.value(self.row).to_owned());
         let order = self.order();
-        if host.facts.order.is_none_or(|newest| order > newest) {
-            host.facts = HostFacts {
-                hostname: value(&self.hostname),
-                organization_id: value(&self.organization_id),
-                order: Some(order),
-            };
+        if host.newest.is_none_or(|newest| order > newest) {
+            host.newest = Some(order);
+            let (hostname, organization_id) = (value(&self.hostname), value(&self.organization_id));
+            host.facts = Some(Facts::Known(HostFacts { hostname, organization_id }));
         }
-        let rule_id = self.rule_id.value(self.row);
-        if rules.rules.contains_key(rule_id) {
-            let standing = Standing {
-                verdict: verdict_of(self.state.value(self.row)),
-                since_us: self.since.value(self.row),
-                order,
-                revision: self.revision.value(self.row).to_owned(),
-                evidence: Evidence::Known(value(&self.evidence)),
-            };
-            host.standings.insert(rule_id.to_owned(), standing);
-        }
+        let Some(place) = rules.place(self.rule_id.value(self.row)) else { return };
+        let revision = self.revision.value(self.row);
+        host.standings[place] = Some(Standing {
+            verdict: verdict_of(self.state.value(self.row)),
+            since_us: self.since.value(self.row),
+            order,
+            outdated: (revision != rules.rules[place].revision).then(|| revision.to_owned()),
+            evidence: Evidence::Known(value(&self.evidence)),
+        });
     }
 }
 
@@ -97,21 +93,19 @@ impl PriorRows {
 
     /// The next host, if it does not come after `until`.
     pub(super) async fn next_host(&mut self, rules: &RuleSet, until: Option<&str>) -> Result<Option<Host>> {
-        let mut host = Host::default();
+        let mut host: Option<Host> = None;
         loop {
             let Some(batch) = self.batch_with_rows().await? else { break };
             let id = batch.host_id.value(batch.row);
-            let another = host.id.as_deref().is_some_and(|of| of != id);
+            let another = host.as_ref().is_some_and(|host| host.id != id);
             if another || until.is_some_and(|until| id > until) {
                 break;
             }
-            if host.id.is_none() {
-                host.id = Some(id.to_owned());
-            }
-            batch.add_to(&mut host, rules);
+            let host = host.get_or_insert_with(|| Host::new(id, rules));
+            batch.add_to(host, rules);
             batch.row += 1;
         }
-        Ok(host.id.is_some().then_some(host))
+        Ok(host)
     }
 
     async fn batch_with_rows(&mut self) -> Result<Option<&mut PriorBatch>> {

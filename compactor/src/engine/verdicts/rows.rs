@@ -22,8 +22,6 @@ use super::{Evidence, Order, Standing};
 pub(super) struct HostFacts {
     pub(super) hostname: Option<String>,
     pub(super) organization_id: Option<String>,
-    /// Order of the record they come from.
-    pub(super) order: Option<Order>,
 }
 
 /// Name, type, whether required, documentation.
@@ -113,8 +111,9 @@ impl VerdictRows {
     ) {
         let evidence = match &standing.evidence {
             Evidence::Known(known) => known.clone(),
-            Evidence::Row(batch, row) => Some(rule.evidence(batch, *row).to_string()),
+            Evidence::Row(judged, row) => Some(rule.evidence(&judged.batch, *row).to_string()),
         };
+        let revision = standing.outdated.as_ref().unwrap_or(&rule.revision);
         let policy = &rule.policy;
         let values = [
             Some(host_id.to_owned()),
@@ -125,7 +124,7 @@ impl VerdictRows {
             facts.organization_id.clone(),
             Some(state_name(standing.verdict).to_owned()),
             evidence,
-            Some(standing.revision.clone()),
+            Some(revision.clone()),
         ];
         for (column, value) in self.texts.iter_mut().zip(values) {
             column.push(value);

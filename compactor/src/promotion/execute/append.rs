@@ -42,7 +42,12 @@ impl ModelRun<'_> {
                     (Some(_), Some(_)) => Some(Arc::new(TableScan::new(&table, None).await?)),
                     _ => None,
                 };
-                let repeats = find_repeats(&self.session(), dedup, rows.clone().into_view(), kept)
+                let read = match changed {
+                    Some(changed) => changed.rows,
+                    None => TableScan::new(self.input()?, None).await?.known_rows(),
+                };
+                let candidates = (rows.clone().into_view(), read);
+                let repeats = find_repeats(&self.session(), dedup, candidates, kept)
                     .await
                     .map_err(|error| self.failed(&error))?;
                 receipt.dropped += repeats.len() as u64;

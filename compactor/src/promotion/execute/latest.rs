@@ -5,19 +5,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion::{
     arrow::datatypes::SchemaRef,
     catalog::TableProvider,
+    datasource::empty::EmptyTable,
     physical_plan::{SendableRecordBatchStream, stream::RecordBatchStreamAdapter},
 };
-use firn_table::{PositionScan, RowPositions};
+use firn_table::{PositionScan, RowPositions, TableScan};
 use futures::StreamExt;
 
 use super::{Changed, Checked, Keeps, MOST_CHANGED_ROWS, ModelRun, Output, Step};
 use crate::{
     CheckSeverity, CompactorError,
-    engine::{Arrived, Checks, Newest, SharedChecks, clean, collect, lake_schema, locate, ranges},
+    engine::{
+        Arrived, Checks, Newest, SharedChecks, clean, collect, columns_for_places, lake_schema, locate,
+        newest_places, ranges, with_places,
+    },
 };
 
 impl ModelRun<'_> {
     pub(super) async fn latest(&self, changed: Option<&Changed>) -> Result<Step, CompactorError> {
+        if changed.is_none()
+            && let Some(newest) = self.newest_by_place().await?
+        {
+            let rows = self.query(Arc::new(newest)).await?;
+            return self.all_of(rows).await;
+        }
         let session = self.session();
         let (model, failed) = (self.model, |error| self.failed(&error));
         let driving = match changed {
@@ -73,6 +83,26 @@ impl ModelRun<'_> {
         let places = Arc::new(Mutex::new(places));
         let rows = collecting(rows, &schema, prior, Arc::clone(&places));
         Ok(Step::Output(Output { table, rows, keeps: Keeps::AllBut(places), checked }))
+    }
+
+    /// The newest row of each key, where the input's places tell them: whole rows are then read of the newest alone.
+    async fn newest_by_place(&self) -> Result<Option<TableScan>, CompactorError> {
+        // What is dropped must not hide an older row, and a check may look at any column.
+        if self.model.checks.iter().any(|check| check.severity == CheckSeverity::Drop) {
+            return Ok(None);
+        }
+        let (input, failed) = (self.input()?, |error| self.failed(&error));
+        let newest = Newest { key: &self.model.key, order: &self.model.order };
+        let planned = EmptyTable::new(with_places(input.arrow_schema()?.as_ref()));
+        let planned = self.query(Arc::new(planned)).await?;
+        let Some(columns) = columns_for_places(&planned, newest).map_err(failed)? else { return Ok(None) };
+        let columns: Vec<_> = columns.iter().map(String::as_str).collect();
+        let Some(scan) = PositionScan::new(input, &self.session(), &columns, &[]).await? else {
+            return Ok(None);
+        };
+        let rows = self.query(scan.provider().map_err(failed)?).await?;
+        let Some(places) = newest_places(rows, newest, &scan).await.map_err(failed)? else { return Ok(None) };
+        Ok(Some(TableScan::at(input, &places).await?))
     }
 }
 

@@ -67,7 +67,8 @@ impl ModelRun<'_> {
         checks: Option<&mut Checks>,
     ) -> Result<Written, CompactorError> {
         let Output { table, rows, keeps, .. } = output;
-        let pour = Pour::new(&table, WriteOptions::default())?;
+        let max_buffered_bytes = self.promotion.config.write_bytes();
+        let pour = Pour::new(&table, WriteOptions { max_buffered_bytes, ..WriteOptions::default() })?;
         let (mut pour, poured) = pour.add(rows, checks).await?;
         let held = if table.current_snapshot().is_some() {
             TableScan::new(&table, None).await?.known_rows()

@@ -12,6 +12,7 @@ async fn run(lake: &Lake, reference: &str, models: &[&str], full: bool) -> Resul
         reference: reference.to_owned(),
         models: models.iter().map(|name| (*name).to_owned()).collect(),
         full,
+        rebuild: false,
         early: true,
     };
     runs(lake).run(&lake.client, &request).await

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::worker::address::Taken;
 
 /// Ranges of offsets by partition.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Spans {
     by_partition: BTreeMap<i32, Span>,
 }
@@ -41,6 +41,10 @@ impl Spans {
 
     pub(super) fn remove(&mut self, partition: i32) {
         self.by_partition.remove(&partition);
+    }
+
+    pub(super) fn has(&self, partition: i32) -> bool {
+        self.by_partition.contains_key(&partition)
     }
 
     /// First offset by partition.

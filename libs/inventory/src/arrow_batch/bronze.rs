@@ -9,10 +9,15 @@ use arrow::{
 
 use super::{
     LogPosition, added,
-    column::{self, Column, micros},
+    column::{self, Column},
     documented, instant_type, position_columns,
 };
-use crate::{Decoded, Inventory, fields::FIELDS, json_schema};
+use crate::{
+    Decoded, Row,
+    decode::Value,
+    fields::{FIELDS, position},
+    json_schema,
+};
 
 /// A host's own delay between collecting and sending is believed up to this.
 const MAX_DELAY_US: i64 = 30 * 24 * 3600 * 1_000_000;
@@ -79,45 +84,66 @@ pub struct BronzeBuilder {
     /// Invariant: one column per entry of [`FIELDS`], in its order.
     fields: Vec<Column>,
     extra: StringBuilder,
+    /// Of the fields that durations and clocks are told by.
+    collected_at: Option<usize>,
+    sent_at: Option<usize>,
     rows: usize,
     bytes: usize,
 }
 
 impl Default for BronzeBuilder {
     fn default() -> Self {
-        Self {
-            received_at: TimestampMicrosecondBuilder::new().with_data_type(instant_type()),
-            event_time: TimestampMicrosecondBuilder::new().with_data_type(instant_type()),
-            clock_skew_s: Int64Builder::new(),
-            source: StringBuilder::new(),
-            log_topic_id: StringBuilder::new(),
-            log_partition: Int32Builder::new(),
-            log_offset: Int64Builder::new(),
-            fields: FIELDS.iter().map(|field| Column::new(&field.slot)).collect(),
-            extra: StringBuilder::new(),
-            rows: 0,
-            bytes: 0,
-        }
+        Self::with_capacity(0)
     }
 }
 
 impl BronzeBuilder {
+    /// With room for so many rows, so that columns need not grow step by step.
+    #[must_use]
+    pub fn with_capacity(rows: usize) -> Self {
+        let instants = || TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(instant_type());
+        Self {
+            received_at: instants(),
+            event_time: instants(),
+            clock_skew_s: Int64Builder::with_capacity(rows),
+            source: StringBuilder::with_capacity(rows, rows * 8),
+            log_topic_id: StringBuilder::with_capacity(rows, rows * 24),
+            log_partition: Int32Builder::with_capacity(rows),
+            log_offset: Int64Builder::with_capacity(rows),
+            fields: FIELDS.iter().map(|field| Column::new(&field.slot, rows)).collect(),
+            extra: StringBuilder::new(),
+            collected_at: position("collected_at"),
+            sent_at: position("sent_at"),
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
     /// Adds a record. Event time = received_at - max(0, sent_at - collected_at), at most 30 days back.
     pub fn push(&mut self, record: &Decoded, position: &LogPosition) {
-        let inventory = &record.inventory;
+        self.push_row(&Row::of(record), position);
+    }
+
+    /// The same of a record that was only read.
+    pub fn push_row(&mut self, row: &Row<'_>, position: &LogPosition) {
+        let instant = |index: Option<usize>| match row.values.get(index?)? {
+            Value::Instant(_, us) => Some(*us),
+            _ => None,
+        };
+        let (collected_us, sent_us) = (instant(self.collected_at), instant(self.sent_at));
         self.received_at.append_value(position.received_at_us);
-        self.event_time.append_value(event_time_us(inventory, position.received_at_us));
-        self.clock_skew_s.append_option(clock_skew_s(inventory, position.received_at_us));
+        self.event_time.append_value(event_time_us(collected_us, sent_us, position.received_at_us));
+        self.clock_skew_s.append_option(sent_us.map(|sent_us| skew_s(sent_us, position.received_at_us)));
         self.source.append_value(&position.source);
         self.log_topic_id.append_value(&position.topic_id);
         self.log_partition.append_value(position.partition);
         self.log_offset.append_value(position.offset);
         let mut bytes = 60 + position.source.len() + position.topic_id.len();
-        for (column, field) in self.fields.iter_mut().zip(&FIELDS) {
-            bytes += column.push(&field.slot, inventory);
+        for (column, value) in self.fields.iter_mut().zip(&row.values) {
+            bytes += column.push(value);
         }
-        self.extra.append_option(record.extra.as_deref());
-        self.bytes += bytes + record.extra.as_ref().map_or(0, String::len);
+        self.extra.append_option(row.extra.as_deref());
+        self.bytes += bytes + row.extra.as_ref().map_or(0, |extra| extra.len());
         self.rows += 1;
     }
 
@@ -166,18 +192,16 @@ impl BronzeBuilder {
 }
 
 /// Believes the host's clock for a duration, never for an instant: clocks of hosts are wrong.
-fn event_time_us(inventory: &Inventory, received_at_us: i64) -> i64 {
-    let collected_at = inventory.collected_at.as_deref().and_then(micros);
-    let sent_at = inventory.sent_at.as_deref().and_then(micros);
-    match (collected_at, sent_at) {
-        (Some(collected_at), Some(sent_at)) => {
-            received_at_us.saturating_sub((sent_at - collected_at).clamp(0, MAX_DELAY_US))
+fn event_time_us(collected_us: Option<i64>, sent_us: Option<i64>, received_us: i64) -> i64 {
+    match (collected_us, sent_us) {
+        (Some(collected_us), Some(sent_us)) => {
+            received_us.saturating_sub((sent_us - collected_us).clamp(0, MAX_DELAY_US))
         }
-        _ => received_at_us,
+        _ => received_us,
     }
 }
 
-fn clock_skew_s(inventory: &Inventory, received_at_us: i64) -> Option<i64> {
-    let sent_at = inventory.sent_at.as_deref().and_then(micros)?;
-    Some(sent_at.saturating_sub(received_at_us) / 1_000_000)
+/// How far the host's clock is ahead.
+fn skew_s(sent_us: i64, received_us: i64) -> i64 {
+    sent_us.saturating_sub(received_us) / 1_000_000
 }

@@ -1,6 +1,6 @@
 //! One growing column of a field of the record.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use arrow::{
     array::{
@@ -9,10 +9,15 @@ use arrow::{
     },
     datatypes::{DataType, Field, Fields},
 };
-use chrono::DateTime;
 
 use super::instant_type;
-use crate::{Inventory, Software, fields::Slot};
+use crate::{
+    decode::{Package, Value},
+    fields::Slot,
+};
+
+/// Bytes of a text for which there is room at first.
+const TEXT_BYTES: usize = 16;
 
 /// A builder for a field's type.
 pub(super) enum Column {
@@ -38,11 +43,6 @@ pub(super) fn data_type(slot: &Slot) -> DataType {
     }
 }
 
-/// Microseconds since the epoch of an RFC 3339 instant, if it is one.
-pub(super) fn micros(instant: &str) -> Option<i64> {
-    DateTime::parse_from_rfc3339(instant).ok().map(|instant| instant.timestamp_micros())
-}
-
 // Iceberg's name for a list's element, so that no reader has to rename it.
 fn text_element() -> Field {
     Field::new("element", DataType::Utf8, true)
@@ -58,15 +58,16 @@ fn software_fields() -> Fields {
 }
 
 impl Column {
-    pub(super) fn new(slot: &Slot) -> Self {
+    /// With room for so many rows.
+    pub(super) fn new(slot: &Slot, rows: usize) -> Self {
         match slot {
-            Slot::HostId | Slot::Text(_) => Self::Text(StringBuilder::new()),
+            Slot::HostId | Slot::Text(_) => Self::Text(StringBuilder::with_capacity(rows, rows * TEXT_BYTES)),
             Slot::Instant(_) => {
-                Self::Instant(TimestampMicrosecondBuilder::new().with_data_type(instant_type()))
+                Self::Instant(TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(instant_type()))
             }
-            Slot::Flag(_) => Self::Flag(BooleanBuilder::new()),
-            Slot::Int(..) => Self::Int(Int32Builder::new()),
-            Slot::Long(..) => Self::Long(Int64Builder::new()),
+            Slot::Flag(_) => Self::Flag(BooleanBuilder::with_capacity(rows)),
+            Slot::Int(..) => Self::Int(Int32Builder::with_capacity(rows)),
+            Slot::Long(..) => Self::Long(Int64Builder::with_capacity(rows)),
             Slot::Texts(_) => Self::Texts(ListBuilder::new(StringBuilder::new()).with_field(text_element())),
             Slot::Software => {
                 let columns =
@@ -78,38 +79,47 @@ impl Column {
     }
 
     /// Appends the field's value; answers the bytes it took.
-    pub(super) fn push(&mut self, slot: &Slot, record: &Inventory) -> usize {
-        match (self, slot) {
-            (Self::Text(column), Slot::HostId) => {
-                column.append_value(&record.host_id);
-                record.host_id.len() + 4
+    pub(super) fn push(&mut self, value: &Value<'_>) -> usize {
+        match (self, value) {
+            (Self::Text(column), Value::Text(text)) => {
+                column.append_value(text);
+                text.len() + 4
             }
-            (Self::Text(column), Slot::Text(access)) => {
-                let text = (access.get)(record).as_deref();
-                column.append_option(text);
-                text.map_or(0, str::len) + 4
-            }
-            (Self::Instant(column), Slot::Instant(access)) => {
-                column.append_option((access.get)(record).as_deref().and_then(micros));
+            (Self::Instant(column), Value::Instant(_, us)) => {
+                column.append_value(*us);
                 8
             }
-            (Self::Flag(column), Slot::Flag(access)) => {
-                column.append_option(*(access.get)(record));
+            (Self::Flag(column), Value::Flag(flag)) => {
+                column.append_value(*flag);
                 1
             }
-            (Self::Int(column), Slot::Int(access, _)) => {
-                column.append_option(*(access.get)(record));
+            (Self::Int(column), Value::Int(number)) => {
+                column.append_value(*number);
                 4
             }
-            (Self::Long(column), Slot::Long(access, _)) => {
-                column.append_option(*(access.get)(record));
+            (Self::Long(column), Value::Long(number)) => {
+                column.append_value(*number);
                 8
             }
-            (Self::Texts(column), Slot::Texts(access)) => push_texts(column, (access.get)(record).as_deref()),
-            (Self::Software(column), Slot::Software) => push_software(column, record.software.as_deref()),
-            // Invariant: a column is only ever given the slot that it was made for.
-            _ => unreachable!("a column was given another field's slot"),
+            (Self::Texts(column), Value::Texts(texts)) => push_texts(column, texts),
+            (Self::Software(column), Value::Software(packages)) => push_software(column, packages),
+            (column, Value::Absent) => column.push_null(),
+            // Invariant: a column is only ever given values of the slot that it was made for.
+            _ => unreachable!("a column was given another field's value"),
         }
+    }
+
+    fn push_null(&mut self) -> usize {
+        match self {
+            Self::Text(column) => column.append_null(),
+            Self::Instant(column) => column.append_null(),
+            Self::Flag(column) => column.append_null(),
+            Self::Int(column) => column.append_null(),
+            Self::Long(column) => column.append_null(),
+            Self::Texts(column) => column.append_null(),
+            Self::Software(column) => column.append_null(),
+        }
+        4
     }
 
     pub(super) fn finish(&mut self) -> ArrayRef {
@@ -125,18 +135,18 @@ impl Column {
     }
 }
 
-fn push_texts(column: &mut ListBuilder<StringBuilder>, texts: Option<&[String]>) -> usize {
-    for text in texts.unwrap_or_default() {
+fn push_texts(column: &mut ListBuilder<StringBuilder>, texts: &[Cow<'_, str>]) -> usize {
+    for text in texts {
         column.values().append_value(text);
     }
-    column.append(texts.is_some());
-    texts.unwrap_or_default().iter().map(|text| text.len() + 4).sum::<usize>() + 4
+    column.append(true);
+    texts.iter().map(|text| text.len() + 4).sum::<usize>() + 4
 }
 
-fn push_software(column: &mut ListBuilder<StructBuilder>, packages: Option<&[Software]>) -> usize {
+fn push_software(column: &mut ListBuilder<StructBuilder>, packages: &[Package<'_>]) -> usize {
     let mut bytes = 4;
-    for package in packages.unwrap_or_default() {
-        let values = [Some(package.name.as_str()), package.version.as_deref(), package.vendor.as_deref()];
+    for package in packages {
+        let values = [Some(&*package.name), package.version.as_deref(), package.vendor.as_deref()];
         for (builder, value) in column.values().field_builders_mut().iter_mut().zip(values) {
             // Invariant: all three columns of a package are text, as made in `new`.
             if let Some(builder) = builder.as_any_mut().downcast_mut::<StringBuilder>() {
@@ -146,6 +156,6 @@ fn push_software(column: &mut ListBuilder<StructBuilder>, packages: Option<&[Sof
         }
         column.values().append(true);
     }
-    column.append(packages.is_some());
+    column.append(true);
     bytes
 }

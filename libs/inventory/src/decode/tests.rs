@@ -4,6 +4,7 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Software;
 
 fn rejected(json: &str) -> String {
     let rejection = decode(json.as_bytes()).unwrap_err();
@@ -67,6 +68,8 @@ fn rejections_say_what_is_wrong_and_where() {
         "nonsense",
         r#"{"host_id":"a""#,
         r#"{"host_id":"a"} x"#,
+        "{\"host_id\":\"a\"}\u{c}",
+        r#"{"host_id":"a","cpu_count":"four","#,
         r#"{"host_id":"a","x":tru}"#,
         r#"{"host_id":"a","hostname":"\ud800"}"#,
         "[1]",
@@ -99,6 +102,8 @@ fn rejections_say_what_is_wrong_and_where() {
         not_json: not JSON: Invalid literal (`true`, `false`, or a `null`) while parsing at line 1 column 4
         not_json: not JSON: EOF while parsing at line 1 column 14
         not_json: not JSON: JSON has non-whitespace trailing characters after the value at line 1 column 17
+        not_json: not JSON: JSON has non-whitespace trailing characters after the value at line 1 column 16
+        not_json: not JSON: Expected this character to be '"' or '}' at line 1 column 34
         not_json: not JSON: Invalid literal (`true`, `false`, or a `null`) while parsing at line 1 column 23
         not_json: field 'hostname' holds an escape that is no character
         not_an_object: the record is not a JSON object

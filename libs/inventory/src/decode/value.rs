@@ -1,10 +1,10 @@
 //! Single values: what a field may hold, and what to say if it holds something else.
 
-use std::ops::RangeInclusive;
+use std::{borrow::Cow, fmt::Display, ops::RangeInclusive};
 
-use chrono::DateTime;
 use sonic_rs::{ArrayJsonIter, JsonType, JsonValueTrait, LazyValue};
 
+use super::{instant::micros, row::Value};
 use crate::{Rejection, RejectionKind, fields::Field};
 
 pub(super) fn not_json(error: &sonic_rs::Error) -> Rejection {
@@ -14,11 +14,11 @@ pub(super) fn not_json(error: &sonic_rs::Error) -> Rejection {
     Rejection::new(RejectionKind::NotJson, format!("not JSON: {first}"))
 }
 
-pub(super) fn duplicate(path: &str) -> Rejection {
+pub(super) fn duplicate(path: impl Display) -> Rejection {
     Rejection::new(RejectionKind::DuplicateField, format!("field '{path}' stands twice"))
 }
 
-pub(super) fn wrong_type(path: &str, found: &str, wanted: &str) -> Rejection {
+pub(super) fn wrong_type(path: impl Display, found: &str, wanted: &str) -> Rejection {
     Rejection::new(RejectionKind::WrongType, format!("field '{path}' holds {found}, not {wanted}"))
 }
 
@@ -34,28 +34,37 @@ pub(super) fn found(json: &LazyValue<'_>) -> &'static str {
     }
 }
 
-pub(super) fn text(path: &str, json: &LazyValue<'_>) -> Result<String, Rejection> {
+/// Borrowed unless it has escapes.
+pub(super) fn text<'a>(path: impl Display, json: &LazyValue<'a>) -> Result<Cow<'a, str>, Rejection> {
     if !json.is_str() {
         return Err(wrong_type(path, found(json), "text"));
+    }
+    if let Cow::Borrowed(raw) = json.as_raw_cow()
+        && !raw.as_bytes().contains(&b'\\')
+        && let Some(text) = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'))
+    {
+        return Ok(Cow::Borrowed(text));
     }
     let Some(text) = json.as_str() else {
         let reason = format!("field '{path}' holds an escape that is no character");
         return Err(Rejection::new(RejectionKind::NotJson, reason));
     };
-    Ok(text.to_owned())
+    Ok(Cow::Owned(text.to_owned()))
 }
 
-pub(super) fn instant(path: &str, json: &LazyValue<'_>) -> Result<String, Rejection> {
+pub(super) fn instant<'a>(path: &str, json: &LazyValue<'a>) -> Result<Value<'a>, Rejection> {
     let wanted = "an instant such as 2026-11-22T10:00:00Z";
     if !json.is_str() {
         return Err(wrong_type(path, found(json), wanted));
     }
     let text = text(path, json)?;
-    if DateTime::parse_from_rfc3339(&text).is_err() {
-        let shown: String = text.chars().take(40).collect();
-        return Err(wrong_type(path, &format!("'{shown}'"), wanted));
+    match micros(&text) {
+        Some(us) => Ok(Value::Instant(text, us)),
+        None => {
+            let shown: String = text.chars().take(40).collect();
+            Err(wrong_type(path, &format!("'{shown}'"), wanted))
+        }
     }
-    Ok(text)
 }
 
 pub(super) fn flag(path: &str, json: &LazyValue<'_>) -> Result<bool, Rejection> {
@@ -91,11 +100,11 @@ pub(super) fn elements<'a>(path: &str, json: LazyValue<'a>) -> Result<ArrayJsonI
     json.into_array_iter().ok_or_else(|| wrong_type(path, found, "an array"))
 }
 
-pub(super) fn texts(path: &str, json: LazyValue<'_>) -> Result<Vec<String>, Rejection> {
+pub(super) fn texts<'a>(path: &str, json: LazyValue<'a>) -> Result<Vec<Cow<'a, str>>, Rejection> {
     let mut texts = Vec::new();
     for (index, element) in elements(path, json)?.enumerate() {
         let element = element.map_err(|error| not_json(&error))?;
-        texts.push(text(&format!("{path}[{index}]"), &element)?);
+        texts.push(text(format_args!("{path}[{index}]"), &element)?);
     }
     Ok(texts)
 }

@@ -18,8 +18,6 @@ use parquet::{
 use super::{WriteOptions, metrics, partition::PartitionSplitter};
 use crate::{Table, TableError, TableErrorKind, schema::field_id};
 
-/// Encoded rows held in memory over all open files; beyond it the largest is written out.
-const MAX_BUFFERED_BYTES: usize = 256 << 20;
 /// Files open at once; beyond it the largest is closed.
 const MAX_OPEN_FILES: usize = 128;
 
@@ -39,6 +37,7 @@ pub(super) struct FileLayout {
     data_path: String,
     properties: WriterProperties,
     target_file_bytes: u64,
+    max_buffered_bytes: usize,
     /// Part of every name, so that no two writers ever choose the same.
     writer_id: uuid::Uuid,
 }
@@ -64,6 +63,7 @@ impl FileLayout {
             data_path: table.data_path()?,
             properties,
             target_file_bytes: options.target_file_bytes,
+            max_buffered_bytes: options.max_buffered_bytes,
             writer_id: uuid::Uuid::now_v7(),
         })
     }
@@ -171,7 +171,7 @@ impl Encoder {
             let Some(file) = self.open.remove(&partition) else { break };
             parts.push(file.finish(&self.layout)?);
         }
-        while self.memory_bytes() > MAX_BUFFERED_BYTES {
+        while self.memory_bytes() > self.layout.max_buffered_bytes {
             let Some(file) = self.largest().and_then(|partition| self.open.get_mut(&partition)) else {
                 break;
             };

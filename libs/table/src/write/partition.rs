@@ -109,8 +109,14 @@ fn group_rows(values: &[ArrayRef]) -> Result<Vec<Vec<u32>>, ArrowError> {
     let rows = RowConverter::new(fields)?.convert_columns(values)?;
     let mut numbers = HashMap::new();
     let mut groups: Vec<Vec<u32>> = Vec::new();
+    let mut before = None;
     for (index, row) in (0u32..).zip(rows.iter()) {
-        let number = *numbers.entry(row).or_insert(groups.len());
+        // Mostly a row is of the same partition as the one before, and then it need not be looked up.
+        let number = match before {
+            Some((same, number)) if same == row => number,
+            _ => *numbers.entry(row).or_insert(groups.len()),
+        };
+        before = Some((row, number));
         if number == groups.len() {
             groups.push(Vec::new());
         }

@@ -1,0 +1,116 @@
+//! How long after a commit to bronze gold shows it, with the compactor as it is by default.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use firn_catalog_client::iceberg::TableIdent;
+use firn_compactor::{Compactor, CompactorConfig};
+use firn_runtime::StatusBoard;
+use firn_table::{Table, TableErrorKind};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Args,
+    lake::{Lake, received_at_us},
+};
+
+/// Time between two commits, as ingest has by default.
+const COMMITS_EVERY: Duration = Duration::from_secs(5);
+/// Time between two looks at gold.
+const LOOKS_EVERY: Duration = Duration::from_millis(200);
+/// Longest wait for the last commits.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Tables that follow each commit; others may wait for an interval.
+const GOLD: [&str; 2] = ["compliance", "device_health"];
+/// What an output says of the newest record that it holds.
+const NEWEST: &str = "firn.model.newest-received-us";
+
+/// A commit to bronze: when it was acknowledged, and when its last record was received.
+struct Commit {
+    at: Instant,
+    received_at_us: i64,
+}
+
+pub(crate) async fn measure(lake: &Lake, args: &Args, held: u64) -> Result<()> {
+    let compactor = Compactor::new(
+        CompactorConfig::default(),
+        lake.catalog.clone(),
+        lake.file_io.clone(),
+        StatusBoard::default(),
+    )?;
+    let stop = CancellationToken::new();
+    let (service, stopped) = (compactor.clone(), stop.clone());
+    let service = tokio::spawn(async move { service.run(stopped).await });
+    let (sender, mut commits) = tokio::sync::mpsc::unbounded_channel();
+    let write = async {
+        let (mut offset, per_commit) = (held, args.rate * COMMITS_EVERY.as_secs());
+        let mut ticks = tokio::time::interval(COMMITS_EVERY);
+        for _ in 0..(args.seconds / COMMITS_EVERY.as_secs()).max(1) {
+            ticks.tick().await;
+            lake.report(offset, per_commit, args.hosts).await?;
+            offset += per_commit;
+            let commit = Commit { at: Instant::now(), received_at_us: received_at_us(offset - 1)? };
+            sender.send(commit).context("nobody waits for the commits")?;
+        }
+        drop(sender);
+        Ok::<_, anyhow::Error>(())
+    };
+    let look = async {
+        let (mut waiting, mut delays, mut open) = (Vec::new(), Vec::new(), true);
+        let mut last_seen = Instant::now();
+        while open || !waiting.is_empty() {
+            tokio::time::sleep(LOOKS_EVERY).await;
+            loop {
+                match commits.try_recv() {
+                    Ok(commit) => waiting.push(commit),
+                    Err(error) => {
+                        open = error == tokio::sync::mpsc::error::TryRecvError::Empty;
+                        break;
+                    }
+                }
+            }
+            let (shown_us, now) = (newest_in_gold(lake).await?, Instant::now());
+            let seen = |commit: &Commit| shown_us.is_some_and(|shown_us| commit.received_at_us <= shown_us);
+            for commit in waiting.iter().filter(|commit| seen(commit)) {
+                delays.push(now - commit.at);
+                last_seen = now;
+            }
+            waiting.retain(|commit| !seen(commit));
+            ensure!(last_seen.elapsed() < PATIENCE, "gold does not follow: {} commits wait", waiting.len());
+        }
+        Ok(delays)
+    };
+    let (written, delays) = tokio::join!(write, look);
+    written?;
+    stop.cancel();
+    service.await?;
+    print(args, delays?);
+    Ok(())
+}
+
+/// When the newest record was received that all of gold shows; none before there is gold.
+async fn newest_in_gold(lake: &Lake) -> Result<Option<i64>> {
+    let mut oldest: Option<i64> = None;
+    for name in GOLD {
+        let ident = TableIdent::new("gold", name);
+        let table = match Table::load(&lake.client, &lake.file_io, "main", &ident).await {
+            Err(error) if error.kind == TableErrorKind::NotFound => return Ok(None),
+            loaded => loaded?,
+        };
+        let Some(newest) = table.properties().get(NEWEST).and_then(|text| text.parse().ok()) else {
+            return Ok(None);
+        };
+        oldest = Some(oldest.map_or(newest, |known| known.min(newest)));
+    }
+    Ok(oldest)
+}
+
+fn print(args: &Args, mut delays: Vec<Duration>) {
+    delays.sort();
+    let at = |share: f64| {
+        let index = (delays.len() as f64 * share).ceil() as usize;
+        delays.get(index.saturating_sub(1)).copied().unwrap_or_default().as_secs_f64()
+    };
+    println!("{} records/s for {} s, {} commits to bronze", args.rate, args.seconds, delays.len());
+    println!("until gold shows one: p50 {:.1} s, p95 {:.1} s, at most {:.1} s", at(0.5), at(0.95), at(1.0));
+}

@@ -108,12 +108,10 @@ async fn a_wrong_type_is_named_by_its_path() {
 
 #[tokio::test]
 async fn of_two_who_create_one_name_at_once_one_does() {
-    let (here, client) = {
-        let server = Server::start().await;
-        let client = server.client().await;
-        (server, client)
-    };
-    let there = here.replica().await.client_as(firn_auth::Role::Maintainer);
+    let here = Server::start().await;
+    let client = here.client().await;
+    let replica = here.replica().await;
+    let there = replica.client_as(firn_auth::Role::Maintainer);
     for round in 0..8 {
         let table = new_table(&format!("t{round}"));
         let namespace = ["ns".to_owned()];

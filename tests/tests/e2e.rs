@@ -38,6 +38,8 @@ mod readme;
 mod row_deletes;
 #[path = "e2e/scaled_out.rs"]
 mod scaled_out;
+#[path = "e2e/storage_faults.rs"]
+mod storage_faults;
 #[path = "e2e/storms.rs"]
 mod storms;
 #[path = "e2e/upkeep.rs"]

@@ -1,12 +1,17 @@
 //! Ingest under faults that come one after the other, each under load: workers that die together, that come and go, servers that
 //! hang or are restarted, a topic that grows. Afterwards each record of the log stands in one row.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use firn_tests::{ServiceProcess, Services, free_port, until};
 use rdkafka::admin::{AdminOptions, NewPartitions};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tokio::process::Child;
 
 use crate::{
@@ -25,14 +30,18 @@ const PLACES: &str = "select count(distinct cast(log_partition as varchar) || '/
     (select log_partition, log_offset from bronze.inventory union all select log_partition, log_offset from \
     bronze.quarantine)";
 
+/// Behind the last row of each partition.
+const ENDS: &str = "select log_partition, max(log_offset) + 1 as next from (select log_partition, log_offset from \
+    bronze.inventory union all select log_partition, log_offset from bronze.quarantine) group by log_partition";
+
 /// Uploads that go on for some seconds.
-fn load(servers: &Services, ledger: &Path, seed: &str) -> Result<Child> {
+pub(crate) fn load(servers: &Services, ledger: &Path, seed: &str) -> Result<Child> {
     let mut simulate = servers.command(&["simulate", "--devices", "60", "--rate", "80", "--count", "500"])?;
     simulate.args(["--malformed", "0.05", "--seed", seed, "--ledger"]).arg(ledger).envs(&servers.env);
     Ok(tokio::process::Command::from(simulate).kill_on_drop(true).spawn()?)
 }
 
-async fn ready(mut worker: ServiceProcess) -> Result<ServiceProcess> {
+pub(crate) async fn ready(mut worker: ServiceProcess) -> Result<ServiceProcess> {
     worker.ready().await?;
     Ok(worker)
 }
@@ -106,17 +115,34 @@ async fn each_record_stands_in_one_row_after_kills_storms_hangs_and_growth() -> 
     })
     .await?;
 
+    each_record_stands_once(&servers, &ledger, 2_000).await?;
+    steady.stop().await.context("the steady worker")
+}
+
+/// Every record of the log is in one row, all that was acknowledged (more than `least`) is there, and positions equal the data.
+pub(crate) async fn each_record_stands_once(servers: &Services, ledger: &Path, least: usize) -> Result<()> {
     let in_the_log: i64 =
         ends(&servers.kafka)?.elements().iter().filter_map(|end| end.offset().to_raw()).sum();
     servers.until_count(ROWS, in_the_log, DEADLINE).await?;
     servers.until_count(PLACES, in_the_log, DEADLINE).await?;
-    let ledger = Ledger::read(&ledger)?;
+    let ledger = Ledger::read(ledger)?;
     let rows = servers.sql("select distinct event_id from bronze.inventory")?;
-    let there: std::collections::BTreeSet<_> =
+    let there: BTreeSet<_> =
         rows.iter().filter_map(|row| row["event_id"].as_str().map(str::to_owned)).collect();
     let lost: Vec<_> = ledger.bronze.difference(&there).collect();
-    ensure!(lost.is_empty() && ledger.bronze.len() > 2_000, "acknowledged but lost: {lost:?}");
-    let positions = servers.run(&["ingest", "positions"])?;
-    ensure!(!positions.contains("PROBLEM"), "{positions}");
-    steady.stop().await.context("the steady worker")
+    ensure!(lost.is_empty() && ledger.bronze.len() > least, "acknowledged but lost: {lost:?}");
+    let standing: Value = serde_json::from_str(&servers.run(&["ingest", "positions", "--json"])?)?;
+    ensure!(standing["problems"] == json!([]), "{standing}");
+    let partitions = standing["partitions"].as_array().context("no partitions")?;
+    let positions: BTreeMap<_, _> = partitions
+        .iter()
+        .filter_map(|line| Some((line["partition"].as_i64()?, line["position"].as_i64()?)))
+        .collect();
+    let data: BTreeMap<_, _> = servers
+        .sql(ENDS)?
+        .iter()
+        .filter_map(|row| Some((row["log_partition"].as_i64()?, row["next"].as_i64()?)))
+        .collect();
+    ensure!(positions == data, "positions {positions:?}, data {data:?}");
+    Ok(())
 }

@@ -11,7 +11,7 @@ pub(crate) enum BenchCommand {
     /// Let the catalog live through worlds that go wrong, and check what came of it; needs no server
     Simulate(simulate::SimulateArgs),
     /// Send a simulated fleet's inventories for a long time, then compare every row with what was sent
-    Soak(soak::SoakArgs),
+    Soak(Box<soak::SoakArgs>),
 }
 
 /// Runs `firn bench`.

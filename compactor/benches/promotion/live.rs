@@ -18,6 +18,8 @@ use crate::{
 const COMMITS_EVERY: Duration = Duration::from_secs(5);
 /// Time between two looks at gold.
 const LOOKS_EVERY: Duration = Duration::from_millis(200);
+/// Commits that gold hasn't shown yet.
+const MAX_WAITING: usize = 10_000;
 /// Longest wait for the last commits.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Tables that follow each commit; others may wait for an interval.
@@ -41,7 +43,7 @@ pub(crate) async fn measure(lake: &Lake, args: &Args, held: u64) -> Result<()> {
     let stop = CancellationToken::new();
     let (service, stopped) = (compactor.clone(), stop.clone());
     let service = tokio::spawn(async move { service.run(stopped).await });
-    let (sender, mut commits) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut commits) = tokio::sync::mpsc::channel(MAX_WAITING);
     let write = async {
         let (mut offset, per_commit) = (held, args.rate * COMMITS_EVERY.as_secs());
         let mut ticks = tokio::time::interval(COMMITS_EVERY);
@@ -50,7 +52,7 @@ pub(crate) async fn measure(lake: &Lake, args: &Args, held: u64) -> Result<()> {
             lake.report(offset, per_commit, args.hosts).await?;
             offset += per_commit;
             let commit = Commit { at: Instant::now(), received_at_us: received_at_us(offset - 1)? };
-            sender.send(commit).context("nobody waits for the commits")?;
+            sender.try_send(commit).context("nobody waits for the commits")?;
         }
         drop(sender);
         Ok::<_, anyhow::Error>(())

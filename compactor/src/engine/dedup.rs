@@ -198,12 +198,12 @@ async fn look_closely(dedup: &Dedup, suspects: DataFrame) -> Result<Repeats> {
         let columns = Columns::of(dedup, &batch)?;
         let hashes = hash_keys(&columns.key, batch.num_rows())?;
         let is_new = integers(batch.column(batch.num_columns() - 1))?;
-        for row in 0..batch.num_rows() {
+        for (row, hash) in hashes.into_iter().enumerate() {
             let Some(id) = columns.id(row) else { continue };
             if is_new.value(row) == 0 {
                 kept.keep(&id);
             } else if kept.repeats(&id, within_us) {
-                repeats.hashes.insert(hashes[row]);
+                repeats.hashes.insert(hash);
                 repeats.rows.insert(id);
             }
         }

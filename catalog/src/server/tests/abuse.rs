@@ -49,7 +49,7 @@ async fn namespaces_are_twenty_levels_deep_and_no_more() {
     let client = server.client().await;
     let levels: Vec<String> = (0..20).map(|level| format!("l{level}")).collect();
     client.ensure_namespace("main", &levels).await.unwrap();
-    assert_eq!(client.list_namespaces("main", &levels[..19]).await.unwrap(), [levels.clone()]);
+    assert_eq!(client.list_namespaces("main", &levels[..19]).await.unwrap(), std::slice::from_ref(&levels));
     client.create_table("main", &levels[..19], &new_table("t")).await.unwrap();
     let tables = client.list_tables("main", &levels[..19]).await.unwrap();
     client.load_table("main", &tables[0]).await.unwrap();

@@ -62,17 +62,16 @@ async fn each_record_stands_in_one_row_whatever_s3_does_at_each_step_of_a_commit
     upload(&servers, &ledger, 0)?;
     servers.until_some("select count(*) from bronze.inventory", DEADLINE).await?;
 
-    for (step, is_step) in STEPS.into_iter().enumerate() {
-        for (number, fault) in FAULTS.into_iter().enumerate() {
-            let befalls = move |method: &Method, path: &str| method == Method::PUT && is_step(path);
-            s3.decide(move |method, path| if befalls(method, path) { fault } else { Fault::None });
-            upload(&servers, &ledger, 100 + step * 10 + number)?;
-            until(&format!("{fault:?} at step {step} of a commit, twice"), DEADLINE, async || {
-                if s3.met() > 1 { Ok(()) } else { Err(s3.met()) }
-            })
-            .await?;
-            s3.heal();
-        }
+    for (number, fault) in FAULTS.into_iter().enumerate() {
+        let step = number % STEPS.len();
+        let befalls = move |method: &Method, path: &str| method == Method::PUT && STEPS[step](path);
+        s3.decide(move |method, path| if befalls(method, path) { fault } else { Fault::None });
+        upload(&servers, &ledger, 100 + number)?;
+        until(&format!("{fault:?} at step {step} of a commit, twice"), DEADLINE, async || {
+            if s3.met() > 1 { Ok(()) } else { Err(s3.met()) }
+        })
+        .await?;
+        s3.heal();
     }
     let so_far = failures(&of_ingest).await?;
     ensure!(so_far > 0.0, "no batch had to be taken again, so nothing was tried");

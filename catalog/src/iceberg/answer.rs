@@ -66,8 +66,7 @@ async fn found_at(
     if let Some((name, _)) = ident.name.rsplit_once('@').filter(|(name, _)| !name.is_empty()) {
         keys.push(ident_key(&TableIdent { namespace: ident.namespace.clone(), name: name.to_owned() })?);
     }
-    // A commit says what it put. The state around it may have to be made again: commits that were written together have only
-    // the last one's state stored.
+    // A commit says what it put; the state around it may have to be made of more commits.
     let commit = scope.repository.commit_at(hash).await?;
     let put =
         |key: &Key| commit.operations.iter().find(|(put, _)| put == key).map(|(_, content)| content.clone());

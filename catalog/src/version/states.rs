@@ -21,6 +21,15 @@ const CACHE_BYTES: u64 = 1 << 20;
 
 type Seen = BTreeMap<Key, String>;
 
+/// A database with an empty repository `acme`.
+async fn store() -> (tempfile::TempDir, Arc<dyn Store>) {
+    let directory = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&directory.path().join("catalog.db")).await.unwrap());
+    VersionStore::new(Arc::clone(&store), CACHE_BYTES).create("acme").await.unwrap();
+    (directory, store)
+}
+
 async fn seen(repository: &Repository, at: Hash) -> Seen {
     let range = EntryRange { limit: 1000, ..EntryRange::default() };
     let (entries, more) = repository.entries(at, &range).await.unwrap();
@@ -60,11 +69,8 @@ async fn commit(repository: &Repository, branch: &str, number: usize, expected: 
 
 #[tokio::test]
 async fn whoever_reads_a_state_sees_the_same() {
-    let directory = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&directory.path().join("catalog.db")).await.unwrap());
+    let (_directory, store) = store().await;
     let opened = || VersionStore::new(Arc::clone(&store), CACHE_BYTES).repository("acme");
-    VersionStore::new(Arc::clone(&store), CACHE_BYTES).create("acme").await.unwrap();
     let repository = opened();
 
     let mut states = BTreeMap::from([(0, (*NO_ANCESTOR, Seen::new()))]);
@@ -114,11 +120,8 @@ fn merge(from: Hash, mode: MergeMode) -> MergeRequest {
 /// A merge that conflicts makes a tree that nobody stores; the commits around it are in the same transaction or in the next.
 #[tokio::test]
 async fn commits_around_a_refused_merge_are_read_by_everybody() {
-    let directory = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&directory.path().join("catalog.db")).await.unwrap());
+    let (_directory, store) = store().await;
     let opened = || VersionStore::new(Arc::clone(&store), CACHE_BYTES).repository("acme");
-    VersionStore::new(Arc::clone(&store), CACHE_BYTES).create("acme").await.unwrap();
     let repository = opened();
     let mut expected = Seen::new();
     for number in 1..=10 {

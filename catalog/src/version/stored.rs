@@ -24,7 +24,7 @@ pub(crate) static NO_ANCESTOR: LazyLock<Hash> =
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct StoredCommit {
     pub(super) commit: Commit,
-    /// Of several commits that were written together only the newest has to have one.
+    /// Only commits whose tree is stored have one: see [`super::state`].
     pub(super) root: Option<Hash>,
     pub(super) depth: u64,
     pub(super) jump: Hash,

@@ -3,6 +3,8 @@
 //! Commands are appended to the topic `alerts-commands` and applied by the owner of the host's partition in its own
 //! transaction: the answer is 202 once the command is durable.
 
+mod endpoints;
+
 use std::sync::Arc;
 
 use axum::{
@@ -21,8 +23,10 @@ use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, TENANT_HEADER};
 use firn_policy::{Command, FindingStatus};
 use firn_runtime::http::json_error;
 use firn_stream::{Log, ProduceRecord};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+pub use endpoints::ENDPOINTS;
 
 use crate::{
     engine::CommandRecord,
@@ -72,7 +76,7 @@ fn refuse(status: StatusCode, kind: &str, message: impl Into<String>) -> Refused
     Refused(Box::new(json_error(status, kind, message)))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
     /// One or more, separated by commas.
@@ -124,7 +128,7 @@ fn not_found(tenant: &str, id: &str) -> Refused {
 }
 
 /// Body of acknowledge, comment and retire.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NoteBody {
     #[serde(default)]
@@ -132,7 +136,7 @@ struct NoteBody {
 }
 
 /// Body of snooze: until an instant, or for a time.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SnoozeBody {
     until: Option<DateTime<Utc>>,
@@ -199,7 +203,7 @@ async fn snooze(
 }
 
 /// Body of assign: to somebody, or to nobody if `to` is null.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AssignBody {
     to: Option<String>,
@@ -241,8 +245,8 @@ async fn retire(
         note,
         at_us: Utc::now().timestamp_micros(),
     };
-    let subject = json!({ "host": host_id });
-    append(&state, HostKey { tenant, host_id }, None, &record, subject).await
+    append(&state, HostKey { tenant, host_id: host_id.clone() }, None, &record, CommandSubject::Host(host_id))
+        .await
 }
 
 fn bad_body(rejection: &JsonRejection) -> Refused {
@@ -270,7 +274,7 @@ async fn command(
     let at_us = Utc::now().timestamp_micros();
     let FindingPlace { key, rule_id, partition, .. } = place;
     let record = CommandRecord { rule_id, command, by: principal.name().to_owned(), note, at_us };
-    append(state, key, Some(partition), &record, json!({ "finding": id })).await
+    append(state, key, Some(partition), &record, CommandSubject::Finding(id.to_owned())).await
 }
 
 fn check_note(note: &str) -> Result<(), Refused> {
@@ -281,13 +285,36 @@ fn check_note(note: &str) -> Result<(), Refused> {
     Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable", message))
 }
 
+/// What a command is about.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum CommandSubject {
+    /// A finding's id.
+    Finding(String),
+    /// A host.
+    Host(String),
+}
+
+/// Answer to a command that is durable.
+#[derive(Serialize, utoipa::ToSchema)]
+struct CommandAccepted {
+    #[serde(flatten)]
+    subject: CommandSubject,
+    /// `accepted`.
+    status: &'static str,
+    /// Where the command lies in `alerts-commands`.
+    partition: i32,
+    /// The same.
+    offset: i64,
+}
+
 /// Appends a command and answers once it is durable. Without a partition the key decides, as it does for inventories.
 async fn append(
     state: &ApiState,
     key: HostKey,
     partition: Option<i32>,
     record: &CommandRecord,
-    mut subject: serde_json::Value,
+    subject: CommandSubject,
 ) -> Result<Response, Refused> {
     let value = serde_json::to_vec(record)
         .map_err(|error| refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()))?;
@@ -300,10 +327,9 @@ async fn append(
     };
     match state.log.append(vec![record]).await.into_iter().next() {
         Some(Ok((place, offset))) => {
-            subject["status"] = "accepted".into();
-            subject["partition"] = place.partition.into();
-            subject["offset"] = offset.into();
-            Ok((StatusCode::ACCEPTED, Json(subject)).into_response())
+            let accepted =
+                CommandAccepted { subject, status: "accepted", partition: place.partition, offset };
+            Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
         }
         Some(Err(error)) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", error.to_string())),
         None => {

@@ -27,6 +27,7 @@ mod sink;
 mod worker;
 
 pub use alerts::{Alerts, AlertsConfig};
+pub use api::ENDPOINTS;
 pub use dashboards::dashboards;
 pub use error::AlertsError;
 pub use index::{Finding, FindingsPage};

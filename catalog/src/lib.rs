@@ -6,7 +6,6 @@
 //! side `iceberg`, `nessie` and `management`.
 
 mod aws;
-mod clock;
 mod config;
 mod delegation;
 mod error;
@@ -30,5 +29,6 @@ pub mod version;
 
 pub use config::{CatalogConfig, DelegationConfig, ProvisioningConfig, S3Config};
 pub use error::CatalogError;
+pub use management::ENDPOINTS;
 pub use recovery::{Exported, Rebuilt, Skipped};
 pub use server::Catalog;

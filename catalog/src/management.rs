@@ -6,6 +6,7 @@ mod answer;
 mod audit;
 mod change;
 mod clients;
+mod endpoints;
 mod erasures;
 mod events;
 mod expiries;
@@ -36,6 +37,7 @@ use crate::CatalogError;
 
 pub(crate) use change::actor;
 pub(crate) use clients::client_claims;
+pub use endpoints::ENDPOINTS;
 pub(crate) use erasures::recover_erasures;
 pub(crate) use holds::{forbid as forbid_held, held_reference, held_table};
 pub(crate) use lifecycle::purge_due;

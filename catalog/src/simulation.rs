@@ -5,19 +5,19 @@
 //! clocks differ. Clients create tables, commit to them, set values, branch and merge, and some hang up in the midst of it. At the
 //! end what they were told and what they saw is compared with what is there.
 //!
-//! Time passes only while everybody waits for it (`time`), and all chance comes from the seed (`chance`): a world that goes
-//! wrong does so every time, and thousands of them fit into a minute.
+//! Time passes only while everybody waits for it (`firn_runtime::clock`), and all chance comes from the seed (`chance`): a world
+//! that goes wrong does so every time, and thousands of them fit into a minute.
 
 mod bucket;
 mod chance;
 mod check;
 mod client;
+mod clock;
 mod database;
 mod history;
 mod ledger;
 mod life;
 mod link;
-mod time;
 mod world;
 
 #[cfg(test)]
@@ -25,10 +25,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::CatalogError;
+use firn_runtime::clock::VirtualTime;
 use history::Verdict;
-use time::Time;
 use world::World;
+
+use crate::CatalogError;
 
 /// What came of a world.
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ pub struct Lived {
 /// # Errors
 /// If it can't begin, or what is left of it can't be read.
 pub fn run(seed: u64) -> Result<Lived, CatalogError> {
-    let time = Time::default();
+    let time = VirtualTime::default();
     let world = Arc::new(World::new(seed, &time));
     let lived = time.run(async {
         world.live().await?;

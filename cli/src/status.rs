@@ -24,7 +24,7 @@ pub(crate) struct StatusArgs {
 }
 
 /// Body of `GET /v1/status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ServerStatus {
     /// Version of the server.
     pub(crate) version: String,
@@ -37,7 +37,7 @@ pub(crate) struct ServerStatus {
 }
 
 /// One stage of one tenant.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct StageLine {
     /// `catalog`, `gateway`, `ingest`, `promotion`, `maintenance`, `alerts`, `elasticsearch`.
     pub(crate) stage: String,

@@ -11,7 +11,10 @@ use axum::{
 };
 use firn_auth::{Action, Denied, Guard, TenantName};
 use firn_catalog_client::{CatalogClient, ClientErrorKind, nessie::LogEntry};
-use firn_runtime::http::json_error;
+use firn_runtime::{
+    http::json_error,
+    openapi::{self, Endpoint, query, shape},
+};
 use firn_table::FileIo;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +38,7 @@ struct ApiState {
     history: History,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 struct Paging {
     limit: Option<usize>,
     /// Branch that runs started from; `main` if absent.
@@ -43,18 +46,18 @@ struct Paging {
     reference: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Promotions {
     promotions: Vec<RunRecord>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Models {
     models: Vec<ModelView>,
 }
 
 /// A model as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct ModelView {
     table: String,
     kind: ModelKind,
@@ -68,7 +71,7 @@ struct ModelView {
     sql: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct CheckView {
     name: String,
     severity: CheckSeverity,
@@ -96,6 +99,25 @@ impl ModelView {
         }
     }
 }
+
+/// What is served here, for `/openapi.json`.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        query: query::<Paging>,
+        ..openapi::get(
+            "/v1/tenants/{tenant}/promotions",
+            "promotion",
+            "Recent promotion runs with their receipts",
+            openapi::Body::Json(shape::<Promotions>),
+        )
+    },
+    openapi::get(
+        "/v1/tenants/{tenant}/models",
+        "promotion",
+        "The models, in the order they run",
+        openapi::Body::Json(shape::<Models>),
+    ),
+];
 
 pub(crate) fn router(
     client: CatalogClient,
@@ -198,6 +220,7 @@ mod tests {
     use std::time::Duration;
 
     use axum::{body::Body, http::Request};
+    use firn_tests::{Answer, Specification};
     use serde_json::{Value, json};
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt;
@@ -214,6 +237,9 @@ mod tests {
         let answer = compactor.router(lake.key.verifier()).oneshot(request.unwrap()).await.unwrap();
         let status = answer.status().as_u16();
         let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let path = path.split('?').next().unwrap();
+        let answer = Answer { method: "GET", path, status, is_json: true, body: &body };
+        Specification::firn().check(answer).unwrap();
         (status, serde_json::from_slice(&body).unwrap())
     }
 

@@ -15,7 +15,7 @@ use crate::{CheckSeverity, Receipt};
 const KEPT_RUNS: usize = 50;
 
 /// How a run went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
     /// At work on its branch.
@@ -29,7 +29,7 @@ pub enum RunState {
 }
 
 /// A broken check, with some of the rows that break it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FailingCheck {
     /// Model.
     pub model: String,
@@ -46,7 +46,7 @@ pub struct FailingCheck {
 }
 
 /// One promotion run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RunRecord {
     /// Id.
     pub run: String,

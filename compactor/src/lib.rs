@@ -17,6 +17,7 @@ mod maintenance;
 mod model;
 mod promotion;
 
+pub use api::ENDPOINTS;
 pub use compactor::Compactor;
 pub use config::{CompactorConfig, ErasureConfig, MaintenanceConfig};
 pub use engine::check_models;

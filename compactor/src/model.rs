@@ -54,7 +54,7 @@ pub use sources::{SourceTables, check_own_models};
 pub use test_run::{CaseOutcome, test_models};
 
 /// How a model's output follows from its input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelKind {
     /// New input rows give new output rows; with a key, changed input rows give changed ones.
@@ -70,7 +70,7 @@ pub enum ModelKind {
 }
 
 /// What a broken check does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckSeverity {
     /// Counts.

@@ -31,6 +31,7 @@ use firn_runtime::{StageState, StatusBoard, http::authorization, rate::RateLimit
 use firn_stream::{Log, StreamErrorKind};
 
 use answer::{Outcome, Refusal};
+pub(crate) use answer::{UploadAccepted, UploadResults};
 use basic::BasicAuth;
 use batch::{Batch, Receipt, Routed};
 use budget::Budget;
@@ -123,8 +124,8 @@ impl Gateway {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct UploadQuery {
+#[derive(serde::Deserialize, utoipa::IntoParams)]
+pub(crate) struct UploadQuery {
     /// The records' format; Firn's own if absent.
     format: Option<String>,
 }

@@ -4,10 +4,12 @@
 //! The two share nothing but the log's topic: they run in one process or in many. The relay is a third one, from topics that others
 //! write into Firn's.
 
+mod endpoints;
 mod gateway;
 mod relay;
 mod worker;
 
+pub use endpoints::ENDPOINTS;
 pub use gateway::{Gateway, GatewayConfig};
 pub use relay::{Relay, RelayError};
 pub use worker::{

@@ -20,6 +20,7 @@ mod process;
 mod python;
 mod s3;
 mod services;
+mod specification;
 mod tls_front;
 mod wait;
 
@@ -40,6 +41,7 @@ pub use process::Process;
 pub use python::{confluent, ocsf, python, spark, spark_on_s3};
 pub use s3::SeaweedFs;
 pub use services::{ServiceProcess, Services};
+pub use specification::{Answer, Specification};
 pub use tls_front::TlsFront;
 pub use wait::until;
 

@@ -9,6 +9,7 @@ use firn_catalog_client::{CatalogClient, StaticToken};
 use firn_policy::shipped;
 use firn_stream::{EmbeddedConfig, EmbeddedLog, TopicPartition, TopicSpec};
 use firn_table::{FileIo, StorageConfig};
+use firn_tests::{Answer, Specification};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -80,6 +81,10 @@ impl Lab {
         let response = router(self.state.clone()).oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let path = format!("/v1/tenants/acme/findings{path}");
+        let path = path.split('?').next().unwrap();
+        let answer = Answer { method, path, status, is_json: true, body: &bytes };
+        Specification::firn().check(answer).unwrap();
         (status, serde_json::from_slice(&bytes).unwrap_or_default())
     }
 }

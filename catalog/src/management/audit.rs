@@ -9,8 +9,7 @@ use axum::{
 use chrono::SecondsFormat;
 use firn_auth::Action;
 use firn_catalog_client::AuditEntry;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::{AppState, answer::Refused, tenants};
 use crate::version::Event;
@@ -20,7 +19,7 @@ const MAX_LIMIT: u32 = 1000;
 const MAX_READ: u32 = 20_000;
 
 /// Which entries.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 pub(super) struct Wanted {
     /// Sequence of the last entry already seen.
     #[serde(default)]
@@ -30,6 +29,14 @@ pub(super) struct Wanted {
     principal: Option<String>,
     action: Option<String>,
     decision: Option<String>,
+}
+
+/// Entries, oldest first.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct AuditPage {
+    entries: Vec<AuditEntry>,
+    /// The cursor to go on with.
+    next: i64,
 }
 
 fn most() -> u32 {
@@ -52,7 +59,7 @@ pub(super) async fn list(
     Path(tenant): Path<String>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refused> {
+) -> Result<Json<AuditPage>, Refused> {
     state.guard.authorize(&headers, &tenant, Action::Administer).await?;
     tenants::require(&state, &tenant).await?;
     let repository = state.versions.repository(&tenant);
@@ -76,7 +83,7 @@ pub(super) async fn list(
             break;
         }
     }
-    Ok(Json(json!({ "entries": entries, "next": next })))
+    Ok(Json(AuditPage { entries, next }))
 }
 
 fn entry(tenant: &str, event: Event) -> AuditEntry {

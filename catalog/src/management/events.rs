@@ -32,7 +32,7 @@ const CHECK: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Which events.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 pub(super) struct Cursor {
     /// Number of the last event already seen.
     #[serde(default)]

@@ -32,7 +32,7 @@ struct Stored {
     ttl_ms: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 pub(super) struct Holder {
     /// Who has it. What lacks is said only to those who may know.
     #[serde(default)]

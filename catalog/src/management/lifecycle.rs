@@ -26,7 +26,7 @@ const MAX_REASON_CHARS: usize = 500;
 /// Files that are deleted at once.
 const PARALLEL: usize = 16;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 pub(super) struct Grace {
     grace_s: Option<i64>,
 }

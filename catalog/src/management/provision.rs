@@ -12,7 +12,7 @@ use super::{AppState, answer::Refused, tenants::require};
 use crate::provision;
 
 /// Query of the request.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Options {
     /// Change nothing.

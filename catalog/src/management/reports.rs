@@ -14,7 +14,7 @@ use super::{AppState, answer::Refused};
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 pub(super) struct Question {
     /// Levels of the namespace and the name, joined by 0x1F; all tables if absent.
     table: Option<String>,

@@ -5,9 +5,10 @@ use std::{ops::Deref, sync::Arc};
 use firn_auth::{Guard, Verifier};
 
 use super::{policies::Policies, reads::Reads};
+use firn_runtime::clock::{Clock, SystemClock};
+
 use crate::{
     CatalogConfig, CatalogError,
-    clock::{Clock, SystemClock},
     delegation::Delegation,
     iceberg::{RecentTables, Turns},
     reports::Reports,

@@ -34,7 +34,7 @@ const MAX_RETENTION_DAYS: u32 = 36_500;
 /// Tries against others who change the same tenant.
 const ATTEMPTS: usize = 5;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 pub(super) struct Listing {
     /// Whether those that were deleted are listed, too; for operators.
     #[serde(default)]

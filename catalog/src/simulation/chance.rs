@@ -7,7 +7,7 @@ use std::{
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
-use super::time::Time;
+use firn_runtime::clock::VirtualTime;
 
 /// How often things go wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +44,12 @@ pub(super) enum Fate {
 pub(super) struct Chance {
     random: Arc<Mutex<StdRng>>,
     weather: Weather,
-    time: Time,
+    time: VirtualTime,
     faults: Arc<Mutex<u64>>,
 }
 
 impl Chance {
-    pub(super) fn new(seed: u64, time: &Time) -> Self {
+    pub(super) fn new(seed: u64, time: &VirtualTime) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let weather = Weather {
             faults: *pick(&mut random, &[0.0, 0.005, 0.02, 0.08]),
@@ -61,7 +61,7 @@ impl Chance {
     }
 
     /// Of a world in which nothing goes wrong and nothing takes time.
-    pub(super) fn none(time: &Time) -> Self {
+    pub(super) fn none(time: &VirtualTime) -> Self {
         let weather = Weather { faults: 0.0, done_all_the_same: 0.0, latency: Duration::ZERO, slow: 0.0 };
         Self { weather, ..Self::new(0, time) }
     }

@@ -11,12 +11,11 @@ use std::{
 use bytes::Bytes;
 
 use super::ledger::{Count, Sequence};
-use crate::{
-    clock::Clock,
-    store::{
-        DocumentPut, DocumentRow, DocumentSelection, EventRow, Hash, Heads, IdempotencyRow, ObjectAge,
-        ReferenceMove, ReferenceRow, Refusal, Store, StoreError, Sweep, Write, Written,
-    },
+use firn_runtime::clock::Clock;
+
+use crate::store::{
+    DocumentPut, DocumentRow, DocumentSelection, EventRow, Hash, Heads, IdempotencyRow, ObjectAge,
+    ReferenceMove, ReferenceRow, Refusal, Store, StoreError, Sweep, Write, Written,
 };
 
 /// A reference that moved, in a transaction that is durable.

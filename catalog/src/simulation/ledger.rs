@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::time::Time;
 use crate::store::Hash;
+use firn_runtime::clock::VirtualTime;
 
 /// A place in the order of all that happens in a world.
 pub(super) type Count = u64;
@@ -26,11 +26,11 @@ impl Sequence {
 #[derive(Clone)]
 pub(super) struct Ledger {
     lines: Arc<Mutex<Vec<String>>>,
-    time: Time,
+    time: VirtualTime,
 }
 
 impl Ledger {
-    pub(super) fn new(time: &Time) -> Self {
+    pub(super) fn new(time: &VirtualTime) -> Self {
         Self { lines: Arc::default(), time: time.clone() }
     }
 

@@ -3,10 +3,9 @@
 use std::{sync::Arc, thread};
 
 use super::{database::Database, ledger::Sequence, run};
-use crate::{
-    clock::SystemClock,
-    store::{Store, conformance::conform},
-};
+use firn_runtime::clock::SystemClock;
+
+use crate::store::{Store, conformance::conform};
 
 /// As many as `.ci/run` has time for; `firn bench simulate` lives through more.
 const SEEDS: u64 = 200;

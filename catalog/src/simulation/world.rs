@@ -9,18 +9,19 @@ use axum::Router;
 use chrono::TimeDelta;
 use firn_auth::{Claims, Role, SigningKey};
 use firn_catalog_client::TenantCreate;
+use firn_runtime::clock::VirtualTime;
 use serde_json::json;
 
 use super::{
     bucket::{Bucket, Path},
     chance::Chance,
     client::Client,
+    clock::SkewedClock,
     database::Database,
     history::History,
     ledger::{Ledger, Sequence},
     life::Life,
     link::Link,
-    time::{SkewedClock, Time},
 };
 use crate::{
     CatalogConfig, CatalogError, S3Config, iceberg,
@@ -56,7 +57,7 @@ pub(super) struct Replica {
 
 /// See the module.
 pub(super) struct World {
-    pub(super) time: Time,
+    pub(super) time: VirtualTime,
     pub(super) chance: Chance,
     pub(super) sequence: Sequence,
     pub(super) ledger: Ledger,
@@ -73,7 +74,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, time: &Time) -> Self {
+    pub(super) fn new(seed: u64, time: &VirtualTime) -> Self {
         let (chance, sequence) = (Chance::new(seed, time), Sequence::default());
         let clock = Arc::new(SkewedClock::new(time, TimeDelta::zero()));
         let signing_key = SigningKey::generate();

@@ -13,10 +13,9 @@ use super::{
     MergeMode, MergeRequest, MergeSource, Meta, Op, VersionStore,
     suite::{key, request, table},
 };
-use crate::{
-    clock::Clock,
-    store::{SqliteStore, Store},
-};
+use firn_runtime::clock::Clock;
+
+use crate::store::{SqliteStore, Store};
 
 /// Ahead of the machine's clock, or behind it.
 struct Skewed(TimeDelta);
@@ -33,6 +32,10 @@ impl Clock for Skewed {
 
     async fn sleep(&self, pause: Duration) {
         tokio::time::sleep(pause).await;
+    }
+
+    fn jitter(&self) -> f64 {
+        0.5
     }
 }
 

@@ -12,9 +12,10 @@ use firn_auth::Policy;
 use tokio::sync::oneshot;
 
 use super::NamedRef;
+use firn_runtime::clock::Clock;
+
 use crate::{
     CatalogError,
-    clock::Clock,
     error::Missing,
     store::{Heads, ReferenceRow, Store, StoreError},
 };

@@ -16,9 +16,10 @@ use super::{
     tree,
     workspace::Workspace,
 };
+use firn_runtime::clock::{Clock, SystemClock};
+
 use crate::{
     CatalogError,
-    clock::{Clock, SystemClock},
     error::Missing,
     store::{Hash, ReferenceMove, Refusal, Store, Write, Written},
 };

@@ -15,7 +15,9 @@ use super::{
     state::State,
     stored::{NO_ANCESTOR, StoredCommit},
 };
-use crate::{CatalogError, clock::Clock, error::Missing, store::Hash};
+use firn_runtime::clock::Clock;
+
+use crate::{CatalogError, error::Missing, store::Hash};
 
 /// So many commits of a branch are read one after another before more are read at once.
 const ONE_BY_ONE: usize = 4;

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use firn_runtime::openapi::schemas;
 
 use super::*;
 use crate::server::routes;
@@ -8,15 +10,27 @@ use crate::server::routes;
 #[test]
 fn document_lists_every_endpoint_with_its_method() {
     let document = serde_json::to_value(document()).unwrap();
-    for endpoint in ENDPOINTS {
+    for endpoint in endpoints() {
         let methods = document["paths"][endpoint.path].as_object().unwrap();
         let name = serde_json::to_value(&endpoint.method).unwrap();
         let operation = &methods[name.as_str().unwrap()];
         assert_eq!(operation["summary"], endpoint.summary);
         assert_eq!(operation.get("security").is_some(), endpoint.token, "{}", endpoint.path);
     }
-    let names: Vec<_> = path_parameters("/v1/tenants/{tenant}/leases/{name}").collect();
-    assert_eq!(names, ["tenant", "name"]);
+}
+
+/// Types are described by their names, so two of one name would hide each other.
+#[test]
+fn no_two_types_have_one_name() {
+    let mut seen = BTreeMap::new();
+    for endpoint in endpoints() {
+        for (name, schema) in schemas(endpoint) {
+            let schema = serde_json::to_value(schema).unwrap();
+            let known = seen.entry(name.clone()).or_insert_with(|| schema.clone());
+            assert_eq!(*known, schema, "'{name}' is the name of two types");
+        }
+    }
+    assert!(seen.len() > 50, "{}", seen.len());
 }
 
 /// Routes are those that the test of who may ask them takes from the router.

@@ -12,7 +12,7 @@ pub(crate) const RUN_PROPERTY: &str = "firn.run";
 pub(crate) const RECEIPT_PROPERTY: &str = "firn.receipt";
 
 /// A run's receipt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Receipt {
     /// The run.
     pub run: String,
@@ -30,7 +30,7 @@ pub struct Receipt {
 }
 
 /// One model's part of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelReceipt {
     /// Output table.
     pub model: String,
@@ -58,7 +58,7 @@ pub struct ModelReceipt {
 }
 
 /// What a check found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckResult {
     /// Name.
     pub name: String,

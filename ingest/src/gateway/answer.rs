@@ -7,7 +7,8 @@ use axum::{
 };
 use firn_auth::Denied;
 use firn_runtime::http::json_error;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::budget::Full;
 
@@ -155,15 +156,44 @@ impl Outcome {
         Self::Unknown { reason }
     }
 
-    fn to_json(&self, index: usize) -> Value {
-        match self {
-            Self::Accepted => json!({"index": index, "status": 202}),
-            Self::Refused { status, reason } => {
-                json!({"index": index, "status": status.as_u16(), "reason": reason})
-            }
-            Self::Unknown { reason } => json!({"index": index, "status": 503, "reason": reason}),
-        }
+    fn result(&self, index: usize) -> RecordResult {
+        let (status, reason) = match self {
+            Self::Accepted => (StatusCode::ACCEPTED, None),
+            Self::Refused { status, reason } => (*status, Some(reason.to_string())),
+            Self::Unknown { reason } => (StatusCode::SERVICE_UNAVAILABLE, Some((*reason).to_owned())),
+        };
+        RecordResult { index, reason, status: status.as_u16() }
     }
+}
+
+/// Answer to records that are all durable in the log.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct UploadAccepted {
+    /// Records.
+    accepted: usize,
+}
+
+/// Answer to a batch of which some records were refused.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct UploadResults {
+    /// Records that are durable in the log.
+    accepted: usize,
+    /// Those that aren't.
+    refused: usize,
+    /// What became of each.
+    results: Vec<RecordResult>,
+}
+
+/// What became of a record.
+#[derive(Serialize, utoipa::ToSchema)]
+struct RecordResult {
+    /// Its place in the batch, from 0.
+    index: usize,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The status that it would have been answered with alone.
+    status: u16,
 }
 
 /// 202 if all were accepted. A single record's refusal is the answer's own; a batch is answered 207 with a result per
@@ -171,7 +201,7 @@ impl Outcome {
 pub(super) fn respond(single: bool, outcomes: &[Outcome]) -> Result<Response, Refusal> {
     let accepted = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted)).count();
     if accepted == outcomes.len() {
-        return Ok((StatusCode::ACCEPTED, Json(json!({"accepted": accepted}))).into_response());
+        return Ok((StatusCode::ACCEPTED, Json(UploadAccepted { accepted })).into_response());
     }
     let unknown = outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Unknown { reason } => Some(*reason),
@@ -188,9 +218,7 @@ pub(super) fn respond(single: bool, outcomes: &[Outcome]) -> Result<Response, Re
         };
         return Err(Refusal::new(*status, kind, format!("record 0: {reason}")));
     }
-    let results: Vec<_> =
-        outcomes.iter().enumerate().map(|(index, outcome)| outcome.to_json(index)).collect();
-    let refused = outcomes.len() - accepted;
-    let body = json!({"accepted": accepted, "refused": refused, "results": results});
+    let results = outcomes.iter().enumerate().map(|(index, outcome)| outcome.result(index)).collect();
+    let body = UploadResults { accepted, refused: outcomes.len() - accepted, results };
     Ok((StatusCode::MULTI_STATUS, Json(body)).into_response())
 }

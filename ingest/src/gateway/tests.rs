@@ -10,6 +10,7 @@ use firn_auth::{Claims, Role, Scope, SigningKey};
 use firn_catalog_client::StaticToken;
 use firn_inventory::tables::{RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, Record, TopicPartition};
+use firn_tests::Specification;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -76,6 +77,14 @@ impl Bench {
         let response = self.gateway.router().oneshot(request.body(body.into()).unwrap()).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let of_uploads = firn_tests::Answer {
+            method: "POST",
+            path: "/v1/tenants/acme/inventory",
+            status,
+            is_json: headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json"),
+            body: &body,
+        };
+        Specification::firn().check(of_uploads).unwrap();
         Answer { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{BRANCH, Worker, positions, replay::ReplayError, tables::ident};
 
 /// Body of `POST /v1/tenants/{tenant}/ingest/positions/forget`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForgetRequest {
     /// The topic that is gone.
@@ -18,7 +18,7 @@ pub struct ForgetRequest {
 }
 
 /// What was forgotten.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Forgotten {
     /// Partitions whose position is no longer there.
     pub partitions: usize,

@@ -30,7 +30,7 @@ const STEP_RECORDS: usize = 20_000;
 const STEP_BYTES: usize = 64 << 20;
 
 /// Body of `POST /v1/tenants/{tenant}/ingest/replay`: one step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayRequest {
     /// The branch that takes the records.
@@ -40,7 +40,7 @@ pub struct ReplayRequest {
 }
 
 /// What is replayed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "source", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ReplayFrom {
     /// Quarantined records of the branch that are understood now.
@@ -67,7 +67,7 @@ pub enum ReplayFrom {
 }
 
 /// A place in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionOffset {
     /// Partition.
@@ -77,7 +77,7 @@ pub struct PartitionOffset {
 }
 
 /// What is left of a replay from the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LogCursor {
     /// The topic that the offsets lie in.
     pub topic_id: String,
@@ -86,7 +86,7 @@ pub struct LogCursor {
 }
 
 /// What is left of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeftRange {
     /// Partition.
@@ -98,7 +98,7 @@ pub struct LeftRange {
 }
 
 /// How far a replay of quarantine came. Files that it writes itself come after `until`, so that it ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuarantineCursor {
     /// Sequence number and location of the last file that was looked at.
@@ -108,7 +108,7 @@ pub struct QuarantineCursor {
 }
 
 /// What a step did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReplayStep {
     /// How to ask for the next step; absent at the end.
     pub next: Option<ReplayFrom>,

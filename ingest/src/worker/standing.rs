@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{BRANCH, GROUP, Worker, positions, tables::ident};
 
 /// Answer of `GET /v1/tenants/{tenant}/ingest/positions`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PositionsStanding)]
 pub struct Standing {
     /// Tenant.
     pub tenant: String,
@@ -28,7 +29,7 @@ pub struct Standing {
 }
 
 /// One partition's line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PartitionStanding {
     /// Partition.
     pub partition: i32,

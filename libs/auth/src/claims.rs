@@ -53,7 +53,9 @@ impl fmt::Display for TenantName {
 }
 
 /// What a principal may do in a tenant; each role includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reaches the tenant with nothing but the token's scopes.
@@ -91,7 +93,9 @@ impl FromStr for Role {
 }
 
 /// A narrow right that is not part of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 pub enum Scope {
     /// Upload inventories through the gateway.
     #[serde(rename = "inventory:write")]

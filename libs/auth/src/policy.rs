@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Principal, Role, Scope, TenantName, glob};
 
 /// What somebody wants to do in a tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// See that the tenant exists, and how it is set up.
@@ -59,7 +59,7 @@ impl Action {
 }
 
 /// Actions that one principal may do beside what its role includes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// Its full name, such as `acme/etl`.
@@ -83,7 +83,7 @@ fn any_key() -> String {
 }
 
 /// References that take merges only, from maintainers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Protection {
     /// Which: `*` is any number of characters, `?` one.
@@ -94,7 +94,7 @@ pub struct Protection {
 }
 
 /// Tokens that are refused although they are valid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
     /// Which.
@@ -110,7 +110,7 @@ pub struct Revocation {
 }
 
 /// Which tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevokedWhat {
     /// The one of this id, and those exchanged for it.
@@ -125,7 +125,7 @@ pub enum RevokedWhat {
 }
 
 /// Whether a tenant is in use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// Yes.
@@ -138,7 +138,7 @@ pub enum Standing {
 }
 
 /// A tenant's rules as they were at one access epoch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Policy {
     /// Rises with every change of what is in here.
     pub epoch: i64,
@@ -155,7 +155,7 @@ pub struct Policy {
 }
 
 /// Limits of a tenant; what is `None` is not limited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Requests per second, over all its principals; ten seconds' worth may come at once.

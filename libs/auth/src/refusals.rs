@@ -14,10 +14,11 @@ use crate::{Action, Denied, Principal, TenantName};
 const MAX_WAITING: usize = 1_000;
 
 /// A refusal, or several that differ in nothing but their time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Refused {
     /// Where.
+    #[schema(value_type = String)]
     pub tenant: TenantName,
     /// Who, by the principal's full name.
     pub principal: String,

@@ -4,7 +4,7 @@ use firn_auth::{Grant, Protection, Revocation, Role, Scope};
 use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/tenants/{tenant}/clients`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientCreate {
     /// Its name within the tenant: `[a-z0-9][a-z0-9-]{0,62}`.
@@ -20,7 +20,7 @@ pub struct ClientCreate {
 }
 
 /// A client with its secret, which is shown this once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClientSecret {
     /// `TENANT/NAME`.
     pub client_id: String,
@@ -32,7 +32,7 @@ pub struct ClientSecret {
 }
 
 /// A client without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Client {
     /// `TENANT/NAME`.
     pub client_id: String,
@@ -48,7 +48,7 @@ pub struct Client {
 }
 
 /// Body of `POST /v1/tenants/{tenant}/clients/{name}/rotate`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientRotate {
     /// For how many seconds the former secret stays good; a day if absent.
@@ -57,7 +57,7 @@ pub struct ClientRotate {
 }
 
 /// Body of `POST /v1/tenants/{tenant}/tokens`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// Whom it is for; its principal is `TENANT/SUBJECT`.
@@ -76,7 +76,7 @@ pub struct TokenRequest {
 }
 
 /// A token that was issued.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct IssuedToken {
     /// The token.
     pub token: String,
@@ -87,7 +87,7 @@ pub struct IssuedToken {
 }
 
 /// Body of `POST …/revocations`: a token, the id of one, or all tokens of a principal issued until now.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RevocationRequest {
     /// A token.
@@ -104,7 +104,7 @@ pub struct RevocationRequest {
 }
 
 /// Grants and protected branches of a tenant: `GET` and `PUT /v1/tenants/{tenant}/access`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessRules {
     /// Which version this is; a `PUT` must bring the newest.
@@ -118,7 +118,7 @@ pub struct AccessRules {
 }
 
 /// An entry of the audit log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AuditEntry {
     /// Rises in the order of things within the tenant.
     pub sequence: i64,

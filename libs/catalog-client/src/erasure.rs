@@ -10,7 +10,7 @@ use sha2::Sha256;
 pub const RECEIPT_TYPE: &str = "firn-erasure-receipt+jwt";
 
 /// Whose data: rows whose `column` holds `value`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
     /// Column of the tables, such as `host_id` or `owner_email`.
@@ -20,7 +20,7 @@ pub struct Subject {
 }
 
 /// Body of `POST /v1/tenants/{tenant}/erasures`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErasureRequest {
     /// Whose data goes.
@@ -37,7 +37,7 @@ pub struct ErasureRequest {
 }
 
 /// How an erasure stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ErasureState {
     /// Nobody works on it yet.
@@ -52,7 +52,7 @@ pub enum ErasureState {
 }
 
 /// What was done so far, or what would be done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ErasureCounts {
     /// Passes over all files.
@@ -72,7 +72,7 @@ pub struct ErasureCounts {
 }
 
 /// An erasure as it is told. It holds no value of the subject.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Erasure {
     /// Id.
     pub id: String,
@@ -109,7 +109,7 @@ pub struct Erasure {
 }
 
 /// An erasure with what those need who carry it out; for operators.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErasureJob {
     /// What everybody may know.
     #[serde(flatten)]
@@ -139,7 +139,7 @@ pub struct ErasureJob {
 
 /// Body of `POST /v1/tenants/{tenant}/holds`: what is to stay. Exactly one of subject, table and reference, or none of them: then
 /// all of the tenant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HoldRequest {
     /// Rows of a subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,7 +158,7 @@ pub struct HoldRequest {
 }
 
 /// A legal hold. Released ones are kept, so that it can be told later what was held, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Hold {
     /// Id.
     pub id: String,

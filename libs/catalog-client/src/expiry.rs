@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Body of `PUT /v1/tenants/{tenant}/expiries/{ref}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpiryRequest {
     /// When it may go, RFC 3339.
@@ -11,7 +11,7 @@ pub struct ExpiryRequest {
 }
 
 /// When a branch or tag goes. `DELETE` on the same path takes it back, and so does making a reference of that name anew.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Expiry {
     /// Branch or tag.
     pub reference: String,
@@ -24,7 +24,7 @@ pub struct Expiry {
 }
 
 /// Body of `POST /v1/tenants/{tenant}/expiries`, which removes what is due.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PruneRequest {
     /// Only say what would go.
@@ -32,7 +32,7 @@ pub struct PruneRequest {
 }
 
 /// A branch or tag whose time is over, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Pruned {
     /// Branch or tag.
     pub reference: String,

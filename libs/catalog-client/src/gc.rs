@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::iceberg::TableIdent;
 
 /// Body of `POST /v1/tenants/{tenant}/gc`, which starts a collection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GcRequest {
     /// Only say what would go.
@@ -27,7 +27,7 @@ pub struct GcRequest {
 }
 
 /// A table whose folder is searched for files that nothing needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GcTable {
     /// Its name.
@@ -40,7 +40,7 @@ pub struct GcTable {
 }
 
 /// The newest collection of a tenant: answer of `POST` and `GET /v1/tenants/{tenant}/gc`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GcRun {
     /// Unique per collection.
     pub id: String,
@@ -55,7 +55,7 @@ pub struct GcRun {
 }
 
 /// State of a collection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GcState {
     /// Under way.
@@ -67,7 +67,7 @@ pub enum GcState {
 }
 
 /// What a collection kept and removed, or would in a dry run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GcReport {
     /// Nothing was removed.
     pub dry_run: bool,
@@ -105,7 +105,7 @@ pub struct GcReport {
 }
 
 /// A removed file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GcFile {
     /// Where.
     pub location: String,
@@ -116,7 +116,7 @@ pub struct GcFile {
 }
 
 /// A file that a kept state needs and that can't be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GcUnreadable {
     /// Where.
     pub location: String,

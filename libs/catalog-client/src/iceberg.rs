@@ -9,7 +9,7 @@ use serde_json::Value;
 pub const NAMESPACE_SEPARATOR: char = '\u{1f}';
 
 /// A table's or view's identifier.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TableIdent {
     /// Levels of the namespace, at least one.
     pub namespace: Vec<String>,

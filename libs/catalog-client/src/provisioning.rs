@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Answer of `POST /v1/tenants/{tenant}/provision`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Provisioning {
     /// The tenant's bucket.
     pub bucket: String,
@@ -18,7 +18,7 @@ pub struct Provisioning {
 }
 
 /// One thing that a bucket should have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProvisioningStep {
     /// What it is, such as `encryption`.
     pub what: String,
@@ -29,7 +29,7 @@ pub struct ProvisioningStep {
 }
 
 /// Inputs of the module `deploy/terraform/modules/tenant-lake`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TerraformModule {
     /// Name of the tenant.
     pub tenant_id: String,

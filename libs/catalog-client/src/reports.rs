@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::iceberg::TableIdent;
 
 /// A report as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MetricsReport {
     /// The table.
     pub table: TableIdent,
@@ -21,7 +21,7 @@ pub struct MetricsReport {
 }
 
 /// Answer of `GET /v1/tenants/{tenant}/metrics-reports`, newest first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MetricsReports {
     /// The reports.
     pub reports: Vec<MetricsReport>,

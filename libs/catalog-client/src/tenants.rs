@@ -6,7 +6,7 @@ use firn_auth::Limits;
 use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/tenants`; creating a tenant that exists answers it unchanged.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantCreate {
     /// `[a-z0-9][a-z0-9-]{0,62}`.
@@ -28,7 +28,7 @@ pub struct TenantCreate {
 }
 
 /// Body of `PATCH /v1/tenants/{tenant}`: what is absent stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantUpdate {
     /// Replaces all classifications.
@@ -49,7 +49,7 @@ pub struct TenantUpdate {
 }
 
 /// Days for which rows are kept; for ever if absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LayerRetention {
     /// Of tables in `bronze`.
@@ -67,7 +67,7 @@ pub struct LayerRetention {
 }
 
 /// A tenant as the catalog answers it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Tenant {
     /// Name.
     pub name: String,
@@ -105,7 +105,7 @@ pub struct Tenant {
 }
 
 /// Body of `POST /v1/tenants/{tenant}/suspend`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantSuspend {
     /// Why; those who are refused read it.
@@ -113,7 +113,7 @@ pub struct TenantSuspend {
 }
 
 /// Body of `POST /v1/tenants/{tenant}/leases/{name}`: acquire, or renew with the same holder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LeaseRequest {
     /// Who holds it; unique per process.
     pub holder: String,
@@ -122,7 +122,7 @@ pub struct LeaseRequest {
 }
 
 /// A held lease. `DELETE` on the same path with `?holder=` gives it back. A lease held by another is 409.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Lease {
     /// Name.
     pub name: String,
@@ -135,7 +135,7 @@ pub struct Lease {
 }
 
 /// What happened in a tenant's repository: a commit, or a reference that was created, assigned or deleted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// Rises by commit order within the tenant.
     pub sequence: i64,
@@ -149,7 +149,7 @@ pub struct Event {
 }
 
 /// A page of events, oldest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventPage {
     /// Those after the cursor.
     pub events: Vec<Event>,
@@ -158,14 +158,14 @@ pub struct EventPage {
 }
 
 /// Answer of `GET /v1/events`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LastEvents {
     /// Each tenant, by name.
     pub tenants: Vec<LastEvent>,
 }
 
 /// How far a tenant's events go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LastEvent {
     /// Tenant.
     pub tenant: String,
@@ -174,7 +174,7 @@ pub struct LastEvent {
 }
 
 /// Body of `POST /v1/tenants/{tenant}/suspensions/{stage}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SuspensionRequest {
     /// Why, for those who wonder later.
@@ -183,7 +183,7 @@ pub struct SuspensionRequest {
 }
 
 /// A stage that is to stand still for a tenant, keeping its place, until `DELETE` on the same path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Suspension {
     /// Tenant.
     pub tenant: String,

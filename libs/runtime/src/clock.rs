@@ -5,12 +5,16 @@ mod virtual_time;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 pub use virtual_time::{VirtualSleep, VirtualTime};
 
-/// A process's clock.
+/// A process's clock. Clocks of two processes may differ.
 #[async_trait]
 pub trait Clock: Send + Sync {
+    /// The present time, as far as this clock knows.
+    fn now(&self) -> DateTime<Utc>;
+
     /// The present, for what is measured within the process.
     fn instant(&self) -> Instant;
 
@@ -27,6 +31,10 @@ pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+
     fn instant(&self) -> Instant {
         Instant::now()
     }

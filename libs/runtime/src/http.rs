@@ -27,14 +27,14 @@ use crate::trace;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The body of every error of Firn's own endpoints; Iceberg's has the same shape.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     /// The error.
     pub error: ErrorDetail,
 }
 
 /// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorDetail {
     /// What was wrong, where, and what to do.
     pub message: String,

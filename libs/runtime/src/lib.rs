@@ -6,6 +6,7 @@ pub mod config;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod openapi;
 pub mod rate;
 pub mod reload;
 pub mod retry;

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use firn_auth::{Claims, Role};
 use firn_catalog_client::iceberg::CreateTableRequest;
 use firn_runtime::reload::Live;
-use firn_tests::SeaweedFs;
+use firn_tests::{SeaweedFs, Specification};
 use serde_json::{Value, json};
 
 use super::{
     harness::{Server, append, create, ident, new_table, set_properties, uuid},
     plans::{self, table_of_manifests},
-    specification::{Answered, endpoints, operations},
+    specification::Answered,
 };
 use crate::{
     DelegationConfig, S3Config,
@@ -59,12 +59,13 @@ async fn every_operation_answers_as_specified_whether_it_is_done_or_refused() {
     for (operation, more) in on_s3.statuses() {
         statuses.entry(operation).or_default().extend(more);
     }
-    for operation in operations() {
-        let statuses = statuses.get(&operation).cloned().unwrap_or_default();
+    let operations = Specification::iceberg().operations();
+    for operation in &operations {
+        let statuses = statuses.get(operation).cloned().unwrap_or_default();
         assert!(statuses.iter().any(|status| (200..300).contains(status)), "{operation} is never done");
         assert!(statuses.iter().any(|status| (400..500).contains(status)), "{operation} is never refused");
     }
-    assert_eq!(operations().len(), 35);
+    assert_eq!(operations.len(), 35);
 }
 
 #[tokio::test]
@@ -74,7 +75,7 @@ async fn the_configuration_lists_every_operation() {
     let listed: BTreeSet<&str> =
         config["endpoints"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     // All but the two that come before it.
-    let specified = endpoints();
+    let specified = Specification::iceberg().endpoints();
     let specified: BTreeSet<&str> =
         specified.iter().map(String::as_str).filter(|endpoint| endpoint.contains("{prefix}")).collect();
     assert_eq!(listed, specified);
@@ -283,7 +284,7 @@ async fn strangers(server: &Server) {
     let mut claims = Claims::new("stranger", std::time::Duration::from_secs(600));
     claims.tenants.insert("other".parse().unwrap(), Role::Admin);
     let stranger = server.key.sign(&claims);
-    for endpoint in endpoints() {
+    for endpoint in Specification::iceberg().endpoints() {
         let (method, path) = endpoint.split_once(' ').unwrap();
         if path.contains("oauth") {
             continue;

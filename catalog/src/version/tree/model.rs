@@ -16,10 +16,9 @@ use super::{
     },
     diff, diff_page, entries, get, update,
 };
-use crate::{
-    clock::SystemClock,
-    store::{Hash, SqliteStore},
-};
+use firn_runtime::clock::SystemClock;
+
+use crate::store::{Hash, SqliteStore};
 
 type Model = BTreeMap<Key, Content>;
 

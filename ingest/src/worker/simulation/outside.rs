@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use firn_runtime::clock::{Clock, VirtualTime};
 use firn_stream::Record;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -148,6 +149,10 @@ impl Outside {
 
 #[async_trait]
 impl Clock for Outside {
+    fn now(&self) -> DateTime<Utc> {
+        self.time.now()
+    }
+
     fn instant(&self) -> Instant {
         self.began + self.time.passed()
     }

@@ -9,6 +9,11 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Worlds begin at this instant: 2026-01-01.
+const BEGINNING_S: i64 = 1_767_225_600;
+
 /// The time of a simulated world. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualTime(Arc<Mutex<Timers>>);
@@ -26,6 +31,13 @@ impl VirtualTime {
     #[must_use]
     pub fn passed(&self) -> Duration {
         self.timers().passed
+    }
+
+    /// The time there is in the world.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        let passed = TimeDelta::from_std(self.passed()).unwrap_or(TimeDelta::MAX);
+        DateTime::from_timestamp(BEGINNING_S, 0).unwrap_or_default() + passed
     }
 
     /// Waits.

@@ -4,8 +4,17 @@
 use serde_json::Value;
 
 /// Says nothing about what is valid, or says it of what is not sent: `format` names how numbers are stored.
-const UNJUDGED: [&str; 7] =
-    ["format", "default", "discriminator", "deprecated", "pattern", "readOnly", "contentEncoding"];
+const UNJUDGED: [&str; 9] = [
+    "description",
+    "format",
+    "default",
+    "discriminator",
+    "deprecated",
+    "pattern",
+    "propertyNames",
+    "readOnly",
+    "contentEncoding",
+];
 
 /// Where a value isn't as its schema says, and why.
 pub(super) fn check(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
@@ -31,6 +40,11 @@ pub(super) fn check(document: &Value, schema: &Value, value: &Value, at: &str) -
             }
             "required" => required(rule, value, at)?,
             "properties" | "additionalProperties" => {}
+            "prefixItems" => {
+                for (index, (rule, item)) in each(rule).zip(each(value)).enumerate() {
+                    check(document, rule, item, &format!("{at}[{index}]"))?;
+                }
+            }
             "items" => {
                 for (index, item) in each(value).enumerate() {
                     check(document, rule, item, &format!("{at}[{index}]"))?;

@@ -3,10 +3,9 @@
 use std::{ops::Deref, sync::Arc};
 
 use firn_auth::{Guard, Verifier};
-
-use super::{policies::Policies, reads::Reads};
 use firn_runtime::clock::{Clock, SystemClock};
 
+use super::{policies::Policies, reads::Reads};
 use crate::{
     CatalogConfig, CatalogError,
     delegation::Delegation,

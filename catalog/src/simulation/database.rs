@@ -9,10 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-
-use super::ledger::{Count, Sequence};
 use firn_runtime::clock::Clock;
 
+use super::ledger::{Count, Sequence};
 use crate::store::{
     DocumentPut, DocumentRow, DocumentSelection, EventRow, Hash, Heads, IdempotencyRow, ObjectAge,
     ReferenceMove, ReferenceRow, Refusal, Store, StoreError, Sweep, Write, Written,

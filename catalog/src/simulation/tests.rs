@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, thread};
 
-use super::{database::Database, ledger::Sequence, run};
 use firn_runtime::clock::SystemClock;
 
+use super::{database::Database, ledger::Sequence, run};
 use crate::store::{Store, conformance::conform};
 
 /// As many as `.ci/run` has time for; `firn bench simulate` lives through more.

@@ -8,13 +8,12 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use firn_runtime::clock::Clock;
 
 use super::{
     MergeMode, MergeRequest, MergeSource, Meta, Op, VersionStore,
     suite::{key, request, table},
 };
-use firn_runtime::clock::Clock;
-
 use crate::store::{SqliteStore, Store};
 
 /// Ahead of the machine's clock, or behind it.

@@ -9,11 +9,10 @@ use std::{
 };
 
 use firn_auth::Policy;
+use firn_runtime::clock::Clock;
 use tokio::sync::oneshot;
 
 use super::NamedRef;
-use firn_runtime::clock::Clock;
-
 use crate::{
     CatalogError,
     error::Missing,

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use firn_runtime::clock::{Clock, SystemClock};
+
 use super::{
     Actor, Commit, CommitRequest, Committed, Content, EntryRange, Event, IdempotencyRecord, Key,
     MergeRequest, Merged, Resolved,
@@ -16,8 +18,6 @@ use super::{
     tree,
     workspace::Workspace,
 };
-use firn_runtime::clock::{Clock, SystemClock};
-
 use crate::{
     CatalogError,
     error::Missing,

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use firn_runtime::clock::Clock;
 
 use super::{
     archive::Archive,
@@ -15,8 +16,6 @@ use super::{
     state::State,
     stored::{NO_ANCESTOR, StoredCommit},
 };
-use firn_runtime::clock::Clock;
-
 use crate::{CatalogError, error::Missing, store::Hash};
 
 /// So many commits of a branch are read one after another before more are read at once.

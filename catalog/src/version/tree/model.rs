@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use firn_runtime::clock::SystemClock;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -16,8 +17,6 @@ use super::{
     },
     diff, diff_page, entries, get, update,
 };
-use firn_runtime::clock::SystemClock;
-
 use crate::store::{Hash, SqliteStore};
 
 type Model = BTreeMap<Key, Content>;

@@ -59,6 +59,8 @@ enum Scenario {
     NotModified,
     /// Commits, each client to its own table
     Commit,
+    /// Lists of one client: of a branch that stays, and after each of its commits
+    List,
     /// Commits of one client
     OneClient,
     /// Commits of eight clients to one table
@@ -110,6 +112,11 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
         Scenario::NotModified => vec![
             limit("limit: one SELECT", many, limits.select()),
             firn("firn", many, server.not_modified().await?),
+        ],
+        Scenario::List => vec![
+            firn("commits", 1, server.commit(1)),
+            firn("lists", 1, server.list()),
+            firn("in turns", 1, server.commit_and_list()),
         ],
         Scenario::Commit => vec![
             limit("limit: file, then row", many, limits.put(1)),

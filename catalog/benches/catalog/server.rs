@@ -118,6 +118,17 @@ impl Server {
         })
     }
 
+    pub(crate) fn list(&self) -> Request {
+        let token = self.token.clone();
+        Arc::new(move |_, _| request("GET", "/iceberg/v1/acme/namespaces/ns/tables", &token, &[], None))
+    }
+
+    /// A commit and a list in turns, so that each list reads a state that nobody has read before.
+    pub(crate) fn commit_and_list(&self) -> Request {
+        let (commit, list) = (self.commit(1), self.list());
+        Arc::new(move |client, turn| if turn % 2 == 0 { commit(client, turn) } else { list(client, turn) })
+    }
+
     /// Sets a property of three tables; clients don't share tables.
     pub(crate) fn transaction(&self, tables: usize) -> Request {
         let token = self.token.clone();

@@ -94,9 +94,11 @@ impl Chance {
         self.pause(self.weather.latency * slow).await;
     }
 
-    /// Waits as long as a call may hang before it is carried out after all.
+    /// Waits as long as a call may hang before it is carried out after all: often only until others have looked for it, and
+    /// not yet until they tried again.
     pub(super) async fn hang(&self) {
-        self.pause(self.weather.latency * 20).await;
+        let longest = if self.happens(0.5) { 5 } else { 20 };
+        self.pause(self.weather.latency * longest).await;
     }
 
     /// What becomes of a call that changes something.

@@ -24,7 +24,7 @@ struct Attempt {
 impl Lost {
     /// One more, from one head to another.
     pub(super) fn add(&mut self, from: Hash, to: Hash, outcomes: Vec<Answer>) {
-        let _ = Attempt { from, to, outcomes };
+        self.0.push(Attempt { from, to, outcomes });
     }
 
     /// The outcomes of the attempt that landed after all, now that the branch is at `head`. Those that can't any more are forgotten.

@@ -5,6 +5,7 @@ mod cases;
 mod compile;
 mod evaluate;
 mod finding;
+mod format;
 mod functions;
 mod policy;
 mod position;
@@ -22,6 +23,7 @@ pub use evaluate::{Evaluation, Verdict};
 pub use finding::{
     Command, FindingState, FindingStatus, Flaps, Observation, Transition, apply, observe, tick, withdraw,
 };
+pub use format::{cases_beside, is_policy_file};
 pub use functions::functions;
 pub use policy::{FlappingLimit, Policy, PolicyError, Severity, WindowSpec, parse};
 pub use record::{Cause, TransitionRecord, finding_id};

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use datafusion::sql::parser::DFParser;
 use serde::{Deserialize, Serialize};
 
+use crate::format;
+
 /// How bad a breach is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -40,7 +42,7 @@ impl Severity {
     }
 }
 
-/// A policy file (TOML).
+/// A policy file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -151,10 +153,9 @@ const MAX_IN_A_ROW: u32 = 1_000;
 /// The longest rule, in bytes: parsing is recursive and rules come from tenants.
 const MAX_RULE_BYTES: usize = 16 << 10;
 
-/// Parses a policy file and checks everything but the rule's columns (see [`crate::compile`]).
-pub fn parse(toml: &str, file: &str) -> Result<Policy, PolicyError> {
-    let policy: Policy =
-        toml::from_str(toml).map_err(|error| PolicyError::new(file, error.to_string().trim_end()))?;
+/// Parses a policy file, of YAML if its name ends so and else of TOML, and checks everything but the rule's columns (see [`crate::compile`]).
+pub fn parse(text: &str, file: &str) -> Result<Policy, PolicyError> {
+    let policy: Policy = format::read(text, file)?;
     policy.check()?;
     Ok(policy)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use firn_inventory::{parse_record_key, record_key};
-use firn_policy::{FindingState, FindingStatus, Standing, WindowState};
+use firn_policy::{FindingState, FindingStatus, Flaps, Standing, WindowState};
 
 /// Event time, received_at, partition, offset: of two records of a host the one with the larger order is the newer.
 pub(crate) use firn_policy::Order;
@@ -59,6 +59,7 @@ pub(crate) struct HostFinding {
     /// The values that began the present breach, as JSON text: a grace that ends has no record at hand to take them from.
     pub(crate) evidence: Option<String>,
     pub(crate) assignee: Option<String>,
+    pub(crate) flaps: Flaps,
 }
 
 impl HostState {
@@ -113,6 +114,7 @@ impl HostState {
             snoozed_until_us: state.snoozed_until_us,
             evidence: state.breach_since_us.and(evidence),
             assignee: state.assignee.clone(),
+            flaps: state.flaps.clone(),
         };
         match place {
             Ok(at) => self.findings[at] = finding,
@@ -131,6 +133,7 @@ impl HostFinding {
             version: self.version,
             snoozed_until_us: self.snoozed_until_us,
             assignee: self.assignee.clone(),
+            flaps: self.flaps.clone(),
         }
     }
 }

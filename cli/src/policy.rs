@@ -21,7 +21,7 @@ pub(crate) enum PolicyCommand {
     Ls(ListArgs),
     /// Check policy files: syntax, columns and types
     Check(CheckArgs),
-    /// Run the cases of NAME.test.toml beside each policy file
+    /// Run the cases of NAME.test.toml (or .yaml) beside each policy file
     Test(test::TestArgs),
     /// Show what files would change of the tenant's policies
     Diff(change::DiffArgs),

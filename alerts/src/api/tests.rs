@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use firn_auth::{Claims, Role, SigningKey};
 use firn_catalog_client::{CatalogClient, StaticToken};
-use firn_policy::shipped;
+use firn_policy::{Flaps, shipped};
 use firn_stream::{EmbeddedConfig, EmbeddedLog, TopicPartition, TopicSpec};
 use firn_table::{FileIo, StorageConfig};
 use firn_tests::{Answer, Specification};
@@ -47,6 +47,7 @@ impl Lab {
             version: 1,
             snoozed_until_us: None,
             assignee: None,
+            flaps: Flaps::default(),
             evidence: Some(r#"{"firewall_enabled":false}"#.to_owned()),
         };
         let findings = vec![

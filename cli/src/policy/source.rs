@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
 use firn_inventory::{bronze_schema, tables::POLICY_RULES};
-use firn_policy::{CompiledRule, Policy, PolicyError, RULES_SEEDED_PROPERTY, rules_from_batches, shipped};
+use firn_policy::{
+    CompiledRule, Policy, PolicyError, RULES_SEEDED_PROPERTY, is_policy_file, rules_from_batches, shipped,
+};
 use firn_table::{FileIo, StorageConfig, Table, TableErrorKind, TableScan};
-
-/// Ends the names of files with cases for a policy.
-pub(super) const TEST_SUFFIX: &str = ".test.toml";
 
 /// The policy files among `paths`, folders searched one level deep.
 pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
@@ -22,13 +21,12 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let before = files.len();
         for entry in std::fs::read_dir(path).with_context(|| format!("can't read {}", path.display()))? {
             let file = entry?.path();
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.ends_with(".toml") && !name.ends_with(TEST_SUFFIX) {
+            if is_policy_file(&file) {
                 files.push(file);
             }
         }
         if files.len() == before {
-            bail!("no policy file in {}: their names end in .toml", path.display());
+            bail!("no policy file in {}: their names end in .toml, .yaml or .yml", path.display());
         }
         files[before..].sort();
     }
@@ -124,19 +122,25 @@ mod tests {
 
     const GOOD: &str = "id = 'x'\ntitle = 'X'\nseverity = 'low'\nrule = 'disk_encrypted'\n";
 
+    const YAML: &str = "id: z\ntitle: Z\nseverity: low\nrule: disk_encrypted\n";
+
     #[test]
     fn folder_gives_its_policies_without_their_tests() {
         let folder = tempfile::tempdir().unwrap();
         assert!(files(&[folder.path().to_owned()]).unwrap_err().to_string().contains("no policy file"));
-        for (name, text) in
-            [("b.toml", GOOD), ("a.toml", &GOOD.replace("'x'", "'y'")), ("b.test.toml", ""), ("c.md", "")]
-        {
+        for (name, text) in [
+            ("b.toml", GOOD),
+            ("a.toml", &GOOD.replace("'x'", "'y'")),
+            ("b.test.toml", ""),
+            ("c.md", ""),
+            ("d.yaml", YAML),
+        ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let ids = |paths: &[PathBuf]| {
             policies(paths).map(|all| all.into_iter().map(|policy| policy.id).collect::<Vec<_>>())
         };
-        assert_eq!(ids(&[folder.path().to_owned()]).unwrap(), ["y", "x"]);
+        assert_eq!(ids(&[folder.path().to_owned()]).unwrap(), ["y", "x", "z"]);
         let twice = ids(&[folder.path().to_owned(), folder.path().join("b.toml")]).unwrap_err().to_string();
         assert!(twice.contains("policy 'x' stands in another"), "{twice}");
     }

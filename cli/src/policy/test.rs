@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use firn_inventory::{BronzeBuilder, LogPosition, decode};
-use firn_policy::{Backtest, Case, CaseFinding, CaseVerdict, CompiledRule, Findings, Verdict, parse_cases};
+use firn_policy::{
+    Backtest, Case, CaseFinding, CaseVerdict, CompiledRule, Findings, Verdict, cases_beside, parse_cases,
+};
 
 use super::source;
 use crate::output;
@@ -27,7 +29,7 @@ pub(super) fn run(args: &TestArgs) -> Result<()> {
     for file in source::files(&args.files)? {
         let shown = file.display().to_string();
         let rule = source::compiled(&file)?.with_context(|| shown.clone())?;
-        let beside = file.with_extension("").display().to_string() + source::TEST_SUFFIX;
+        let beside = cases_beside(&file).display().to_string();
         if !Path::new(&beside).exists() {
             output::complain(&format!("{shown}: no cases; they would stand in {beside}"));
             continue;

@@ -14,7 +14,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::PolicyError;
+use crate::{PolicyError, format};
 
 /// One case.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -68,13 +68,9 @@ struct CaseFile {
 }
 
 /// Parses a file of cases.
-pub fn parse_cases(toml: &str, file: &str) -> Result<Vec<Case>, PolicyError> {
+pub fn parse_cases(text: &str, file: &str) -> Result<Vec<Case>, PolicyError> {
     let fail = |message: String| Err(PolicyError::new(file, message));
-    let parsed: Result<CaseFile, _> = toml::from_str(toml);
-    let cases = match parsed {
-        Ok(file) => file.case,
-        Err(error) => return fail(error.to_string().trim_end().to_owned()),
-    };
+    let cases = format::read::<CaseFile>(text, file)?.case;
     for case in &cases {
         if case.verdict.is_none() && case.finding.is_none() {
             return fail(format!("case '{}' expects nothing: give it a verdict or a finding", case.name));

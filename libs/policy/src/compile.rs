@@ -248,6 +248,9 @@ fn revision(policy: &Policy) -> String {
     if !policy.is_per_record() {
         text.push_str(&serde_json::json!((policy.absence_s, &policy.window)).to_string());
     }
+    if policy.flapping.is_some() {
+        text.push_str(&serde_json::json!(policy.flapping).to_string());
+    }
     Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -258,7 +261,7 @@ mod tests {
     use arrow::datatypes::TimeUnit;
 
     use super::*;
-    use crate::parse;
+    use crate::{FlappingLimit, parse};
 
     fn schema() -> SchemaRef {
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -366,6 +369,8 @@ mod tests {
         let grace = Policy { grace_s: 60, ..base.clone() };
         assert_eq!(revision(&base), revision(&words));
         assert_ne!(revision(&base), revision(&grace));
+        let flapping = Some(FlappingLimit { openings: 3, within_s: 60 });
+        assert_ne!(revision(&base), revision(&Policy { flapping, ..base.clone() }));
         assert_eq!(revision(&base).len(), 16);
     }
 }

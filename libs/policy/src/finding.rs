@@ -11,12 +11,15 @@
 //!     | breach: Pending again, or Open at once without grace
 //! ```
 //!
+//! A finding that flaps, by its policy's limit, isn't resolved by the first record that complies: it stays where it is until the
+//! computer has complied for as long as the limit says.
+//!
 //! `Pending` is not told to anyone: only what people should know of makes a [`Transition`] and raises the version. Instants
 //! of transitions follow from records and rules alone, never from when they were noticed.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Policy, Verdict};
+use crate::{FlappingLimit, Policy, Verdict};
 
 /// Where a finding stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,6 +77,18 @@ pub struct FindingState {
     pub snoozed_until_us: Option<i64>,
     /// Whose it is; nobody's again when it opens anew.
     pub assignee: Option<String>,
+    /// What its policy's limit on flapping goes by.
+    #[serde(default)]
+    pub flaps: Flaps,
+}
+
+/// What is kept of a finding whose policy limits flapping. Instants are microseconds since the epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flaps {
+    /// When it opened, the latest last: as many as the limit allows, none of them older than that says.
+    pub openings_us: Vec<i64>,
+    /// Since when the computer complies while the finding stays open.
+    pub passing_since_us: Option<i64>,
 }
 
 /// One record's verdict for one rule.
@@ -135,15 +150,19 @@ impl FindingState {
             version: 0,
             snoozed_until_us: None,
             assignee: None,
+            flaps: Flaps::default(),
         }
     }
 
-    /// When time alone changes this finding next: the end of its grace or of its snooze.
+    /// When time alone changes this finding next: the end of its grace, of its snooze, or of the time that it must comply for.
     #[must_use]
     pub fn due_us(&self, policy: &Policy) -> Option<i64> {
+        if let Some((limit, since_us)) = policy.flapping.zip(self.flaps.passing_since_us) {
+            return Some(since_us.saturating_add(micros(limit.within_s)));
+        }
         match self.status {
             FindingStatus::Pending => {
-                self.breach_since_us.map(|since| since.saturating_add(grace_us(policy)))
+                self.breach_since_us.map(|since| since.saturating_add(micros(policy.grace_s)))
             }
             FindingStatus::Snoozed => self.snoozed_until_us,
             _ => None,
@@ -165,7 +184,27 @@ impl FindingState {
         }
         if matches!(status, FindingStatus::Compliant | FindingStatus::Resolved) {
             self.breach_since_us = None;
+            self.flaps.passing_since_us = None;
         }
+    }
+
+    /// Notes that it opens at an instant; answers whether it flaps from then on.
+    fn opens(&mut self, policy: &Policy, at_us: i64) -> bool {
+        let openings_us = &mut self.flaps.openings_us;
+        let Some(limit) = policy.flapping else {
+            openings_us.clear();
+            return false;
+        };
+        openings_us.push(at_us);
+        let first = at_us.saturating_sub(micros(limit.within_s));
+        openings_us.retain(|opening_us| *opening_us > first);
+        let more = openings_us.len().saturating_sub(limit.openings as usize);
+        openings_us.drain(..more);
+        self.flaps(policy)
+    }
+
+    fn flaps(&self, policy: &Policy) -> bool {
+        policy.flapping.is_some_and(|limit| self.flaps.openings_us.len() >= limit.openings as usize)
     }
 
     fn transition(&mut self, to: FindingStatus, at_us: i64, reason: String) -> Option<Transition> {
@@ -186,8 +225,8 @@ impl FindingState {
     }
 }
 
-fn grace_us(policy: &Policy) -> i64 {
-    i64::try_from(policy.grace_s).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+fn micros(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)
 }
 
 /// Applies one observation. Returns the state afterwards and the transition, if the status changed in a way worth telling.
@@ -211,18 +250,23 @@ fn judge(policy: &Policy, mut state: FindingState, seen: &Observation) -> (Findi
     let at_us = seen.order.1;
     let told = match seen.verdict {
         Verdict::NoResult => None,
-        Verdict::Pass => pass(&mut state, at_us),
+        Verdict::Pass => pass(policy, &mut state, at_us),
         Verdict::Fail => breach(policy, &mut state, at_us),
     };
     (state, told)
 }
 
-fn pass(state: &mut FindingState, at_us: i64) -> Option<Transition> {
+fn pass(policy: &Policy, state: &mut FindingState, at_us: i64) -> Option<Transition> {
     match state.status {
         FindingStatus::Compliant | FindingStatus::Resolved => None,
         FindingStatus::Pending => {
             let before = if state.version > 0 { FindingStatus::Resolved } else { FindingStatus::Compliant };
             state.enter(before, at_us);
+            None
+        }
+        _ if state.flaps(policy) => {
+            state.breach_since_us = None;
+            state.flaps.passing_since_us.get_or_insert(at_us);
             None
         }
         FindingStatus::Open | FindingStatus::Acknowledged | FindingStatus::Snoozed => {
@@ -233,10 +277,10 @@ fn pass(state: &mut FindingState, at_us: i64) -> Option<Transition> {
 
 fn breach(policy: &Policy, state: &mut FindingState, at_us: i64) -> Option<Transition> {
     let since_us = *state.breach_since_us.get_or_insert(at_us);
+    state.flaps.passing_since_us = None;
     match state.status {
         FindingStatus::Compliant | FindingStatus::Resolved if policy.grace_s == 0 => {
-            let reason = opening_reason(state);
-            state.transition(FindingStatus::Open, since_us, reason)
+            open(policy, state, since_us, String::new())
         }
         FindingStatus::Compliant | FindingStatus::Resolved => {
             state.enter(FindingStatus::Pending, at_us);
@@ -247,11 +291,21 @@ fn breach(policy: &Policy, state: &mut FindingState, at_us: i64) -> Option<Trans
     }
 }
 
-fn opening_reason(state: &FindingState) -> String {
-    if state.version > 0 { "in breach again".to_owned() } else { "in breach".to_owned() }
+/// Tells of a breach, which lasted `so_long`.
+fn open(policy: &Policy, state: &mut FindingState, at_us: i64, so_long: String) -> Option<Transition> {
+    let again = if state.version > 0 { " again" } else { "" };
+    let mut reason = format!("in breach{again}{so_long}");
+    if let (true, Some(FlappingLimit { openings, within_s })) = (state.opens(policy, at_us), policy.flapping)
+    {
+        reason.push_str(&format!(
+            ", {openings} times within {within_s} seconds: stays open until the computer complies for as long"
+        ));
+    }
+    state.transition(FindingStatus::Open, at_us, reason)
 }
 
-/// Lets time pass: opens what was pending for longer than its grace, and what was snoozed until before `now_us`.
+/// Lets time pass: opens what was pending for longer than its grace, and what was snoozed until before `now_us`; resolves what
+/// flapped and was complied with for long enough.
 #[must_use]
 pub fn tick(policy: &Policy, state: &FindingState, now_us: i64) -> (FindingState, Option<Transition>) {
     let mut state = state.clone();
@@ -264,11 +318,17 @@ fn pass_time(policy: &Policy, state: &mut FindingState, now_us: i64) -> Option<T
     if now_us < due_us {
         return None;
     }
-    let reason = match state.status {
-        FindingStatus::Snoozed => "the snooze is over".to_owned(),
-        _ => format!("{} for {} seconds", opening_reason(state), policy.grace_s),
-    };
-    state.transition(FindingStatus::Open, due_us, reason)
+    if let Some((limit, _)) = policy.flapping.zip(state.flaps.passing_since_us) {
+        state.flaps.openings_us.clear();
+        let reason = format!("the computer has complied for {} seconds", limit.within_s);
+        return state.transition(FindingStatus::Resolved, due_us, reason);
+    }
+    match state.status {
+        FindingStatus::Snoozed => {
+            state.transition(FindingStatus::Open, due_us, "the snooze is over".to_owned())
+        }
+        _ => open(policy, state, due_us, format!(" for {} seconds", policy.grace_s)),
+    }
 }
 
 /// Applies a person's command; one that doesn't fit the status (to acknowledge what is resolved) changes nothing.

@@ -5,6 +5,7 @@ mod cases;
 mod compile;
 mod evaluate;
 mod finding;
+mod format;
 mod functions;
 mod policy;
 mod position;
@@ -20,10 +21,11 @@ pub use cases::{Case, CaseFinding, CaseVerdict, parse_cases};
 pub use compile::{CompiledRule, compile};
 pub use evaluate::{Evaluation, Verdict};
 pub use finding::{
-    Command, FindingState, FindingStatus, Observation, Transition, apply, observe, tick, withdraw,
+    Command, FindingState, FindingStatus, Flaps, Observation, Transition, apply, observe, tick, withdraw,
 };
+pub use format::{cases_beside, is_policy_file};
 pub use functions::functions;
-pub use policy::{Policy, PolicyError, Severity, WindowSpec, parse};
+pub use policy::{FlappingLimit, Policy, PolicyError, Severity, WindowSpec, parse};
 pub use record::{Cause, TransitionRecord, finding_id};
 pub use rules_table::{RULES_SEEDED_PROPERTY, rules_from_batches, rules_schema, rules_to_batch};
 pub use shipped::shipped;

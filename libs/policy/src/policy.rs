@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use datafusion::sql::parser::DFParser;
 use serde::{Deserialize, Serialize};
 
+use crate::format;
+
 /// How bad a breach is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -40,7 +42,7 @@ impl Severity {
     }
 }
 
-/// A policy file (TOML).
+/// A policy file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -78,6 +80,9 @@ pub struct Policy {
     /// Windows that the rule aggregates over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowSpec>,
+    /// How a finding is kept from opening and closing again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flapping: Option<FlappingLimit>,
     /// Free labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -98,6 +103,16 @@ pub struct WindowSpec {
     /// How long after the end of its window a sample may still be received, seconds.
     #[serde(default = "minute")]
     pub lateness_s: u64,
+}
+
+/// A finding that opened so many times within a time flaps: it stays open until the computer has complied for as long as that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlappingLimit {
+    /// So many times.
+    pub openings: u32,
+    /// Within so many seconds.
+    pub within_s: u64,
 }
 
 fn one() -> u32 {
@@ -131,15 +146,16 @@ const MAX_WINDOW_S: u64 = 7 * 24 * 3600;
 const MAX_LATENESS_S: u64 = 24 * 3600;
 /// Windows of one computer that may be open at once: they are kept in its state.
 const MAX_OPEN_WINDOWS: u64 = 100;
+/// Instants of openings are kept in a computer's state.
+const MAX_OPENINGS: u32 = 20;
 /// The longest row of windows.
 const MAX_IN_A_ROW: u32 = 1_000;
 /// The longest rule, in bytes: parsing is recursive and rules come from tenants.
 const MAX_RULE_BYTES: usize = 16 << 10;
 
-/// Parses a policy file and checks everything but the rule's columns (see [`crate::compile`]).
-pub fn parse(toml: &str, file: &str) -> Result<Policy, PolicyError> {
-    let policy: Policy =
-        toml::from_str(toml).map_err(|error| PolicyError::new(file, error.to_string().trim_end()))?;
+/// Parses a policy file, of YAML if its name ends so and else of TOML, and checks everything but the rule's columns (see [`crate::compile`]).
+pub fn parse(text: &str, file: &str) -> Result<Policy, PolicyError> {
+    let policy: Policy = format::read(text, file)?;
     policy.check()?;
     Ok(policy)
 }
@@ -198,6 +214,9 @@ impl Policy {
                 self.grace_s
             ));
         }
+        if let Some(limit) = &self.flapping {
+            limit.check().map_err(|message| PolicyError::new(&self.id, message))?;
+        }
         if let Some(platform) = self.platforms.iter().find(|platform| platform.trim().is_empty()) {
             return fail(format!("platform '{platform}' is empty: name os_type values such as 'linux'"));
         }
@@ -238,6 +257,21 @@ impl WindowSpec {
         }
         if !(1..=MAX_IN_A_ROW).contains(&self.in_a_row) {
             return Err(format!("window.in_a_row is {}: from 1 to {MAX_IN_A_ROW}", self.in_a_row));
+        }
+        Ok(())
+    }
+}
+
+impl FlappingLimit {
+    fn check(self) -> Result<(), String> {
+        let Self { openings, within_s } = self;
+        if !(2..=MAX_OPENINGS).contains(&openings) {
+            return Err(format!("flapping.openings is {openings}: from 2 to {MAX_OPENINGS}"));
+        }
+        if !(1..=MAX_GRACE_S).contains(&within_s) {
+            return Err(format!(
+                "flapping.within_s is {within_s}: it is in seconds, from 1 to {MAX_GRACE_S}"
+            ));
         }
         Ok(())
     }
@@ -286,13 +320,17 @@ mod tests {
     }
 
     #[test]
-    fn window_and_absence_are_checked_with_the_way_out() {
+    fn windows_flapping_and_absence_are_checked_with_the_way_out() {
         let window = |text: &str| refusal(&format!("{GOOD}[window]\n{text}"));
         assert!(window("size_s = 0").contains("window.size_s is 0"));
         assert!(window("size_s = 300\nslide_s = 7").contains("must divide"));
         assert!(window("size_s = 3600\nslide_s = 10").contains("make slide_s longer"));
         assert!(window("size_s = 300\nin_a_row = 0").contains("in_a_row"));
         assert!(window("size = 300").contains("size_s"));
+        let flapping = |text: &str| refusal(&format!("{GOOD}[flapping]\n{text}"));
+        assert!(flapping("openings = 1\nwithin_s = 60").contains("flapping.openings is 1: from 2"));
+        assert!(flapping("openings = 3\nwithin_s = 0").contains("in seconds"));
+        assert!(flapping("openings = 3").contains("within_s"));
         let absent = GOOD.replace("rule = 'disk_encrypted'", "absence_s = 604800");
         assert_eq!(parse(&absent, "x.toml").unwrap().absence_s, Some(604_800));
         assert!(refusal(&format!("{GOOD}absence_s = 604800\n")).contains("exclude each other"));

@@ -11,7 +11,7 @@ use arrow::{
     datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
 };
 
-use crate::{Policy, PolicyError, Severity, WindowSpec};
+use crate::{FlappingLimit, Policy, PolicyError, Severity, WindowSpec};
 
 /// Property of `policies.rules` that says that rules were put in: the shipped ones come once, and never again after somebody
 /// removed them.
@@ -23,6 +23,8 @@ const WINDOW_SIZE: &str = "window_size_s";
 const WINDOW_SLIDE: &str = "window_slide_s";
 const WINDOW_ROW: &str = "windows_in_a_row";
 const WINDOW_LATENESS: &str = "window_lateness_s";
+const FLAPPING_OPENINGS: &str = "flapping_openings";
+const FLAPPING_WITHIN: &str = "flapping_within_s";
 
 /// Schema of `policies.rules`. `standards` holds a policy's references (a reserved word in SQL); `labels` is a JSON object.
 #[must_use]
@@ -47,6 +49,11 @@ pub fn rules_schema() -> SchemaRef {
         count(WINDOW_SLIDE, "Seconds from one window's start to the next one's; the size if absent"),
         count(WINDOW_ROW, "So many windows in a row must be in breach; 1 if absent"),
         count(WINDOW_LATENESS, "Seconds after a window's end that its samples may still be received"),
+        count(FLAPPING_OPENINGS, "A finding that opened so many times stays open; no limit if absent"),
+        count(
+            FLAPPING_WITHIN,
+            "Seconds that the openings are counted in, and that the computer must comply for",
+        ),
     ]))
 }
 
@@ -81,6 +88,8 @@ pub fn rules_to_batch(policies: &[Policy]) -> RecordBatch {
         counts(policies, |policy| policy.window.as_ref()?.slide_s),
         counts(policies, |policy| Some(policy.window.as_ref()?.in_a_row.into())),
         counts(policies, |policy| Some(policy.window.as_ref()?.lateness_s)),
+        counts(policies, |policy| Some(policy.flapping?.openings.into())),
+        counts(policies, |policy| Some(policy.flapping?.within_s)),
     ];
     // The columns are built from the same list as the schema; a mismatch is a bug that every test would meet.
     RecordBatch::try_new(rules_schema(), columns).unwrap_or_else(|_| RecordBatch::new_empty(rules_schema()))
@@ -176,6 +185,14 @@ impl RuleColumns {
         }))
     }
 
+    fn flapping(&self, row: usize) -> Result<Option<FlappingLimit>, String> {
+        let Some(openings) = self.count(FLAPPING_OPENINGS, row)? else { return Ok(None) };
+        Ok(Some(FlappingLimit {
+            openings: u32::try_from(openings).map_err(|_| format!("{FLAPPING_OPENINGS} is {openings}"))?,
+            within_s: self.count(FLAPPING_WITHIN, row)?.unwrap_or_default(),
+        }))
+    }
+
     fn policy(&self, row: usize) -> Result<Policy, PolicyError> {
         let id = self.text("id", row);
         let fail = |message: String| PolicyError::new(&id, message);
@@ -195,6 +212,7 @@ impl RuleColumns {
             grace_s: self.count("grace_s", row).map_err(fail)?.unwrap_or_default(),
             absence_s: self.count(ABSENCE, row).map_err(fail)?,
             window: self.window(row).map_err(fail)?,
+            flapping: self.flapping(row).map_err(fail)?,
             labels: if labels.is_empty() {
                 BTreeMap::new()
             } else {
@@ -217,7 +235,8 @@ mod tests {
 
     #[test]
     fn shipped_policies_survive_the_table() {
-        let policies = shipped();
+        let mut policies = shipped();
+        policies[0].flapping = Some(FlappingLimit { openings: 3, within_s: 3_600 });
         let back: Vec<Policy> =
             rules_from_batches(&[rules_to_batch(&policies)]).into_iter().map(Result::unwrap).collect();
         assert_eq!(back, policies);

@@ -21,6 +21,7 @@ fn policy(grace_s: u64) -> Policy {
         grace_s,
         absence_s: None,
         window: None,
+        flapping: None,
         labels: std::collections::BTreeMap::new(),
     }
 }
@@ -180,4 +181,74 @@ proptest! {
             state = Some(after);
         }
     }
+}
+
+/// As [`run`], but time passes before each record, as the stream has it.
+fn run_with_time(policy: &Policy, records: &[(Verdict, i64)]) -> (FindingState, Vec<(FindingStatus, i64)>) {
+    let (mut state, mut told) = (None::<FindingState>, Vec::new());
+    for (verdict, second) in records {
+        if let Some(known) = &mut state {
+            let (after, transition) = tick(policy, known, second * SECOND);
+            told.extend(transition.map(|t| (t.to, t.at_us / SECOND)));
+            *known = after;
+        }
+        let (after, transition) = observe(policy, state.as_ref(), &seen(*verdict, *second));
+        told.extend(transition.map(|t| (t.to, t.at_us / SECOND)));
+        state = Some(after);
+    }
+    (state.unwrap(), told)
+}
+
+fn limited(openings: u32, within_s: u64) -> Policy {
+    Policy { flapping: Some(crate::FlappingLimit { openings, within_s }), ..policy(0) }
+}
+
+#[test]
+fn what_flaps_stays_open_until_it_was_complied_with_for_long_enough() {
+    let records =
+        [(Fail, 1), (Pass, 2), (Fail, 3), (Pass, 4), (Fail, 50), (Pass, 60), (Fail, 90), (Pass, 100)];
+    let (state, told) = run_with_time(&limited(2, 60), &records);
+    assert_eq!(told, [(Open, 1), (Resolved, 2), (Open, 3)]);
+    assert_eq!((state.status, state.breach_since_us), (Open, None));
+    assert_eq!(state.due_us(&limited(2, 60)), Some(160 * SECOND));
+    // Whoever looks later sees the same instant, and from then on it is a finding like others.
+    let (state, transition) = tick(&limited(2, 60), &state, 1_000 * SECOND);
+    let transition = transition.unwrap();
+    assert_eq!((transition.to, transition.at_us), (Resolved, 160 * SECOND));
+    assert_eq!(transition.reason, "the computer has complied for 60 seconds");
+    assert_eq!(state.flaps, Flaps::default());
+}
+
+#[test]
+fn openings_that_lie_apart_are_no_flapping() {
+    let (state, told) =
+        run_with_time(&limited(2, 60), &[(Fail, 1), (Pass, 2), (Fail, 100), (Pass, 101), (Fail, 200)]);
+    assert_eq!(told, [(Open, 1), (Resolved, 2), (Open, 100), (Resolved, 101), (Open, 200)]);
+    assert_eq!(state.flaps.openings_us, [200 * SECOND]);
+}
+
+#[test]
+fn an_acknowledged_or_snoozed_finding_that_flaps_stays_what_it_is() {
+    let (state, _) = run_with_time(&limited(2, 60), &[(Fail, 1), (Pass, 2), (Fail, 3)]);
+    let (acknowledged, _) = apply(&state, &Command::Acknowledge, 4 * SECOND, String::new());
+    let (acknowledged, told) = observe(&limited(2, 60), Some(&acknowledged), &seen(Pass, 5));
+    assert_eq!((acknowledged.status, told), (Acknowledged, None));
+
+    let (snoozed, _) = apply(&state, &Command::Snooze { until_us: 30 * SECOND }, 4 * SECOND, String::new());
+    let (snoozed, _) = observe(&limited(2, 60), Some(&snoozed), &seen(Pass, 5));
+    // The snooze ends meanwhile, but there is nothing to tell of what complies.
+    assert_eq!(tick(&limited(2, 60), &snoozed, 40 * SECOND).1, None);
+    let (_, told) = tick(&limited(2, 60), &snoozed, 70 * SECOND);
+    assert_eq!(told.map(|t| (t.to, t.at_us)), Some((Resolved, 65 * SECOND)));
+    // Or it is in breach again, and is told then.
+    let (_, told) = observe(&limited(2, 60), Some(&snoozed), &seen(Fail, 50));
+    assert_eq!(told.map(|t| (t.to, t.at_us)), Some((Open, 30 * SECOND)));
+}
+
+#[test]
+fn a_limit_that_is_withdrawn_holds_nothing_open() {
+    let (state, _) = run_with_time(&limited(2, 60), &[(Fail, 1), (Pass, 2), (Fail, 3), (Pass, 4)]);
+    assert_eq!((state.status, state.due_us(&policy(0))), (Open, None));
+    let (_, told) = observe(&policy(0), Some(&state), &seen(Pass, 6));
+    assert_eq!(told.map(|t| t.to), Some(Resolved));
 }

@@ -9,8 +9,10 @@ mod test;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use firn_catalog_client::TenantClient;
 use firn_compactor::{
-    Model, ModelFiles, ModelGraph, TenantModels, change_own_models, check_own_models, forecast, models,
+    Model, ModelFiles, ModelGraph, SourceTables, TenantModels, change_own_models, check_own_models, forecast,
+    models,
 };
 use firn_table::{FileIo, StorageConfig};
 use serde::Serialize;
@@ -32,7 +34,7 @@ pub(crate) enum ModelCommand {
     Test(test::TestArgs),
     /// Draw which model reads which, in words or as SVG
     Graph(graph::GraphArgs),
-    /// Document models and their columns, as Markdown
+    /// Document models and their columns, as Markdown or JSON
     Docs(docs::DocsArgs),
     /// Put model files among the tenant's own, on main or a branch
     Apply(ApplyArgs),
@@ -154,13 +156,28 @@ fn file_io() -> FileIo {
     FileIo::new(StorageConfig::default())
 }
 
-/// The models that are asked for; says so where the tenant's own don't fit.
+/// The models that are asked for, and the tables that they read and none of them makes.
+async fn read_with_sources(args: &ReadArgs) -> Result<(ModelGraph, SourceTables)> {
+    if args.shipped {
+        return Ok((models()?, SourceTables::shipped()));
+    }
+    let client = args.connection.connect().await?.lake_client()?;
+    let graph = of_tenant(&client, args).await?;
+    let sources = SourceTables::read_by(&graph, &client, &file_io(), &args.reference).await?;
+    Ok((graph, sources))
+}
+
+/// The models that are asked for.
 async fn read(args: &ReadArgs) -> Result<ModelGraph> {
     if args.shipped {
         return Ok(models()?);
     }
-    let client = args.connection.connect().await?.lake_client()?;
-    let models = TenantModels::of(&client, &file_io(), &args.reference).await?;
+    of_tenant(&args.connection.connect().await?.lake_client()?, args).await
+}
+
+/// The shipped models and the tenant's own; says so where these don't fit.
+async fn of_tenant(client: &TenantClient, args: &ReadArgs) -> Result<ModelGraph> {
+    let models = TenantModels::of(client, &file_io(), &args.reference).await?;
     if let Some(problem) = &models.problem {
         output::complain(&format!("the tenant's own models are left out: {problem}"));
     }

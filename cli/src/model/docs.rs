@@ -1,14 +1,13 @@
-//! `firn model docs`: models and their columns, as Markdown.
+//! `firn model docs`: models and their columns, as Markdown or JSON.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 use anyhow::{Result, bail};
-use arrow::datatypes::{DataType, SchemaRef};
-use firn_catalog_client::iceberg::TableIdent;
-use firn_compactor::{CheckSeverity, Model, check_models};
-use firn_inventory::bronze_schema;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use firn_compactor::{Check, CheckSeverity, Model, ModelKind, check_models};
+use serde::Serialize;
 
-use super::{ReadArgs, kind_name, read};
+use super::{ReadArgs, kind_name, read_with_sources};
 use crate::output;
 
 /// Arguments of `firn model docs`.
@@ -20,43 +19,96 @@ pub(crate) struct DocsArgs {
     read: ReadArgs,
 }
 
+/// A model as `firn model docs --json` shows it.
+#[derive(Serialize)]
+struct ModelDocs {
+    table: String,
+    description: String,
+    kind: ModelKind,
+    reads: Vec<String>,
+    columns: Vec<ColumnDocs>,
+    checks: Vec<CheckDocs>,
+}
+
+#[derive(Serialize)]
+struct ColumnDocs {
+    name: String,
+    #[serde(rename = "type")]
+    data_type: String,
+    doc: String,
+}
+
+#[derive(Serialize)]
+struct CheckDocs {
+    name: String,
+    severity: CheckSeverity,
+    condition: String,
+}
+
+impl ModelDocs {
+    fn of(model: &Model, schema: &SchemaRef) -> Self {
+        let column = |field: &FieldRef| ColumnDocs {
+            name: field.name().clone(),
+            data_type: type_name(field.data_type()),
+            doc: field.metadata().get("doc").cloned().unwrap_or_default(),
+        };
+        let check = |check: &Check| CheckDocs {
+            name: check.name.clone(),
+            severity: check.severity,
+            condition: check.condition.clone(),
+        };
+        Self {
+            table: model.table.to_string(),
+            description: model.description.clone(),
+            kind: model.kind,
+            reads: model.inputs.iter().map(ToString::to_string).collect(),
+            columns: schema.fields().iter().map(column).collect(),
+            checks: model.checks.iter().map(check).collect(),
+        }
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = format!("## {}\n\n{}\n\n", self.table, self.description);
+        let reads = self.reads.iter().map(|input| format!("`{input}`")).collect::<Vec<_>>().join(", ");
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "Kind `{}`, reads {reads}.\n", kind_name(self.kind));
+        text.push_str("| column | type | |\n| --- | --- | --- |\n");
+        for column in &self.columns {
+            let _ = writeln!(text, "| `{}` | {} | {} |", column.name, column.data_type, in_cell(&column.doc));
+        }
+        if !self.checks.is_empty() {
+            text.push_str("\n| check | a row that breaks it | condition |\n| --- | --- | --- |\n");
+            for check in &self.checks {
+                let then = match check.severity {
+                    CheckSeverity::Warn => "is counted",
+                    CheckSeverity::Drop => "is left out",
+                    CheckSeverity::Fail => "fails the run",
+                };
+                let _ = writeln!(text, "| {} | {then} | `{}` |", check.name, in_cell(&check.condition));
+            }
+        }
+        text
+    }
+}
+
 pub(super) async fn run(args: &DocsArgs) -> Result<()> {
-    let graph = read(&args.read).await?;
-    let sources = BTreeMap::from([(TableIdent::new("bronze", "inventory"), bronze_schema())]);
-    let schemas = check_models(&graph, &sources).await?;
+    let (graph, sources) = read_with_sources(&args.read).await?;
+    let schemas = check_models(&graph, sources.schemas()).await?;
     let wanted = |model: &&Model| args.table.as_ref().is_none_or(|table| model.table.to_string() == *table);
     let found: Vec<_> = graph.models().iter().filter(wanted).collect();
     if let (true, Some(table)) = (found.is_empty(), &args.table) {
         bail!("no model makes '{table}': 'firn model ls' lists them");
     }
-    for model in found {
-        output::line(&markdown(model, &schemas[&model.table]))?;
+    let docs: Vec<_> = found.into_iter().map(|model| ModelDocs::of(model, &schemas[&model.table])).collect();
+    if args.read.json {
+        return output::json(&docs);
     }
-    Ok(())
+    docs.iter().try_for_each(|docs| output::line(&docs.markdown()))
 }
 
-fn markdown(model: &Model, schema: &SchemaRef) -> String {
-    let mut text = format!("## {}\n\n{}\n\n", model.table, model.description);
-    let reads = model.inputs.iter().map(|input| format!("`{input}`")).collect::<Vec<_>>().join(", ");
-    // Writing to a string can't fail.
-    let _ = writeln!(text, "Kind `{}`, reads {reads}.\n", kind_name(model.kind));
-    text.push_str("| column | type | |\n| --- | --- | --- |\n");
-    for field in schema.fields() {
-        let doc = field.metadata().get("doc").map_or("", String::as_str).replace('|', "\\|");
-        let _ = writeln!(text, "| `{}` | {} | {doc} |", field.name(), type_name(field.data_type()));
-    }
-    if !model.checks.is_empty() {
-        text.push_str("\n| check | a row that breaks it | condition |\n| --- | --- | --- |\n");
-        for check in &model.checks {
-            let then = match check.severity {
-                CheckSeverity::Warn => "is counted",
-                CheckSeverity::Drop => "is left out",
-                CheckSeverity::Fail => "fails the run",
-            };
-            let _ = writeln!(text, "| {} | {then} | `{}` |", check.name, check.condition.replace('|', "\\|"));
-        }
-    }
-    text
+/// A bar would end the cell.
+fn in_cell(text: &str) -> String {
+    text.replace('|', "\\|")
 }
 
 fn type_name(data_type: &DataType) -> String {

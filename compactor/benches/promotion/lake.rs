@@ -14,6 +14,8 @@ use firn_table::{
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::Args;
+
 /// Records of one commit to bronze.
 const BATCH: u64 = 100_000;
 /// Microseconds between two records: a million of them come within a day.
@@ -59,18 +61,18 @@ impl Lake {
     }
 
     /// Appends to bronze what it lacks of so many rows; answers how many it has then.
-    pub(crate) async fn fill(&self, rows: u64, hosts: u64) -> Result<u64> {
+    pub(crate) async fn fill(&self, rows: u64, args: &Args) -> Result<u64> {
         let held = match Table::load(&self.client, &self.file_io, "main", &bronze()).await {
             Ok(table) => table.data_files(None).await?.iter().map(|file| file.record_count).sum(),
             Err(error) if error.kind == TableErrorKind::NotFound => 0,
             Err(error) => return Err(error.into()),
         };
-        self.report(held, rows.saturating_sub(held), hosts).await?;
+        self.report(held, rows.saturating_sub(held), args).await?;
         Ok(held.max(rows))
     }
 
     /// Appends records of the log from an offset on to bronze.
-    pub(crate) async fn report(&self, first: u64, count: u64, hosts: u64) -> Result<()> {
+    pub(crate) async fn report(&self, first: u64, count: u64, args: &Args) -> Result<()> {
         let partitioning =
             vec![Partitioning { column: "received_at".to_owned(), transform: "day".to_owned() }];
         let wanted =
@@ -81,7 +83,7 @@ impl Lake {
             let end = (first + count).min(offset + BATCH);
             let mut rows = BronzeBuilder::default();
             for offset in offset..end {
-                let (record, position) = inventory(offset, hosts)?;
+                let (record, position) = inventory(offset, args)?;
                 rows.push(&decode(&serde_json::to_vec(&record)?)?, &position);
             }
             let mut writer = DataFileWriter::new(&table, WriteOptions::default())?;
@@ -118,15 +120,23 @@ fn bronze() -> TableIdent {
     TableIdent::new("bronze", "inventory")
 }
 
+/// Another number for each number, without order: multiplying by an odd one and mixing bits from above can be undone.
+fn scattered(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
 /// One inventory of a fleet whose computers report in turn.
-fn inventory(offset: u64, hosts: u64) -> Result<(serde_json::Value, LogPosition)> {
-    let host = offset % hosts;
+fn inventory(offset: u64, args: &Args) -> Result<(serde_json::Value, LogPosition)> {
+    let host = offset % args.hosts;
+    let event = if args.ordered_ids { offset } else { scattered(offset) };
     let software: Vec<_> = (0..5)
         .map(|package| json!({"name": format!("package-{package}"), "version": format!("{}.{}", host % 7, offset % 5)}))
         .collect();
     let record = json!({
         "host_id": format!("host-{host:08}"),
-        "event_id": format!("event-{offset:012}"),
+        "event_id": format!("event-{event:016x}"),
         "hostname": format!("host-{host:08}.example.org"),
         "organization_id": format!("org-{}", host % 50),
         "os_type": if host.is_multiple_of(3) { "windows" } else { "linux" },

@@ -26,6 +26,8 @@ pub(crate) struct Newest<'a> {
 pub(crate) struct Arrived {
     /// Rows of the output's columns.
     pub(crate) added: Arc<dyn TableProvider>,
+    /// Whether these are the newest of their keys already.
+    pub(crate) chosen: bool,
     /// Where rows were removed: their keys, and all rows of the input.
     pub(crate) affected: Option<(DataFrame, Arc<dyn TableProvider>)>,
     /// Key, order and place of the output's rows; absent if there are none.
@@ -83,7 +85,7 @@ impl Newest<'_> {
             );
             prior = format!("SELECT * FROM {PRIOR} p WHERE NOT EXISTS {}", known("p"));
         }
-        let newest = self.of(&columns, &rows);
+        let newest = if arrived.chosen { rows } else { self.of(&columns, &rows) };
         let Some(table) = arrived.prior else { return session.sql(&newest).await };
         session.register_table(PRIOR, table)?;
         let (same, newer) = (self.same_key("n", "p"), self.newer("n", "p"));
@@ -142,7 +144,7 @@ mod tests {
                 Some(session.sql(sql).await.unwrap().into_view())
             }
         };
-        let arrived = Arrived { added: table(rows), affected: None, prior };
+        let arrived = Arrived { added: table(rows), chosen: false, affected: None, prior };
         let newest = Newest { key: &key, order: &order }.arrive(&session, arrived).await.unwrap();
         let host = datafusion::prelude::col("host_id").sort(true, false);
         newest.sort(vec![host]).unwrap().collect().await.unwrap()

@@ -114,7 +114,8 @@ impl Trial<'_> {
         let drops: SharedChecks = Arc::new(Mutex::new(drops));
         let added = clean(query, &schema, Some(&drops)).await?;
         let newest = Newest { key: &self.model.key, order: &self.model.order };
-        let rows = newest.arrive(session, Arrived { added, affected: None, prior: None }).await?;
+        let rows =
+            newest.arrive(session, Arrived { added, chosen: false, affected: None, prior: None }).await?;
         let rows = rows.collect().await?;
         let broken = drops.lock().unwrap_or_else(PoisonError::into_inner).broken();
         Ok((rows, broken))

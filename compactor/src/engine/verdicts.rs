@@ -172,6 +172,8 @@ impl Judge {
                 };
                 host.insert(known).observe(&self.rules, &judged, row);
             }
+            // Else every batch with a record that decided would be held until there are enough rows.
+            self.out.write_evidence(&self.rules);
         }
         if let Some(last) = host {
             self.finish(last).await?;
@@ -199,7 +201,7 @@ impl Judge {
             Some(Facts::Known(facts)) => facts,
             Some(Facts::Row(judged, row)) => judged.facts(row),
         };
-        for (rule, standing) in self.rules.rules.iter().zip(&host.standings) {
+        for (rule, standing) in self.rules.rules.iter().enumerate().zip(&host.standings) {
             if let Some(standing) = standing {
                 self.out.push(&host.id, &facts, rule, standing);
             }
@@ -209,7 +211,7 @@ impl Judge {
 
     async fn send(&mut self, all: bool) -> Result<()> {
         if self.out.len() >= 8_192 || (all && self.out.len() > 0) {
-            let batch = self.out.finish()?;
+            let batch = self.out.finish(&self.rules)?;
             // A closed channel means that the reader gave up: its own error says why.
             _ = self.sender.send(Ok(batch)).await;
         }

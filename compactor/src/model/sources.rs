@@ -1,6 +1,6 @@
 //! The tables that models read and none of them makes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use firn_catalog_client::{TenantClient, iceberg::TableIdent};
@@ -31,9 +31,18 @@ impl SourceTables {
         reference: &str,
         files: &ModelFiles,
     ) -> Result<Self, CompactorError> {
+        Self::read_by(&graph_with(files)?, client, file_io, reference).await
+    }
+
+    /// These, and the tenant's tables at a reference that the models of a graph read.
+    pub async fn read_by(
+        graph: &ModelGraph,
+        client: &TenantClient,
+        file_io: &FileIo,
+        reference: &str,
+    ) -> Result<Self, CompactorError> {
         let mut sources = Self::shipped();
-        let wanted: BTreeSet<_> = graph_with(files)?.sources();
-        for ident in wanted {
+        for ident in graph.sources() {
             if let Some(table) = load_optional(client, file_io, reference, &ident).await? {
                 sources.schemas.insert(ident, table.arrow_schema()?);
             }
@@ -41,7 +50,9 @@ impl SourceTables {
         Ok(sources)
     }
 
-    pub(super) fn schemas(&self) -> &BTreeMap<TableIdent, SchemaRef> {
+    /// Columns by table.
+    #[must_use]
+    pub fn schemas(&self) -> &BTreeMap<TableIdent, SchemaRef> {
         &self.schemas
     }
 }

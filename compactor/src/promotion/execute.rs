@@ -58,7 +58,7 @@ enum Driving {
 /// What changed in the driving input.
 #[derive(Clone)]
 struct Changed {
-    added: Arc<dyn TableProvider>,
+    added: Arc<TableScan>,
     removed: Option<Arc<dyn TableProvider>>,
     /// Rows of both.
     rows: u64,
@@ -199,7 +199,7 @@ impl ModelRun<'_> {
             }
             Increment::Full(reason) => Driving::All(reason),
             Increment::Empty if self.rules_changed() => {
-                let none = datafusion::datasource::empty::EmptyTable::new(table.arrow_schema()?);
+                let none = TableScan::at(table, &RowPositions::default()).await?;
                 Driving::Changed(Changed { added: Arc::new(none), removed: None, rows: 0 })
             }
             Increment::Empty => Driving::Nothing,
@@ -221,7 +221,7 @@ impl ModelRun<'_> {
     }
 
     /// All rows of the driving input.
-    async fn all(&self) -> Result<Arc<dyn TableProvider>, CompactorError> {
+    async fn all(&self) -> Result<Arc<TableScan>, CompactorError> {
         Ok(Arc::new(TableScan::new(self.input()?, None).await?))
     }
 

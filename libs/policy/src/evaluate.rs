@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions},
-    compute::cast,
+    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array},
+    compute::{cast, take},
     datatypes::DataType,
     error::ArrowError,
     json::{WriterBuilder, writer::LineDelimited},
@@ -70,36 +70,62 @@ impl CompiledRule {
     /// The values that decided for one row, as a JSON object. Long lists are cut.
     #[must_use]
     pub fn evidence(&self, batch: &RecordBatch, row: usize) -> Value {
-        let render = || -> Result<Value, ArrowError> {
+        self.evidence_of(batch, &[row]).pop().unwrap_or_default()
+    }
+
+    /// The same for several rows, in their order: that is far cheaper than one by one.
+    #[must_use]
+    pub fn evidence_of(&self, batch: &RecordBatch, rows: &[usize]) -> Vec<Value> {
+        let render = || -> Result<Vec<Value>, ArrowError> {
+            let places: UInt64Array = rows.iter().map(|row| *row as u64).collect();
+            let input = self.columns_of(batch, rows.len(), |column| take(column, &places, None))?;
             let mut text = Vec::new();
             let mut writer =
                 WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut text);
-            writer.write(&self.input(&batch.slice(row, 1))?)?;
+            writer.write(&input)?;
             writer.finish()?;
             drop(writer);
-            serde_json::from_slice(&text).map_err(|error| ArrowError::JsonError(error.to_string()))
+            let values =
+                serde_json::Deserializer::from_slice(&text).into_iter().collect::<Result<Vec<_>, _>>();
+            let values = values.map_err(|error| ArrowError::JsonError(error.to_string()))?;
+            if values.len() != rows.len() {
+                let message = format!("{} values for {} rows", values.len(), rows.len());
+                return Err(ArrowError::JsonError(message));
+            }
+            Ok(values)
         };
         match render() {
-            Ok(mut value) => {
-                shorten(&mut value);
-                value
+            Ok(mut values) => {
+                values.iter_mut().for_each(shorten);
+                values
             }
-            Err(error) => serde_json::json!({ "error": error.to_string() }),
+            Err(error) => vec![serde_json::json!({ "error": error.to_string() }); rows.len()],
         }
     }
 
     /// The batch's columns that the rule reads, in the types it was compiled for.
     pub(crate) fn input(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        self.columns_of(batch, batch.num_rows(), |column| Ok(Arc::clone(column)))
+    }
+
+    /// The same of chosen rows.
+    fn columns_of(
+        &self,
+        batch: &RecordBatch,
+        rows: usize,
+        choose: impl Fn(&ArrayRef) -> Result<ArrayRef, ArrowError>,
+    ) -> Result<RecordBatch, ArrowError> {
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for field in self.schema.fields() {
             let column = batch.column_by_name(field.name()).ok_or_else(|| {
                 ArrowError::SchemaError(format!("the batch lacks the column '{}'", field.name()))
             })?;
+            let column = choose(column)?;
             let same = column.data_type() == field.data_type();
-            columns.push(if same { column.clone() } else { cast(column, field.data_type())? });
+            columns.push(if same { column } else { cast(&column, field.data_type())? });
         }
         // A rule that counts records reads no column: the rows are there nevertheless.
-        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let rows = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &rows)
     }
 
@@ -244,6 +270,17 @@ mod tests {
         let rule = rule("a > b OR event_time > now() - INTERVAL '1 day'", "[]");
         let evidence = rule.evidence(&batch(&[(None, Some(2), None)]), 0);
         assert_eq!(evidence, serde_json::json!({ "event_time": "1970-01-02T00:00:00Z", "a": 2, "b": null }));
+    }
+
+    #[test]
+    fn evidence_of_rows_is_that_of_each_in_their_order() {
+        let rule = rule("a > b", "[]");
+        let rows: Vec<_> = (0..5).map(|n| (None, Some(n), (n != 3).then_some(7))).collect();
+        let batch = batch(&rows);
+        let places = [4, 0, 3, 0];
+        let one_by_one: Vec<_> = places.iter().map(|row| rule.evidence(&batch, *row)).collect();
+        assert_eq!(rule.evidence_of(&batch, &places), one_by_one);
+        assert_eq!(one_by_one[2], serde_json::json!({ "a": 3, "b": null }));
     }
 
     #[test]

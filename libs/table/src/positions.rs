@@ -69,6 +69,15 @@ impl RowPositions {
         self.files.values().all(RoaringTreemap::is_empty)
     }
 
+    /// These rows of the files.
+    fn pick<'a>(&self, files: impl Iterator<Item = &'a LiveFile>) -> Vec<FileRows> {
+        let picked = files.filter_map(|file| {
+            let rows = self.files.get(file.location()).filter(|rows| !rows.is_empty())?;
+            Some(FileRows::only(file.clone(), rows))
+        });
+        picked.collect()
+    }
+
     pub(crate) fn sets(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let set = |(location, rows): (&String, &RoaringTreemap)| (location.clone(), rows.iter().collect());
         self.files.iter().map(set).collect()
@@ -81,7 +90,7 @@ pub struct PositionScan {
 }
 
 struct LocatedRows {
-    scan: TableScan,
+    scan: Arc<TableScan>,
     state: SessionState,
     files: Vec<(LiveFile, Option<Arc<RoaringTreemap>>)>,
     projection: Vec<usize>,
@@ -89,23 +98,32 @@ struct LocatedRows {
 }
 
 impl PositionScan {
-    /// A scan of `columns` of the files that may hold rows for which all `filters` are true; other rows of them are in it,
-    /// too. `None` if rows are deleted by equality: those have no positions until the table was compacted.
+    /// Of the table's current rows.
     pub async fn new(
         table: &Table,
         session: &SessionContext,
         columns: &[&str],
         filters: &[Expr],
     ) -> Result<Option<Self>, TableError> {
+        Self::of(Arc::new(TableScan::new(table, None).await?), session, columns, filters).await
+    }
+
+    /// A scan of `columns` of the files that may hold rows for which all `filters` are true; other rows of them are in it,
+    /// too. `None` if rows are deleted by equality: those have no positions until the table was compacted.
+    pub async fn of(
+        scan: Arc<TableScan>,
+        session: &SessionContext,
+        columns: &[&str],
+        filters: &[Expr],
+    ) -> Result<Option<Self>, TableError> {
+        let (table, state) = (&scan.layout.table, session.state());
         let failed = |error| unreadable(table, error);
-        let (scan, state) = (TableScan::new(table, None).await?, session.state());
         let predicate = scan.predicate(&state, filters).map_err(failed)?;
         let planned = scan.plan_files(predicate.as_ref()).await.map_err(failed)?;
         if planned.iter().any(|(_, deletes)| !deletes.equality.is_empty()) {
             return Ok(None);
         }
-        let by_position = planned.iter().map(|(file, deletes)| (file, deletes)).collect::<Vec<_>>();
-        let mut deleted = load_deleted_rows(table.file_io(), &by_position).await?;
+        let mut deleted = scan.left_out(&planned).await?;
         let files = planned.into_iter().map(|(file, _)| {
             let deleted = deleted.remove(file.location());
             (file, deleted)
@@ -142,6 +160,12 @@ impl PositionScan {
         Ok(Arc::new(StreamingTable::try_new(Arc::clone(&self.rows.schema), partitions)?))
     }
 
+    /// The whole rows at some of the places.
+    pub fn rows_at(&self, places: &RowPositions) -> Result<TableScan, TableError> {
+        let files = self.rows.files.iter().map(|(file, _)| file);
+        TableScan::of_rows(&self.rows.scan.layout.table, places.pick(files))
+    }
+
     /// Location of a file by its number.
     #[must_use]
     pub fn location(&self, file: i64) -> Option<&str> {
@@ -153,13 +177,9 @@ impl PositionScan {
 impl TableScan {
     /// Only the given rows of the table's current snapshot, each read where it is.
     pub async fn at(table: &Table, rows: &RowPositions) -> Result<Self, TableError> {
-        let mut picked = Vec::new();
-        for (file, _) in current_files(table).await? {
-            if let Some(rows) = rows.files.get(file.location()).filter(|rows| !rows.is_empty()) {
-                picked.push(FileRows::only(file, rows));
-            }
-        }
-        Self::of_rows(table, picked)
+        let manifests = table.live_manifests(None).await?;
+        let files = live_files(table.file_io(), &manifests.data).await?;
+        Self::of_rows(table, rows.pick(files.iter()))
     }
 
     /// The rows of the table's current snapshot but the given ones. Rows must not be deleted by equality.

@@ -181,6 +181,21 @@ impl TableScan {
         with_deletes.collect::<Result<_, TableError>>().map_err(external)
     }
 
+    /// Positions of the rows of planned files that are deleted, or not wanted, by the location of their file.
+    pub(crate) async fn left_out(
+        &self,
+        files: &FilesAndDeletes,
+    ) -> Result<HashMap<String, Arc<RoaringTreemap>>, TableError> {
+        let by_position = files.iter().filter(|(_, deletes)| deletes.by_position());
+        let by_position = by_position.map(|(file, deletes)| (file, deletes)).collect::<Vec<_>>();
+        let mut left_out = load_deleted_rows(self.layout.table.file_io(), &by_position).await?;
+        if let Source::Rows(rows) = &self.source {
+            let unwanted = |rows: &FileRows| Some((rows.file.location().to_owned(), rows.left_out.clone()?));
+            left_out.extend(rows.iter().filter_map(unwanted));
+        }
+        Ok(left_out)
+    }
+
     /// A scan of files in one store, with the equality deletes applied where there are any.
     async fn scan_store(
         &self,
@@ -280,13 +295,7 @@ impl TableProvider for TableScan {
             limit: limit.filter(|_| filters.is_empty()),
         };
         let file_io = layout.table.file_io();
-        let by_position = files.iter().filter(|(_, deletes)| deletes.by_position());
-        let by_position = by_position.map(|(file, deletes)| (file, deletes)).collect::<Vec<_>>();
-        let mut deleted = load_deleted_rows(file_io, &by_position).await.map_err(external)?;
-        if let Source::Rows(rows) = &self.source {
-            let left_out = |rows: &FileRows| Some((rows.file.location().to_owned(), rows.left_out.clone()?));
-            deleted.extend(rows.iter().filter_map(left_out));
-        }
+        let mut deleted = self.left_out(&files).await.map_err(external)?;
         let pool = &state.runtime_env().memory_pool;
         let deletes = files.iter().map(|(_, deletes)| deletes).collect::<Vec<_>>();
         let equality = layout.equality(&layout.schema, &deletes, pool).await?;

@@ -1,11 +1,15 @@
 //! Rows of the compliance table.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use datafusion::{
     arrow::{
         array::{
-            ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+            ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, StringBuilder,
+            TimestampMicrosecondArray,
         },
         compute::cast,
         datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
@@ -15,7 +19,7 @@ use datafusion::{
 };
 use firn_policy::{CompiledRule, Severity, Verdict};
 
-use super::{Evidence, Order, Standing};
+use super::{Evidence, JudgedBatch, Order, RuleSet, Standing};
 
 /// What is told of a host beside its verdicts: from its newest record.
 #[derive(Clone, Debug, Default)]
@@ -92,9 +96,20 @@ fn severity_name(severity: Severity) -> &'static str {
 /// Rows on their way to a batch, in columns.
 #[derive(Default)]
 pub(super) struct VerdictRows {
-    texts: [Vec<Option<String>>; 9],
+    /// All texts but the evidence.
+    texts: [StringBuilder; 8],
+    evidence: Vec<Option<String>>,
+    /// By the places of the rules: rows whose evidence is still to be written out of the records.
+    unwritten: BTreeMap<usize, Vec<Unwritten>>,
     since_us: Vec<i64>,
     orders: Vec<Order>,
+}
+
+/// A row without its evidence yet, and the record that has it.
+struct Unwritten {
+    row: usize,
+    judged: Arc<JudgedBatch>,
+    record: usize,
 }
 
 impl VerdictRows {
@@ -106,42 +121,59 @@ impl VerdictRows {
         &mut self,
         host_id: &str,
         facts: &HostFacts,
-        rule: &CompiledRule,
+        (place, rule): (usize, &CompiledRule),
         standing: &Standing,
     ) {
-        let evidence = match &standing.evidence {
-            Evidence::Known(known) => known.clone(),
-            Evidence::Row(judged, row) => Some(rule.evidence(&judged.batch, *row).to_string()),
-        };
-        let revision = standing.outdated.as_ref().unwrap_or(&rule.revision);
         let policy = &rule.policy;
         let values = [
-            Some(host_id.to_owned()),
-            Some(policy.id.clone()),
-            Some(policy.title.clone()),
-            Some(severity_name(policy.severity).to_owned()),
-            facts.hostname.clone(),
-            facts.organization_id.clone(),
-            Some(state_name(standing.verdict).to_owned()),
-            evidence,
-            Some(revision.clone()),
+            Some(host_id),
+            Some(policy.id.as_str()),
+            Some(policy.title.as_str()),
+            Some(severity_name(policy.severity)),
+            facts.hostname.as_deref(),
+            facts.organization_id.as_deref(),
+            Some(state_name(standing.verdict)),
+            Some(standing.outdated.as_ref().unwrap_or(&rule.revision).as_str()),
         ];
         for (column, value) in self.texts.iter_mut().zip(values) {
-            column.push(value);
+            column.append_option(value);
         }
+        self.evidence.push(match &standing.evidence {
+            Evidence::Known(known) => known.clone(),
+            Evidence::Row(judged, record) => {
+                let (row, judged) = (self.evidence.len(), Arc::clone(judged));
+                self.unwritten.entry(place).or_default().push(Unwritten { row, judged, record: *record });
+                None
+            }
+        });
         self.since_us.push(standing.since_us);
         self.orders.push(standing.order);
     }
 
+    /// Writes out all evidence so far, so that no records are held for it any longer.
+    pub(super) fn write_evidence(&mut self, rules: &RuleSet) {
+        for (place, unwritten) in std::mem::take(&mut self.unwritten) {
+            for rows in unwritten.chunk_by(|one, next| Arc::ptr_eq(&one.judged, &next.judged)) {
+                let records: Vec<_> = rows.iter().map(|row| row.record).collect();
+                let values = rules.rules[place].evidence_of(&rows[0].judged.batch, &records);
+                for (row, value) in rows.iter().zip(values) {
+                    self.evidence[row.row] = Some(value.to_string());
+                }
+            }
+        }
+    }
+
     /// The rows so far; none are left.
-    pub(super) fn finish(&mut self) -> Result<RecordBatch> {
-        let Self { texts, since_us, orders } = std::mem::take(self);
+    pub(super) fn finish(&mut self, rules: &RuleSet) -> Result<RecordBatch> {
+        self.write_evidence(rules);
+        let Self { mut texts, evidence, since_us, orders, .. } = std::mem::take(self);
         let instants = |values: Vec<i64>| -> ArrayRef {
             Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC"))
         };
         let mut columns: Vec<ArrayRef> =
-            texts.into_iter().map(|column| Arc::new(StringArray::from(column)) as ArrayRef).collect();
+            texts.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef).collect();
         columns.insert(7, instants(since_us));
+        columns.insert(8, Arc::new(StringArray::from(evidence)));
         columns.push(instants(orders.iter().map(|order| order.0).collect()));
         columns.push(instants(orders.iter().map(|order| order.1).collect()));
         let partitions = orders.iter().map(|order| i32::try_from(order.2).unwrap_or(i32::MAX));

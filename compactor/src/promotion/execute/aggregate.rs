@@ -114,9 +114,9 @@ impl ModelRun<'_> {
                 Err(reason) => return Ok(Step::Full(reason)),
             };
             let removed = removed.partials().and_then(|rows| partials.negated(rows)).map_err(failed)?;
-            delta = delta.union(removed).map_err(failed)?;
+            delta = delta.union(removed).and_then(|rows| partials.added_up(rows)).map_err(failed)?;
         }
-        let delta = partials.added_up(delta).map_err(failed)?.cache().await.map_err(failed)?;
+        let delta = delta.cache().await.map_err(failed)?;
         let key = partials.key();
         let names: Vec<_> = key.iter().map(String::as_str).collect();
         let groups = delta.clone().select_columns(&names).and_then(DataFrame::distinct).map_err(failed)?;

@@ -91,13 +91,13 @@ impl ModelRun<'_> {
     ) -> Result<DataFrame, CompactorError> {
         let session = self.session();
         let columns: Vec<_> = key.iter().map(String::as_str).collect();
-        let keys_of = |rows: &Arc<dyn TableProvider>| -> QueryResult<DataFrame> {
-            session.read_table(Arc::clone(rows))?.select_columns(&columns)
+        let keys_of = |rows: Arc<dyn TableProvider>| -> QueryResult<DataFrame> {
+            session.read_table(rows)?.select_columns(&columns)
         };
         let keys = async {
-            let mut keys = keys_of(&changed.added)?;
+            let mut keys = keys_of(changed.added.clone())?;
             if let Some(removed) = &changed.removed {
-                keys = keys.union(keys_of(removed)?)?;
+                keys = keys.union(keys_of(Arc::clone(removed))?)?;
             }
             keys.distinct()?.cache().await
         };

@@ -22,23 +22,27 @@ use crate::{
 
 impl ModelRun<'_> {
     pub(super) async fn latest(&self, changed: Option<&Changed>) -> Result<Step, CompactorError> {
-        if changed.is_none()
-            && let Some(newest) = self.newest_by_place().await?
-        {
-            let rows = self.query(Arc::new(newest)).await?;
-            return self.all_of(rows).await;
-        }
-        let session = self.session();
-        let (model, failed) = (self.model, |error| self.failed(&error));
-        let driving = match changed {
+        let mut driving = match changed {
             Some(changed) => Arc::clone(&changed.added),
             None => self.all().await?,
         };
+        let only_adds = changed.is_none_or(|changed| changed.removed.is_none());
+        let by_place = if only_adds { self.newest_by_place(&driving).await? } else { None };
+        let chosen = by_place.is_some();
+        if let Some(newest) = by_place {
+            driving = Arc::new(newest);
+            if changed.is_none() {
+                let rows = self.query(driving).await?;
+                return self.all_of(rows).await;
+            }
+        }
+        let session = self.session();
+        let (model, failed) = (self.model, |error| self.failed(&error));
         let rows = self.query(driving).await?;
         let table = self.output_of(&rows).await?;
         // Files of the output without any of the keys need not be looked at; removed rows may have others.
         let filters = match changed {
-            Some(changed) if changed.removed.is_none() => ranges(&model.key, &rows).await.map_err(failed)?,
+            Some(_) if only_adds => ranges(&model.key, &rows).await.map_err(failed)?,
             _ => Vec::new(),
         };
         let schema = lake_schema(rows.schema().as_arrow());
@@ -50,7 +54,7 @@ impl ModelRun<'_> {
         let checked = Checked { shared: Some(Arc::clone(&drops)) };
 
         let Some(changed) = changed.filter(|_| table.current_snapshot().is_some()) else {
-            let arrived = Arrived { added, affected: None, prior: None };
+            let arrived = Arrived { added, chosen, affected: None, prior: None };
             let rows = newest.arrive(&session, arrived).await.map_err(failed)?;
             let rows = rows.execute_stream().await.map_err(failed)?;
             return Ok(Step::Output(Output { table, rows, keeps: Keeps::Nothing, checked }));
@@ -77,7 +81,7 @@ impl ModelRun<'_> {
             affected = Some((removed, input.map_err(failed)?));
         }
         let provider: Arc<dyn TableProvider> = prior.provider().map_err(failed)?;
-        let arrived = Arrived { added, affected, prior: Some(provider) };
+        let arrived = Arrived { added, chosen, affected, prior: Some(provider) };
         let rows = newest.arrive(&session, arrived).await.map_err(failed)?;
         let rows = rows.execute_stream().await.map_err(failed)?;
         let places = Arc::new(Mutex::new(places));
@@ -85,24 +89,24 @@ impl ModelRun<'_> {
         Ok(Step::Output(Output { table, rows, keeps: Keeps::AllBut(places), checked }))
     }
 
-    /// The newest row of each key, where the input's places tell them: whole rows are then read of the newest alone.
-    async fn newest_by_place(&self) -> Result<Option<TableScan>, CompactorError> {
+    /// The newest row of each key among some of the input, where places tell them: whole rows are then read of the newest alone.
+    async fn newest_by_place(&self, rows: &Arc<TableScan>) -> Result<Option<TableScan>, CompactorError> {
         // What is dropped must not hide an older row, and a check may look at any column.
         if self.model.checks.iter().any(|check| check.severity == CheckSeverity::Drop) {
             return Ok(None);
         }
-        let (input, failed) = (self.input()?, |error| self.failed(&error));
+        let failed = |error| self.failed(&error);
         let newest = Newest { key: &self.model.key, order: &self.model.order };
-        let planned = EmptyTable::new(with_places(input.arrow_schema()?.as_ref()));
+        let planned = EmptyTable::new(with_places(rows.schema().as_ref()));
         let planned = self.query(Arc::new(planned)).await?;
         let Some(columns) = columns_for_places(&planned, newest).map_err(failed)? else { return Ok(None) };
         let columns: Vec<_> = columns.iter().map(String::as_str).collect();
-        let Some(scan) = PositionScan::new(input, &self.session(), &columns, &[]).await? else {
+        let Some(scan) = PositionScan::of(Arc::clone(rows), &self.session(), &columns, &[]).await? else {
             return Ok(None);
         };
         let rows = self.query(scan.provider().map_err(failed)?).await?;
         let Some(places) = newest_places(rows, newest, &scan).await.map_err(failed)? else { return Ok(None) };
-        Ok(Some(TableScan::at(input, &places).await?))
+        Ok(Some(scan.rows_at(&places)?))
     }
 }
 

@@ -78,6 +78,7 @@ struct Duties {
 struct Done {
     rewritten_files: u64,
     written_files: u64,
+    copied_files: u64,
     outdated_files: u64,
     outdated_rows: u64,
     emptied_rows: u64,
@@ -118,6 +119,7 @@ impl Maintenance {
             add("runs", 1);
             add("files_rewritten", done.rewritten_files);
             add("files_written", done.written_files);
+            add("files_copied", done.copied_files);
             add("files_outdated", done.outdated_files);
             add("rows_outdated", done.outdated_rows);
             add("rows_emptied", done.emptied_rows);
@@ -190,7 +192,9 @@ impl Maintenance {
             }
             for bin in bins {
                 done.rewritten_files += bin.len() as u64;
-                done.written_files += self.pack(&table, &bin, &settings).await? as u64;
+                let packed = self.pack(&table, &bin, &settings).await?;
+                done.written_files += packed.written as u64;
+                done.copied_files += packed.copied as u64;
             }
         }
         if duties.is_held {

@@ -122,13 +122,17 @@ pub(super) async fn compact(args: &CompactArgs) -> Result<()> {
     if args.json {
         return output::json(&compacted);
     }
-    let Compacted { rewritten_files, written_files, conflicting_groups } = compacted;
+    let Compacted { rewritten_files, copied_files, written_files, conflicting_groups } = compacted;
     if conflicting_groups > 0 {
         output::complain(&format!(
             "{conflicting_groups} group(s) of files were changed by other writers meanwhile and stay as they are: run it again"
         ));
     }
-    output::line(&format!("{rewritten_files} files became {written_files}"))
+    let copied = match copied_files {
+        0 => String::new(),
+        copied => format!(" (row groups of {copied} copied as they were)"),
+    };
+    output::line(&format!("{rewritten_files} files became {written_files}{copied}"))
 }
 
 fn print_plan(groups: &[FileGroup], as_json: bool, nothing: &str) -> Result<()> {

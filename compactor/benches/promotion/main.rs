@@ -11,7 +11,9 @@
 
 #![allow(clippy::print_stdout)]
 
+#[path = "../measure/cost.rs"]
 mod cost;
+#[path = "../measure/lake.rs"]
 mod lake;
 mod limit;
 mod live;

@@ -37,6 +37,8 @@ pub struct FileGroup {
 pub struct Compacted {
     /// Files that are no longer in the table.
     pub rewritten_files: usize,
+    /// Those of them whose row groups were copied without being decoded.
+    pub copied_files: usize,
     /// Files that came in their place.
     pub written_files: usize,
     /// Groups that other writers changed meanwhile; they are as they were.
@@ -88,9 +90,10 @@ impl TableMaintenance {
             let mut compacted = Compacted::default();
             for group in groups {
                 match self.inner.pack(table, &group.files, &settings).await {
-                    Ok(written) => {
+                    Ok(packed) => {
                         compacted.rewritten_files += group.files.len();
-                        compacted.written_files += written;
+                        compacted.copied_files += packed.copied;
+                        compacted.written_files += packed.written;
                     }
                     Err(error) if error.is_conflict() => compacted.conflicting_groups += 1,
                     Err(error) => return Err(error),

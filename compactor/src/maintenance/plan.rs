@@ -14,6 +14,9 @@ const PREFIX: &str = "firn.maintenance.";
 const MAX_DELETE_FILES: usize = 4;
 /// Share of deleted rows above which a file is worth a rewrite (`firn.maintenance.max-deleted-percent`).
 const MAX_DELETED_PERCENT: u64 = 20;
+/// A row group of so small a share of a file's wanted size is decoded and goes into a larger one
+/// (`firn.maintenance.min-row-group-bytes`).
+const MIN_ROW_GROUP_SHARE: u64 = 16;
 /// Files' worth of rows that are put in order together: each file then covers about so small a share of their values.
 const FILES_IN_ORDER: u64 = 16;
 /// Snapshots that an expiry must remove at least, so that it is worth a commit.
@@ -24,6 +27,7 @@ pub(super) const WORTH_EXPIRING: usize = 10;
 pub(super) struct Settings {
     pub(super) target_file_bytes: u64,
     pub(super) min_small_files: usize,
+    pub(super) min_row_group_bytes: u64,
     pub(super) max_delete_files: usize,
     pub(super) max_deleted_percent: u64,
     pub(super) snapshot_age_ms: i64,
@@ -47,8 +51,12 @@ impl Settings {
             number(name).and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
         };
         let age = number("snapshot-age-ms").and_then(|value| i64::try_from(value).ok());
+        let target_file_bytes = number("target-file-bytes").unwrap_or(config.target_file_bytes).max(1);
         Self {
-            target_file_bytes: number("target-file-bytes").unwrap_or(config.target_file_bytes).max(1),
+            target_file_bytes,
+            min_row_group_bytes: number("min-row-group-bytes")
+                .unwrap_or(target_file_bytes / MIN_ROW_GROUP_SHARE)
+                .max(1),
             min_small_files: count("min-small-files", config.min_small_files).max(2),
             max_delete_files: count("max-delete-files", MAX_DELETE_FILES),
             max_deleted_percent: number("max-deleted-percent").unwrap_or(MAX_DELETED_PERCENT),

@@ -29,6 +29,20 @@ async fn report_each(lake: &Lake, offsets: std::ops::Range<i64>) {
     }
 }
 
+/// Sets a property of bronze.
+async fn set(lake: &Lake, property: &str, value: &str) {
+    let operation = TableOperation {
+        table: lake.table(MAIN, BRONZE).await.unwrap().ident().clone(),
+        operation: Operation::Append { files: Vec::new() },
+        summary: BTreeMap::new(),
+        assert_properties: BTreeMap::new(),
+        set_properties: BTreeMap::from([(property.to_owned(), value.to_owned())]),
+    };
+    let transaction =
+        Transaction { reference: MAIN.to_owned(), operations: vec![operation], max_attempts: 1 };
+    transaction.commit(&lake.client, &lake.file_io).await.unwrap();
+}
+
 async fn maintain(lake: &Lake, maintenance: &Maintenance) {
     let mut place = MaintenancePlace::default();
     maintenance.visit(&lake.client, &mut place, &CancellationToken::new()).await;
@@ -56,6 +70,22 @@ async fn packing_keeps_the_rows_and_the_place_of_models() {
     .assert_eq(&lake.rows("main", "bronze.inventory", offsets).await);
     let models = promote(&lake, &compactor.promotion).await;
     assert!(models.contains(&"silver.inventory increment 16".to_owned()), "{models:?}");
+}
+
+#[tokio::test]
+async fn row_groups_that_are_good_are_copied() {
+    let lake = Lake::start().await;
+    let compactor = lake.compactor("one");
+    report_each(&lake, 0..16).await;
+    set(&lake, "firn.maintenance.min-row-group-bytes", "1").await;
+    let all = "SELECT * FROM t ORDER BY log_offset";
+    let before = lake.rows(MAIN, BRONZE, all).await;
+    maintain(&lake, &compactor.maintenance).await;
+    assert_eq!(lake.rows(MAIN, BRONZE, all).await, before);
+    let files = lake.table(MAIN, BRONZE).await.unwrap().data_files(None).await.unwrap();
+    assert_eq!(files.iter().map(|file| file.record_count).collect::<Vec<_>>(), [16]);
+    let status = &lake.board.all()[&(MAINTENANCE.to_owned(), "acme".to_owned())];
+    assert_eq!((status.totals["files_rewritten"], status.totals["files_copied"]), (16, 16));
 }
 
 #[tokio::test]
@@ -262,16 +292,7 @@ async fn rows_do_not_go_back_without_their_positions() {
     let lake = Lake::start().await;
     report_each(&lake, 0..2).await;
     let table = lake.table(MAIN, BRONZE).await.unwrap();
-    let operation = TableOperation {
-        table: table.ident().clone(),
-        operation: Operation::Append { files: Vec::new() },
-        summary: BTreeMap::new(),
-        assert_properties: BTreeMap::new(),
-        set_properties: BTreeMap::from([(format!("{POSITION}t.0"), "2".to_owned())]),
-    };
-    let transaction =
-        Transaction { reference: MAIN.to_owned(), operations: vec![operation], max_attempts: 1 };
-    transaction.commit(&lake.client, &lake.file_io).await.unwrap();
+    set(&lake, &format!("{POSITION}t.0"), "2").await;
     let first = table.snapshots()[0].id;
     let refused = roll_back(&lake, MAIN, RollbackTarget::Snapshot(first), false).await.unwrap_err();
     assert!(refused.to_string().contains("'firn branch create NAME --from COMMIT'"), "{refused}");

@@ -27,7 +27,7 @@ pub use error::{TableError, TableErrorKind};
 pub use file_io::{FileIo, StorageConfig};
 pub use incremental::{Increment, RETENTION, increment};
 pub use positions::{FILE_COLUMN, POSITION_COLUMN, PositionScan, RowPositions};
-pub use rewrite::{RewriteScan, RewrittenFiles, RowOrder, SortColumn};
+pub use rewrite::{RewriteOptions, RewriteScan, RewrittenFiles, RowOrder, SortColumn};
 pub use scan::TableScan;
 pub use scrub::{Applied, DirtyFile, Doomed, RowMatch, Scrub, Survey, column_values};
 pub use session::{LakeCatalog, ReferenceSpec, lake_session};

@@ -1,9 +1,11 @@
 //! Writing data files: Parquet with field ids, metrics and rolling sizes, split by partition.
 
+mod chunks;
 mod conform;
 mod encode;
 mod metrics;
 mod partition;
+mod row_groups;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,8 +13,10 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use iceberg::spec::DataFile;
 
 use crate::{FileIo, Table, TableError, TableErrorKind, file_io::FileSink};
+pub(crate) use chunks::chunk_range;
 use encode::{EncodedPart, Encoder, FileLayout};
 pub(crate) use metrics::{ClosedFile, data_file};
+pub(crate) use row_groups::{RowGroupWriter, SourceFile};
 
 /// How to write.
 #[derive(Clone, Debug)]
@@ -51,6 +55,18 @@ pub struct WrittenFile {
     pub(crate) data_file: Arc<DataFile>,
     /// Partition spec it was written with.
     pub(crate) spec_id: i32,
+}
+
+impl WrittenFile {
+    fn new(data_file: DataFile, spec_id: i32) -> Self {
+        Self {
+            location: data_file.file_path().to_owned(),
+            record_count: data_file.record_count(),
+            size_bytes: data_file.file_size_in_bytes(),
+            data_file: Arc::new(data_file),
+            spec_id,
+        }
+    }
 }
 
 /// Writes batches into data files of one table, one open file per partition. Encoding runs off the async threads.
@@ -169,13 +185,7 @@ impl DataFileWriter {
             return Ok(());
         };
         sink.close().await?;
-        self.finished.push(WrittenFile {
-            location: part.location,
-            record_count: data_file.record_count(),
-            size_bytes: data_file.file_size_in_bytes(),
-            data_file: Arc::new(data_file),
-            spec_id: self.spec_id,
-        });
+        self.finished.push(WrittenFile::new(data_file, self.spec_id));
         Ok(())
     }
 }

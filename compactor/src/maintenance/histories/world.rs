@@ -88,8 +88,14 @@ impl World {
         let lake = Lake::start().await;
         let config = CompactorConfig { holder: "test".to_owned(), ..CompactorConfig::default() };
         let maintenance = TableMaintenance::new(config, lake.file_io.clone()).unwrap();
-        let new =
-            NewTable { ident: ident(), schema: schema(), partitioning: Vec::new(), properties: [].into() };
+        // Whatever can be copied is: files with deletes, and single ones, are decoded.
+        let copied = ("firn.maintenance.min-row-group-bytes".to_owned(), "1".to_owned());
+        let new = NewTable {
+            ident: ident(),
+            schema: schema(),
+            partitioning: Vec::new(),
+            properties: [copied].into(),
+        };
         ensure_table(&lake.client, &lake.file_io, MAIN, &new).await.unwrap();
         let mut world = Self {
             lake,

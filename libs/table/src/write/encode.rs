@@ -7,7 +7,9 @@ use arrow::{
     datatypes::{DataType, Float32Type, Float64Type, SchemaRef},
 };
 use bytes::Bytes;
-use iceberg::spec::{DataFile, PartitionSpec, SchemaRef as IcebergSchemaRef, Struct};
+use iceberg::spec::{
+    DataFile, PartitionSpec, Schema as IcebergSchema, SchemaRef as IcebergSchemaRef, Struct,
+};
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
@@ -72,7 +74,15 @@ impl FileLayout {
         self.spec.spec_id()
     }
 
-    fn location(&self, partition: &Struct, file: usize) -> String {
+    pub(super) fn iceberg_schema(&self) -> &IcebergSchema {
+        &self.iceberg_schema
+    }
+
+    pub(super) fn target_file_bytes(&self) -> u64 {
+        self.target_file_bytes
+    }
+
+    pub(super) fn location(&self, partition: &Struct, file: usize) -> String {
         let (folder, id) = (&self.data_path, self.writer_id);
         if self.spec.is_unpartitioned() {
             return format!("{folder}/{file:05}-{id}.parquet");
@@ -238,7 +248,7 @@ fn nan_count(column: &dyn Array) -> Option<u64> {
     Some(count as u64)
 }
 
-fn unencodable(location: &str, error: ParquetError) -> TableError {
+pub(super) fn unencodable(location: &str, error: ParquetError) -> TableError {
     TableError::caused(TableErrorKind::Storage, format!("cannot encode {location}"), error)
 }
 

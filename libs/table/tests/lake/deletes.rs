@@ -11,7 +11,7 @@ use datafusion::{
 };
 use firn_catalog_client::iceberg::TableIdent;
 use firn_table::{
-    NewTable, Operation, RewriteScan, RowOrder, Table, TableErrorKind, TableScan, WriteOptions, WrittenFile,
+    NewTable, Operation, RewriteOptions, RewriteScan, Table, TableErrorKind, TableScan, WrittenFile,
     ensure_table,
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -56,8 +56,7 @@ async fn all_files(lake: &Lake, table: &Table) -> Vec<String> {
 /// Writes the files anew, but doesn't commit yet.
 async fn rewrite(table: &Table, locations: &[String]) -> (Operation, Vec<WrittenFile>) {
     let scan = RewriteScan::new(table, locations).await.unwrap();
-    let rewritten =
-        scan.write(&SessionContext::new(), WriteOptions::default(), &RowOrder::Kept).await.unwrap();
+    let rewritten = scan.write(&SessionContext::new(), &RewriteOptions::default()).await.unwrap();
     let (remove, add, base_snapshot_id) =
         (locations.to_vec(), rewritten.files.clone(), scan.base_snapshot_id());
     (Operation::Rewrite { remove, add, base_snapshot_id }, rewritten.files)

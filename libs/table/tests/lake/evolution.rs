@@ -23,7 +23,7 @@ fn new_table(table: &Table, schema: Arc<Schema>) -> NewTable {
 }
 
 /// Replaces the current schema by what `change` makes of it.
-async fn change_schema(lake: &Lake, table: &Table, change: impl FnOnce(&mut Vec<Value>)) {
+pub(crate) async fn change_schema(lake: &Lake, table: &Table, change: impl FnOnce(&mut Vec<Value>)) {
     let metadata = table.metadata();
     let current = &metadata["current-schema-id"];
     let schemas = metadata["schemas"].as_array().unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commits;
+mod copies;
 mod deletes;
 mod evolution;
 mod harness;

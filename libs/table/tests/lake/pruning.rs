@@ -7,7 +7,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, collect},
     prelude::{SessionConfig, SessionContext},
 };
-use firn_table::{Operation, RewriteScan, RowOrder, Table, TableScan, WriteOptions};
+use firn_table::{Operation, RewriteOptions, RewriteScan, RowOrder, Table, TableScan, WriteOptions};
 
 use crate::harness::{DAY, Lake, operation, rows, samples};
 
@@ -104,8 +104,10 @@ async fn rewrite(lake: &Lake, table: &Table, order: &str) -> Table {
     let remove: Vec<String> = files.into_iter().map(|file| file.location).collect();
     let scan = RewriteScan::new(&table, &remove).await.unwrap();
     let session = SessionContext::new_with_config(SessionConfig::new().with_batch_size(100));
-    let options = WriteOptions { target_file_bytes: 1, ..WriteOptions::default() };
-    let rewritten = scan.write(&session, options, &RowOrder::parse(order).unwrap()).await.unwrap();
+    let write = WriteOptions { target_file_bytes: 1, ..WriteOptions::default() };
+    let options =
+        RewriteOptions { write, order: RowOrder::parse(order).unwrap(), ..RewriteOptions::default() };
+    let rewritten = scan.write(&session, &options).await.unwrap();
     let base_snapshot_id = scan.base_snapshot_id();
     let rewrite = Operation::Rewrite { remove, add: rewritten.files, base_snapshot_id };
     lake.commit(vec![operation(&table, rewrite)]).await.unwrap();
@@ -149,8 +151,8 @@ async fn rows_that_cannot_be_ordered_stay_as_they_are() {
     let files = table.data_files(None).await.unwrap();
     let scan = RewriteScan::new(&table, &[files[0].location.clone()]).await.unwrap();
     for (order, reason) in [("sort(missing)", "missing"), ("zorder(at, missing)", "it has no such column")] {
-        let order = RowOrder::parse(order).unwrap();
-        let refused = scan.write(&SessionContext::new(), WriteOptions::default(), &order).await.unwrap_err();
+        let options = RewriteOptions { order: RowOrder::parse(order).unwrap(), ..RewriteOptions::default() };
+        let refused = scan.write(&SessionContext::new(), &options).await.unwrap_err();
         assert!(format!("{refused} {:?}", refused.source).contains(reason), "{refused:?}");
     }
     let location = table.metadata()["location"].as_str().unwrap();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use datafusion::{arrow::util::pretty::pretty_format_batches, prelude::SessionContext};
 use firn_catalog_client::{ErasureJob, ErasureRequest, Subject};
 use firn_table::{
-    FileIo, NewTable, Operation, Partitioning, RewriteScan, RowMatch, RowOrder, Scrub, Table, TableScan,
-    WriteOptions, ensure_table,
+    FileIo, NewTable, Operation, Partitioning, RewriteOptions, RewriteScan, RowMatch, Scrub, Table,
+    TableScan, ensure_table,
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -88,8 +88,7 @@ async fn rows_go_from_every_snapshot_and_deletes_by_position_go_on_to_fit() {
         lake.commit(vec![delete(&table, &one, &[0, 3, 9])]).await.unwrap();
         lake.commit(vec![delete(&table, &two, &[5])]).await.unwrap();
         let packed = RewriteScan::new(&lake.load(&table).await, std::slice::from_ref(&two)).await.unwrap();
-        let rewritten =
-            packed.write(&SessionContext::new(), WriteOptions::default(), &RowOrder::Kept).await.unwrap();
+        let rewritten = packed.write(&SessionContext::new(), &RewriteOptions::default()).await.unwrap();
         let base_snapshot_id = packed.base_snapshot_id();
         let rewrite = Operation::Rewrite { remove: vec![two], add: rewritten.files, base_snapshot_id };
         lake.commit(vec![operation(&table, rewrite)]).await.unwrap();

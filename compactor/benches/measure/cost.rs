@@ -12,9 +12,9 @@ const TICK_S: f64 = 0.01;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) cpu_s: f64,
-    wall_s: f64,
+    pub(crate) wall_s: f64,
     /// Largest resident memory of the process meanwhile.
-    peak_mb: f64,
+    pub(crate) peak_mb: f64,
 }
 
 impl Add for Cost {

@@ -88,25 +88,42 @@ impl Lake {
             }
             let mut writer = DataFileWriter::new(&table, WriteOptions::default())?;
             writer.write(&rows.finish()).await?;
-            let operation = TableOperation {
-                table: bronze(),
-                operation: Operation::Append { files: writer.close().await? },
-                summary: [].into(),
-                assert_properties: [].into(),
-                set_properties: [].into(),
-            };
-            let transaction =
-                Transaction { reference: "main".to_owned(), operations: vec![operation], max_attempts: 3 };
-            transaction.commit(&self.client, &self.file_io).await?;
+            let files = writer.close().await?;
+            self.commit(&bronze(), Operation::Append { files }, &[]).await?;
             offset = end;
         }
         Ok(())
     }
 
+    /// Commits to one table, with properties to set.
+    pub(crate) async fn commit(
+        &self,
+        table: &TableIdent,
+        operation: Operation,
+        properties: &[(&str, &str)],
+    ) -> Result<()> {
+        let properties = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let operation = TableOperation {
+            table: table.clone(),
+            operation,
+            summary: [].into(),
+            assert_properties: [].into(),
+            set_properties: properties.collect(),
+        };
+        let transaction =
+            Transaction { reference: "main".to_owned(), operations: vec![operation], max_attempts: 3 };
+        transaction.commit(&self.client, &self.file_io).await?;
+        Ok(())
+    }
+
+    /// A table as it is now.
+    pub(crate) async fn load(&self, table: &TableIdent) -> Result<Table> {
+        Ok(Table::load(&self.client, &self.file_io, "main", table).await?)
+    }
+
     /// The data files of bronze, as paths.
     pub(crate) async fn bronze_files(&self) -> Result<Vec<String>> {
-        let table = Table::load(&self.client, &self.file_io, "main", &bronze()).await?;
-        let files = table.data_files(None).await?;
+        let files = self.load(&bronze()).await?.data_files(None).await?;
         Ok(files.into_iter().map(|file| file.location.trim_start_matches("file://").to_owned()).collect())
     }
 }
@@ -116,7 +133,8 @@ pub(crate) fn received_at_us(offset: u64) -> Result<i64> {
     Ok(START_US + i64::try_from(offset)? * PAUSE_US)
 }
 
-fn bronze() -> TableIdent {
+/// The table of inventories.
+pub(crate) fn bronze() -> TableIdent {
     TableIdent::new("bronze", "inventory")
 }
 

@@ -1,0 +1,293 @@
+//! Decoding: rows of old files, without the deleted ones, on their way into new files.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{AsArray, RecordBatch},
+    compute::filter_record_batch,
+    datatypes::SchemaRef,
+};
+use datafusion::{
+    catalog::Session,
+    error::{DataFusionError, Result as DataFusionResult},
+    physical_expr::PhysicalExpr,
+    physical_plan::SendableRecordBatchStream,
+    prelude::SessionContext,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+
+use super::{
+    lineage::Lineage,
+    order::{RowOrder, SortColumn, ZCurve, sorted},
+    sums::ColumnSums,
+};
+use crate::{
+    DataFileWriter, TableError, TableErrorKind,
+    deletes::{FileDeletes, load_deleted_rows},
+    manifests::LiveFile,
+    scan::{EqualityScan, PlannedFile, ScanLayout, ScanRequest, hidden_columns, scan_files},
+};
+
+/// Batches that wait to be sorted.
+const SORT_AHEAD: usize = 2;
+/// Files opened ahead of the one that is read.
+const OPEN_AHEAD: usize = 2;
+
+/// Files whose rows are read.
+pub(super) struct Decoding<'a> {
+    pub(super) layout: &'a ScanLayout,
+    pub(super) files: &'a [(LiveFile, FileDeletes)],
+}
+
+/// What was read of them.
+#[derive(Default)]
+pub(super) struct Decoded {
+    pub(super) read_rows: u64,
+    pub(super) deleted_rows: u64,
+    /// Of the rows that stay.
+    pub(super) sums: ColumnSums,
+}
+
+/// One file's rows, as they come from the scan.
+struct OldFile {
+    planned: PlannedFile,
+    rows: SendableRecordBatchStream,
+}
+
+impl Decoding<'_> {
+    /// Writes the rows, one old file after the other or in `order`.
+    pub(super) async fn write(
+        &self,
+        session: &SessionContext,
+        schema: &SchemaRef,
+        order: &RowOrder,
+        writer: &mut DataFileWriter,
+    ) -> Result<Decoded, TableError> {
+        match order {
+            RowOrder::Kept => self.read_into(session, schema, Destination::Files(writer)).await,
+            RowOrder::Sorted(columns) => self.write_sorted(session, schema, columns, None, writer).await,
+            RowOrder::ZOrdered(columns) => self.write_z_ordered(session, schema, columns, writer).await,
+        }
+    }
+
+    async fn write_z_ordered(
+        &self,
+        session: &SessionContext,
+        schema: &SchemaRef,
+        columns: &[String],
+        writer: &mut DataFileWriter,
+    ) -> Result<Decoded, TableError> {
+        let files = self.files.iter().map(|(file, _)| file);
+        let curve = ZCurve::new(&self.layout.table, schema, columns, files)?;
+        self.write_sorted(session, schema, &[ZCurve::sort_column()], Some(&curve), writer).await
+    }
+
+    /// Reads all rows, sorts them as the memory allows, and writes them.
+    async fn write_sorted(
+        &self,
+        session: &SessionContext,
+        schema: &SchemaRef,
+        columns: &[SortColumn],
+        curve: Option<&ZCurve>,
+        writer: &mut DataFileWriter,
+    ) -> Result<Decoded, TableError> {
+        let unsorted = |error| {
+            let table = self.layout.table.ident();
+            table_error(format!("cannot sort rows of table {table} by {}", names(columns)), error)
+        };
+        let (rows, incoming) = mpsc::channel(SORT_AHEAD);
+        let sorted_schema = curve.map_or(schema, |curve| &curve.schema);
+        let sorted = sorted(session, sorted_schema, columns, incoming).await.map_err(unsorted)?;
+        let wanted = (0..schema.fields().len()).collect::<Vec<_>>();
+        // Ends with its stream, so that a failure lets the other side end, too.
+        let write = async move {
+            let (mut sorted, mut written) = (sorted, 0);
+            while let Some(batch) = sorted.next().await {
+                let batch = batch.and_then(|batch| Ok(batch.project(&wanted)?)).map_err(unsorted)?;
+                written += batch.num_rows() as u64;
+                writer.write(&batch).await?;
+            }
+            Ok::<_, TableError>(written)
+        };
+        let read = self.read_into(session, schema, Destination::Sorting { rows, curve });
+        let (read, written) = futures::join!(read, write);
+        let (written, read) = (written?, read?);
+        let expected = read.read_rows - read.deleted_rows;
+        if written != expected {
+            let table = self.layout.table.ident();
+            return Err(TableError::invalid(format!(
+                "sorting {expected} rows of table {table} answered {written}; nothing was rewritten"
+            )));
+        }
+        Ok(read)
+    }
+
+    async fn read_into(
+        &self,
+        session: &SessionContext,
+        schema: &SchemaRef,
+        mut destination: Destination<'_>,
+    ) -> Result<Decoded, TableError> {
+        let (table, state) = (&self.layout.table, session.state());
+        let file_io = table.file_io();
+        let pool = &session.runtime_env().memory_pool;
+        let deletes = self.files.iter().map(|(_, deletes)| deletes).collect::<Vec<_>>();
+        let equality =
+            self.layout.equality(schema, &deletes, pool).await.map_err(|error| self.failed(error))?;
+        let by_position = self.files.iter().map(|(file, deletes)| (file, deletes)).collect::<Vec<_>>();
+        let mut deleted = load_deleted_rows(file_io, &by_position).await?;
+
+        let planned = self.files.iter().map(|(file, _)| PlannedFile {
+            file: file.clone(),
+            deleted: deleted.remove(file.location()),
+            hidden: equality.as_ref().map(|equality| equality.hidden_values(file)).unwrap_or_default(),
+        });
+        let opens = planned
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|planned| self.open(session, &state, schema, equality.as_ref(), planned));
+        let mut opened = stream::iter(opens.collect::<Vec<_>>()).buffered(OPEN_AHEAD);
+        let mut total = Decoded::default();
+        while let Some(file) = opened.try_next().await? {
+            let held = file.planned.file.data_file().record_count();
+            total.read_rows += held;
+            let written =
+                self.pass_on(file, schema, equality.as_ref(), &mut destination, &mut total.sums).await?;
+            total.deleted_rows += held.saturating_sub(written);
+        }
+        Ok(total)
+    }
+
+    async fn open(
+        &self,
+        session: &SessionContext,
+        state: &dyn Session,
+        schema: &SchemaRef,
+        equality: Option<&EqualityScan>,
+        planned: PlannedFile,
+    ) -> Result<OldFile, TableError> {
+        let request = ScanRequest {
+            schema: equality.map_or(schema, |equality| &equality.read_schema),
+            hidden: equality.map_or_else(Vec::new, |_| hidden_columns()),
+            columns: &self.layout.columns,
+            specs: &self.layout.specs,
+            predicate: None,
+            projection: None,
+            limit: None,
+        };
+        let scanned = PlannedFile {
+            file: planned.file.clone(),
+            deleted: planned.deleted.clone(),
+            hidden: planned.hidden.clone(),
+        };
+        let open = async {
+            let plan = scan_files(state, self.layout.table.file_io(), &request, vec![scanned]).await?;
+            // One file is one partition, whose rows come in the file's order.
+            plan.execute(0, session.task_ctx())
+        };
+        let rows = open.await.map_err(|error| self.unread(&planned, error))?;
+        Ok(OldFile { planned, rows })
+    }
+
+    /// Passes on the rows of one file that are not deleted, and answers how many.
+    async fn pass_on(
+        &self,
+        file: OldFile,
+        schema: &SchemaRef,
+        equality: Option<&EqualityScan>,
+        destination: &mut Destination<'_>,
+        sums: &mut ColumnSums,
+    ) -> Result<u64, TableError> {
+        let OldFile { planned, mut rows } = file;
+        let filter = equality.map(|equality| equality.filter(&rows.schema())).transpose();
+        let filter = filter.map_err(|error| self.unread(&planned, error))?;
+        let mut lineage = (self.layout.table.format_version() >= 3).then(|| Lineage::new(&planned));
+        let (mut read, mut written) = (0, 0);
+        let mut next = rows.next().await;
+        while let Some(batch) = next {
+            let batch = batch.and_then(|batch| {
+                read += batch.num_rows() as u64;
+                let batch = match &mut lineage {
+                    Some(lineage) => lineage.fill(&batch, schema)?,
+                    None => batch,
+                };
+                kept(&batch, filter.as_ref(), schema.fields().len())
+            });
+            let batch = batch.map_err(|error| self.unread(&planned, error))?;
+            written += batch.num_rows() as u64;
+            sums.add(&batch);
+            // The next batch is decoded while this one is encoded.
+            let (stored, following) = futures::join!(destination.take(batch), rows.next());
+            stored?;
+            next = following;
+        }
+        let expected = planned.rows();
+        if read != expected {
+            let (location, table) = (planned.file.location(), self.layout.table.ident());
+            return Err(TableError::invalid(format!(
+                "{location} of table {table} has {read} rows that were not deleted by position, but its manifest says \
+                 {expected}; nothing was rewritten"
+            )));
+        }
+        Ok(written)
+    }
+
+    fn unread(&self, planned: &PlannedFile, error: DataFusionError) -> TableError {
+        let (location, table) = (planned.file.location(), self.layout.table.ident());
+        table_error(format!("cannot rewrite {location} of table {table}"), error)
+    }
+
+    fn failed(&self, error: DataFusionError) -> TableError {
+        table_error(format!("cannot read the deletes of table {}", self.layout.table.ident()), error)
+    }
+}
+
+fn names(columns: &[SortColumn]) -> String {
+    columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Where rows go.
+enum Destination<'a> {
+    Files(&'a mut DataFileWriter),
+    Sorting { rows: mpsc::Sender<RecordBatch>, curve: Option<&'a ZCurve> },
+}
+
+impl Destination<'_> {
+    async fn take(&mut self, batch: RecordBatch) -> Result<(), TableError> {
+        match self {
+            Self::Files(writer) => writer.write(&batch).await,
+            Self::Sorting { rows, curve } => {
+                let batch = curve.map_or(Ok(batch.clone()), |curve| curve.place(&batch));
+                let batch = batch.map_err(|error| {
+                    TableError::caused(TableErrorKind::Invalid, "cannot place rows on a Z-curve", error)
+                })?;
+                let taken = rows.send(batch).await;
+                taken.map_err(|_| TableError::new(TableErrorKind::Storage, "the rows are no longer sorted"))
+            }
+        }
+    }
+}
+
+/// The table library's own error, if it is one.
+fn table_error(context: String, error: DataFusionError) -> TableError {
+    match error {
+        DataFusionError::External(source) => match source.downcast::<TableError>() {
+            Ok(error) => *error,
+            Err(source) => TableError::caused(TableErrorKind::Storage, context, source),
+        },
+        error => TableError::caused(TableErrorKind::Storage, context, error),
+    }
+}
+
+/// The first columns of the rows that stay.
+fn kept(
+    batch: &RecordBatch,
+    filter: Option<&Arc<dyn PhysicalExpr>>,
+    columns: usize,
+) -> DataFusionResult<RecordBatch> {
+    let Some(filter) = filter else { return Ok(batch.clone()) };
+    let stays = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+    let batch = filter_record_batch(batch, stays.as_boolean())?;
+    Ok(batch.project(&(0..columns).collect::<Vec<_>>())?)
+}

@@ -30,9 +30,10 @@
 //!
 //! # Memory
 //!
-//! Records wait as the bytes they came as and are decoded when their tenant's commit begins, off the async threads. All of
-//! them together are bounded: from a quarter of the bound on they wait compressed, so that commits of many tenants stay worth
-//! their cost (`book`); beyond it the largest tenant is committed and nothing is read.
+//! Records wait as the bytes they came as and are decoded when their tenant's commit begins, off the async threads, in chunks
+//! whose memory is free again once they are rows. All of them together are bounded: from a quarter of the bound on they wait
+//! compressed, so that commits of many tenants stay worth their cost (`book`); beyond it the largest tenant is committed and
+//! nothing is read.
 
 mod address;
 mod api;
@@ -91,6 +92,10 @@ const PARTITIONS: i32 = 8;
 /// Tenant whose quarantine takes what belongs to nobody.
 const HOUSE_TENANT: &str = "firn";
 
+/// Enough for the words of a few thousand systems, models and organisations. What differs from computer to computer hardly repeats
+/// within a commit: looking for it in a dictionary that grows costs more than writing it.
+const DICTIONARY_BYTES: usize = 64 << 10;
+
 /// Settings of the worker.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -127,7 +132,7 @@ impl Default for WorkerConfig {
             max_concurrent_commits: 4,
             poll_records: 500,
             drain: Duration::from_secs(20),
-            write: WriteOptions::default(),
+            write: WriteOptions { max_dictionary_bytes: DICTIONARY_BYTES, ..WriteOptions::default() },
             reference_refresh: Duration::from_secs(10),
         }
     }

@@ -1,6 +1,11 @@
 //! What a worker and a gateway need: a log, and a catalog in a process of its own, whose time counts as nobody's.
 
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
@@ -23,8 +28,12 @@ use crate::records;
 const TOKEN_TTL: Duration = Duration::from_secs(86_400);
 /// Longest that something may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Longest that a new topic may take to answer.
+const SETTLING: Duration = Duration::from_secs(30);
 /// Records of one append.
 const BATCH: u64 = 2_000;
+/// Between two looks at what was taken: with a thousand tenants a look isn't free, and its time counts as the worker's.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// See the module.
 pub(crate) struct House {
@@ -85,7 +94,7 @@ impl House {
 
     /// Appends records from a number on; answers where in the log they lie, by partition.
     pub(crate) async fn fill(&self, first: u64, count: u64) -> Result<Vec<OffsetRange>> {
-        let before = self.log.offsets(INVENTORY_TOPIC).await?;
+        let before = self.offsets().await?;
         let received_at_us = Utc::now().timestamp_micros();
         let batches = (first..first + count).step_by(usize::try_from(BATCH)?);
         let append = |begin: u64| {
@@ -95,12 +104,23 @@ impl House {
             async move { self.log.append(batch).await.into_iter().collect::<Result<Vec<_>, _>>() }
         };
         stream::iter(batches).map(append).buffer_unordered(4).try_for_each(|_| async { Ok(()) }).await?;
-        let after = self.log.offsets(INVENTORY_TOPIC).await?;
+        let after = self.offsets().await?;
         Ok(before
             .iter()
             .zip(after)
             .map(|(before, after)| OffsetRange { start: before.end, ..after })
             .collect())
+    }
+
+    /// A topic that was just made has no leaders for a moment.
+    async fn offsets(&self) -> Result<Vec<OffsetRange>> {
+        let begun = Instant::now();
+        loop {
+            match self.log.offsets(INVENTORY_TOPIC).await {
+                Err(_) if begun.elapsed() < SETTLING => tokio::time::sleep(LOOK).await,
+                ranges => return Ok(ranges?),
+            }
+        }
     }
 
     /// Lets a worker take so many records; answers how many it took.
@@ -111,7 +131,7 @@ impl House {
         let running = tokio::spawn(async move { worker.run(stopped).await });
         let all_taken = async {
             while self.taken() - before < count && !running.is_finished() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(LOOK).await;
             }
         };
         let in_time = tokio::time::timeout(PATIENCE, all_taken).await;

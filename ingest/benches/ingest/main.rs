@@ -37,7 +37,7 @@ const MANY: u64 = 1_000;
 /// Records that are decoded from memory.
 const IN_MEMORY: u64 = 50_000;
 /// Rows of a batch, as the worker makes them.
-const ROWS: usize = 4_096;
+const ROWS: usize = 1_024;
 
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]

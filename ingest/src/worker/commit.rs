@@ -24,8 +24,9 @@ use super::{
     tables::{ident, quarantine_table},
 };
 
-/// Records decoded at once: large enough for good batches, small enough for memory.
-const CHUNK_RECORDS: usize = 4096;
+/// Records decoded at once: large enough for good batches, small enough that their columns stay in the processor's caches, and that
+/// the memory of one chunk's is the next one's.
+const CHUNK_RECORDS: usize = 1024;
 
 /// Tries against other writers of the same tables, such as compaction.
 const MAX_ATTEMPTS: usize = 10;
@@ -87,17 +88,13 @@ pub(super) struct Guard {
     pub(super) value: String,
 }
 
-/// Records of a tenant on their way into files.
-struct Batch<'a> {
-    tenant: &'a str,
-    records: Arc<Vec<Taken>>,
-    organizations: Arc<Organizations>,
-}
-
 /// Files that are written and not yet committed.
+#[derive(Default)]
 struct Written {
     taken: Vec<WrittenFile>,
     quarantine: Vec<WrittenFile>,
+    /// The table of the latter, if a record went there.
+    quarantine_table: Option<Table>,
 }
 
 impl Committer {
@@ -158,17 +155,21 @@ impl Committer {
         let tenant = base.client.name();
         let stay = self.erased.leave_out(tenant, records).await;
         let stay = stay.map_err(|error| Failure::Later(format!("the erasure list is away: {error}")))?;
-        let quarantine = self.quarantine(&base.client).await?;
+        if base.positions.is_empty() {
+            // Whoever asks for a tenant's quarantine finds it from the first commit on; later ones load it if they need it.
+            self.quarantine(&base.client).await?;
+        }
         // One snapshot for all of the batch.
         let organizations = self.organizations(&base.client).await;
-        let batch = Batch { tenant, records: Arc::new(stay), organizations };
-        let written = self.write(&batch, &base.table, &quarantine).await?;
+        let written = self.write(base, stay, &organizations).await?;
         let rows = |files: &[WrittenFile]| files.iter().map(|file| file.record_count).sum();
         let (taken, quarantined) = (rows(&written.taken), rows(&written.quarantine));
         let mut after = base.positions.clone();
         after.extend(&moved);
+        let tables: Vec<Table> =
+            std::iter::once(base.table.clone()).chain(written.quarantine_table.clone()).collect();
         let mut transaction = self.transaction(written, &base.positions, &moved, &after);
-        if let Some(snapshot_id) = batch.organizations.snapshot_id().filter(|_| taken > 0) {
+        if let Some(snapshot_id) = organizations.snapshot_id().filter(|_| taken > 0) {
             let summary = &mut transaction.operations[0].summary;
             summary.insert(SNAPSHOT_PROPERTY.to_owned(), snapshot_id.to_string());
         }
@@ -177,46 +178,63 @@ impl Committer {
             first.assert_properties.insert(guard.property.clone(), guard.expected);
             first.set_properties.insert(guard.property, guard.value);
         }
-        self.post(&base.client, transaction).await?;
+        self.post(&base.client, transaction, &tables).await?;
         Ok(Committed { positions: after, taken, quarantined, newest_us })
     }
 
     /// Decodes chunks side by side and writes them in order; removes the files again if that fails.
-    async fn write(&self, batch: &Batch<'_>, table: &Table, quarantine: &Table) -> Result<Written, Failure> {
-        let mut writer = DataFileWriter::new(table, self.write.clone())?;
-        let mut quarantine_writer = DataFileWriter::new(quarantine, self.write.clone())?;
-        let ranges = (0..batch.records.len()).step_by(CHUNK_RECORDS);
-        let ranges = ranges.map(|begin| begin..(begin + CHUNK_RECORDS).min(batch.records.len()));
-        let decoding = ranges.map(|range| self.judge(batch, range));
+    async fn write(
+        &self,
+        base: &Base,
+        records: Vec<Taken>,
+        organizations: &Arc<Organizations>,
+    ) -> Result<Written, Failure> {
+        let mut writers =
+            Writers { bronze: DataFileWriter::new(&base.table, self.write.clone())?, quarantine: None };
+        let decoding = chunks(records).map(|chunk| self.judge(base.client.name(), chunk, organizations));
         let mut decoded = stream::iter(decoding).buffered(decoders());
         while let Some(rows) = decoded.next().await {
             let written = match rows {
-                Ok(rows) => write_both(&mut writer, &mut quarantine_writer, &rows).await,
+                Ok(rows) => self.write_rows(&mut writers, base, &rows).await,
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = written {
-                writer.abort().await;
-                quarantine_writer.abort().await;
+                writers.abort().await;
                 return Err(failure);
             }
         }
-        let taken = match writer.close().await {
-            Ok(files) => files,
-            Err(error) => {
-                quarantine_writer.abort().await;
-                return Err(error.into());
-            }
-        };
-        // If this fails, the files of the first stay behind unreferenced; maintenance removes such files.
-        let quarantine = quarantine_writer.close().await?;
-        Ok(Written { taken, quarantine })
+        writers.close().await
     }
 
-    async fn judge(&self, batch: &Batch<'_>, range: std::ops::Range<usize>) -> Result<Rows, Failure> {
-        let (judge, tenant, topic_id) = (self.feed.judge, batch.tenant.to_owned(), self.topic_id.clone());
-        let (records, organizations) = (Arc::clone(&batch.records), Arc::clone(&batch.organizations));
+    async fn write_rows(&self, writers: &mut Writers, base: &Base, rows: &Rows) -> Result<(), Failure> {
+        if rows.taken.num_rows() > 0 {
+            writers.bronze.write(&rows.taken).await?;
+        }
+        if rows.quarantine.num_rows() == 0 {
+            return Ok(());
+        }
+        let (_, quarantine) = match &mut writers.quarantine {
+            Some(open) => open,
+            none => {
+                let table = self.quarantine(&base.client).await?;
+                let writer = DataFileWriter::new(&table, self.write.clone())?;
+                none.insert((table, writer))
+            }
+        };
+        Ok(quarantine.write(&rows.quarantine).await?)
+    }
+
+    /// The records' memory is free again once they are rows.
+    async fn judge(
+        &self,
+        tenant: &str,
+        records: Vec<Taken>,
+        organizations: &Arc<Organizations>,
+    ) -> Result<Rows, Failure> {
+        let (judge, tenant, topic_id) = (self.feed.judge, tenant.to_owned(), self.topic_id.clone());
+        let organizations = Arc::clone(organizations);
         let judging = tokio::task::spawn_blocking(move || {
-            let rows = judge(&tenant, &topic_id, &records[range]);
+            let rows = judge(&tenant, &topic_id, &records);
             let taken = organizations.fill(&rows.taken)?;
             Ok(Rows { taken, ..rows })
         });
@@ -271,10 +289,17 @@ impl Committer {
         Transaction { reference: self.branch.clone(), operations, max_attempts: MAX_ATTEMPTS }
     }
 
-    pub(super) async fn post(&self, client: &TenantClient, transaction: Transaction) -> Result<(), Failure> {
+    /// `tables`: those of the transaction as they were loaded.
+    async fn post(
+        &self,
+        client: &TenantClient,
+        transaction: Transaction,
+        tables: &[Table],
+    ) -> Result<(), Failure> {
         let mut failures = 0;
         loop {
-            let Err(error) = transaction.clone().commit(client, &self.file_io).await else { return Ok(()) };
+            let committed = transaction.clone().commit_from(client, &self.file_io, tables).await;
+            let Err(error) = committed else { return Ok(()) };
             failures += 1;
             // Only a catalog that surely did nothing is asked again with the same files.
             if error.kind != TableErrorKind::Catalog || failures >= CATALOG_AWAY.attempts {
@@ -308,18 +333,46 @@ fn decoders() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get) + 1
 }
 
-async fn write_both(
-    writer: &mut DataFileWriter,
-    quarantine: &mut DataFileWriter,
-    rows: &Rows,
-) -> Result<(), Failure> {
-    if rows.taken.num_rows() > 0 {
-        writer.write(&rows.taken).await?;
+/// Where the rows of a batch go.
+struct Writers {
+    bronze: DataFileWriter,
+    /// With its table; opened for the first row.
+    quarantine: Option<(Table, DataFileWriter)>,
+}
+
+impl Writers {
+    async fn close(self) -> Result<Written, Failure> {
+        let taken = match self.bronze.close().await {
+            Ok(files) => files,
+            Err(error) => {
+                if let Some((_, quarantine)) = self.quarantine {
+                    quarantine.abort().await;
+                }
+                return Err(error.into());
+            }
+        };
+        let Some((table, quarantine)) = self.quarantine else {
+            return Ok(Written { taken, ..Written::default() });
+        };
+        // If this fails, the files of the first stay behind unreferenced; maintenance removes such files.
+        Ok(Written { taken, quarantine: quarantine.close().await?, quarantine_table: Some(table) })
     }
-    if rows.quarantine.num_rows() > 0 {
-        quarantine.write(&rows.quarantine).await?;
+
+    async fn abort(self) {
+        self.bronze.abort().await;
+        if let Some((_, quarantine)) = self.quarantine {
+            quarantine.abort().await;
+        }
     }
-    Ok(())
+}
+
+/// So many records at once are decoded.
+fn chunks(records: Vec<Taken>) -> impl Iterator<Item = Vec<Taken>> {
+    let mut records = records.into_iter();
+    std::iter::from_fn(move || {
+        let chunk: Vec<_> = records.by_ref().take(CHUNK_RECORDS).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
 
 /// Whether a record lies at or above the positions.

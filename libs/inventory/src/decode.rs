@@ -1,6 +1,7 @@
 //! From bytes to a record, one at a time; keeps what it does not know.
 
 mod instant;
+mod json;
 mod row;
 mod value;
 
@@ -12,13 +13,14 @@ use crate::{
     Inventory,
     fields::{FIELDS, Field, Slot, position},
 };
+use json::{Kind, Reader};
 pub use row::Row;
 pub(crate) use row::{Package, Value};
 
 /// Records have their fields in order and leave some out: a key is looked for among so many before it is looked up.
 const FIELDS_AHEAD: usize = 8;
 
-/// Objects and arrays inside each other beyond this are refused, since the parser recurses.
+/// Objects and arrays inside each other beyond this are refused, since parsers recurse.
 const MAX_NESTING: usize = 64;
 
 /// Longest `host_id`, in bytes: it is part of every key.
@@ -120,51 +122,47 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Rejection> {
 /// # Errors
 /// As [`decode`].
 pub fn read(bytes: &[u8]) -> Result<Row<'_>, Rejection> {
-    let text = checked_text(bytes)?;
     // A record that breaks off is no JSON, whatever else is wrong with it before that.
-    read_object(text).map_err(|rejection| checked_json(text).err().unwrap_or(rejection))
+    read_object(text(bytes)?).map_err(|rejection| checked_json(bytes).err().unwrap_or(rejection))
 }
 
 /// Reads the record's fields in one pass, which ends at the first thing that is wrong.
 fn read_object(text: &str) -> Result<Row<'_>, Rejection> {
-    let begin = text.len() - text.trim_ascii_start().len();
-    if !text[begin..].starts_with('{') {
+    let mut json = Reader::new(text);
+    if json.kind()? != Kind::Object {
         return Err(Rejection::new(RejectionKind::NotAnObject, "the record is not a JSON object"));
     }
-    let mut end = begin + 1;
     let mut row = Row::empty();
     let mut extra = Extra::default();
     let mut seen = [false; FIELDS.len()];
     let mut expected = 0;
-    for entry in sonic_rs::to_object_iter(text) {
-        let (key, json) = entry.map_err(|error| value::not_json(&error))?;
-        // The value is a part of the text: how far into it is what lies between their addresses.
-        end = json.as_raw_str().as_ptr().addr() - text.as_ptr().addr() + json.as_raw_str().len();
+    let mut members = json.enter()?;
+    while let Some(key) = json.key(&mut members)? {
         let Some(index) = ahead(expected, &key).or_else(|| position(&key)) else {
-            extra.add(&key, &json)?;
+            extra.add(&key, json.raw()?)?;
             continue;
         };
         expected = index + 1;
         if std::mem::replace(&mut seen[index], true) {
             return Err(value::duplicate(&key));
         }
-        if !json.is_null() {
-            row.values[index] = read_value(&FIELDS[index], json, &mut extra)?;
+        if json.kind()? == Kind::Null {
+            json.raw()?;
+        } else {
+            row.values[index] = read_value(&FIELDS[index], &mut json, &mut extra)?;
         }
     }
-    // The iterator stops at the closing bracket.
-    if text[end..].trim_matches([' ', '\t', '\n', '\r']) != "}" {
-        return Err(Rejection::new(RejectionKind::NotJson, "not JSON: something follows the record"));
-    }
+    json.end()?;
     if row.host_id().is_empty() {
-        return Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"));
+        return Err(missing_host_id());
     }
     row.extra = extra.finish().map(Cow::Owned);
     Ok(row)
 }
 
-/// That the whole text is one JSON object.
-fn checked_json(text: &str) -> Result<(), Rejection> {
+/// That all of it is one JSON object.
+fn checked_json(bytes: &[u8]) -> Result<(), Rejection> {
+    let text = checked_text(bytes)?;
     let whole: LazyValue<'_> = sonic_rs::from_str(text).map_err(|error| value::not_json(&error))?;
     if whole.is_object() {
         return Ok(());
@@ -187,22 +185,24 @@ pub fn host_id(bytes: &[u8]) -> Result<String, Rejection> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(Rejection::new(RejectionKind::NotAnObject, "the record is not a JSON object"));
     }
-    match sonic_rs::get(text, ["host_id"]) {
-        Ok(json) => checked_host_id(&json).map(Cow::into_owned),
-        Err(error) if error.is_not_found() => {
-            Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"))
-        }
-        Err(error) => Err(value::not_json(&error)),
+    let json = match sonic_rs::get(text, ["host_id"]) {
+        Ok(json) => json,
+        Err(error) if error.is_not_found() => return Err(missing_host_id()),
+        Err(error) => return Err(value::not_json(&error)),
+    };
+    if json.is_null() {
+        return Err(missing_host_id());
     }
+    checked_host_id(&mut Reader::new(json.as_raw_str())).map(Cow::into_owned)
 }
 
+fn missing_host_id() -> Rejection {
+    Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing")
+}
+
+/// The text, if it isn't nested too deep for a parser that recurses without a bound.
 fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
-    if bytes.trim_ascii().is_empty() {
-        return Err(Rejection::new(RejectionKind::NotJson, "the record is empty"));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        Rejection::new(RejectionKind::NotJson, format!("not UTF-8 at byte {}", error.valid_up_to()))
-    })?;
+    let text = text(bytes)?;
     if nests_deeper_than(bytes, MAX_NESTING) {
         let reason = format!("objects and arrays are nested more than {MAX_NESTING} deep");
         return Err(Rejection::new(RejectionKind::OutOfRange, reason));
@@ -210,7 +210,16 @@ fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
     Ok(text)
 }
 
-/// Whether brackets outside of strings open deeper than `limit`. Runs before the parser, which would recurse.
+fn text(bytes: &[u8]) -> Result<&str, Rejection> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(Rejection::new(RejectionKind::NotJson, "the record is empty"));
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        Rejection::new(RejectionKind::NotJson, format!("not UTF-8 at byte {}", error.valid_up_to()))
+    })
+}
+
+/// Whether brackets outside of strings open deeper than `limit`.
 fn nests_deeper_than(bytes: &[u8], limit: usize) -> bool {
     // Most records hold fewer brackets than the limit; counting them is much cheaper than following strings.
     if bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= limit {
@@ -235,10 +244,7 @@ fn nests_deeper_than(bytes: &[u8], limit: usize) -> bool {
     false
 }
 
-fn checked_host_id<'a>(json: &LazyValue<'a>) -> Result<Cow<'a, str>, Rejection> {
-    if json.is_null() {
-        return Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is missing"));
-    }
+fn checked_host_id<'a>(json: &mut Reader<'a>) -> Result<Cow<'a, str>, Rejection> {
     let id = value::text("host_id", json)?;
     if id.trim().is_empty() {
         return Err(Rejection::new(RejectionKind::MissingField, "field 'host_id' is empty"));
@@ -250,51 +256,54 @@ fn checked_host_id<'a>(json: &LazyValue<'a>) -> Result<Cow<'a, str>, Rejection> 
     Ok(id)
 }
 
-fn read_value<'a>(field: &Field, json: LazyValue<'a>, extra: &mut Extra) -> Result<Value<'a>, Rejection> {
+fn read_value<'a>(field: &Field, json: &mut Reader<'a>, extra: &mut Extra) -> Result<Value<'a>, Rejection> {
     let name = field.name;
     Ok(match &field.slot {
-        Slot::HostId => Value::Text(checked_host_id(&json)?),
-        Slot::Text(_) => Value::Text(value::text(name, &json)?),
-        Slot::Instant(_) => value::instant(name, &json)?,
-        Slot::Flag(_) => Value::Flag(value::flag(name, &json)?),
+        Slot::HostId => Value::Text(checked_host_id(json)?),
+        Slot::Text(_) => Value::Text(value::text(name, json)?),
+        Slot::Instant(_) => value::instant(name, json)?,
+        Slot::Flag(_) => Value::Flag(value::flag(name, json)?),
         Slot::Int(_, range) => {
             let range = i64::from(*range.start())..=i64::from(*range.end());
-            let number = value::whole_number(field, &json, &range)?;
+            let number = value::whole_number(field, json, &range)?;
             // The range lies within i32.
             i32::try_from(number).map_or(Value::Absent, Value::Int)
         }
-        Slot::Long(_, range) => Value::Long(value::whole_number(field, &json, range)?),
+        Slot::Long(_, range) => Value::Long(value::whole_number(field, json, range)?),
         Slot::Texts(_) => Value::Texts(value::texts(name, json)?),
         Slot::Software => Value::Software(software(json, extra)?),
     })
 }
 
-fn software<'a>(json: LazyValue<'a>, extra: &mut Extra) -> Result<Vec<Package<'a>>, Rejection> {
+fn software<'a>(json: &mut Reader<'a>, extra: &mut Extra) -> Result<Vec<Package<'a>>, Rejection> {
+    let mut members = value::elements("software", json)?;
     let mut packages = Vec::new();
-    for (index, element) in value::elements("software", json)?.enumerate() {
-        packages.push(package(index, element.map_err(|error| value::not_json(&error))?, extra)?);
+    while json.element(&mut members)? {
+        packages.push(package(packages.len(), json, extra)?);
     }
     Ok(packages)
 }
 
-fn package<'a>(index: usize, json: LazyValue<'a>, extra: &mut Extra) -> Result<Package<'a>, Rejection> {
-    let found = value::found(&json);
-    let Some(entries) = json.into_object_iter() else {
-        return Err(value::wrong_type(format_args!("software[{index}]"), found, "an object"));
-    };
+fn package<'a>(index: usize, json: &mut Reader<'a>, extra: &mut Extra) -> Result<Package<'a>, Rejection> {
+    let kind = json.kind()?;
+    if kind != Kind::Object {
+        return Err(value::wrong_type(format_args!("software[{index}]"), kind.words(), "an object"));
+    }
     let mut texts = [None, None, None];
     let mut seen = [false; 3];
-    for entry in entries {
-        let (key, json) = entry.map_err(|error| value::not_json(&error))?;
+    let mut members = json.enter()?;
+    while let Some(key) = json.key(&mut members)? {
         let Some(slot) = ["name", "version", "vendor"].iter().position(|name| *name == key) else {
-            extra.add(&format!("software[{index}].{key}"), &json)?;
+            extra.add(&format!("software[{index}].{key}"), json.raw()?)?;
             continue;
         };
         if std::mem::replace(&mut seen[slot], true) {
             return Err(value::duplicate(format_args!("software[{index}].{key}")));
         }
-        if !json.is_null() {
-            texts[slot] = Some(value::text(format_args!("software[{index}].{key}"), &json)?);
+        if json.kind()? == Kind::Null {
+            json.raw()?;
+        } else {
+            texts[slot] = Some(value::text(format_args!("software[{index}].{key}"), json)?);
         }
     }
     let [name, version, vendor] = texts;
@@ -313,14 +322,14 @@ struct Extra {
 }
 
 impl Extra {
-    fn add(&mut self, key: &str, json: &LazyValue<'_>) -> Result<(), Rejection> {
+    fn add(&mut self, key: &str, json: &str) -> Result<(), Rejection> {
         if !self.keys.insert(key.to_owned()) {
             return Err(value::duplicate(key));
         }
         self.json.push(if self.json.is_empty() { '{' } else { ',' });
         self.json.push_str(&serde_json::Value::from(key).to_string());
         self.json.push(':');
-        self.json.push_str(json.as_raw_str());
+        self.json.push_str(json);
         Ok(())
     }
 

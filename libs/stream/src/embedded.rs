@@ -157,11 +157,11 @@ impl Log for EmbeddedLog {
                 ));
             }
             if offset < range.end {
-                let partition = from.partition;
+                let (partition, ahead) = (from.partition, OffsetRange { start: offset, ..range });
                 let records = self
                     .core
                     .readers
-                    .run(move |connection| readers::records(connection, slot, partition, offset, max_records))
+                    .run(move |connection| readers::records(connection, slot, partition, ahead, max_records))
                     .await?;
                 if !records.is_empty() {
                     return Ok(records);

@@ -152,11 +152,22 @@ impl Transaction {
     /// After `Conflict` and `Invalid` the data files that the transaction brought are deleted: write them anew. After any
     /// other error they stay, and the same transaction may be committed again unless the outcome is `Unknown`.
     pub async fn commit(self, client: &TenantClient, file_io: &FileIo) -> Result<CommitOutcome, TableError> {
+        self.commit_from(client, file_io, &[]).await
+    }
+
+    /// The same, beginning with tables as the caller loaded them from the transaction's reference: they need not be loaded again
+    /// unless one of them has changed since.
+    pub async fn commit_from(
+        self,
+        client: &TenantClient,
+        file_io: &FileIo,
+        loaded: &[Table],
+    ) -> Result<CommitOutcome, TableError> {
         let mut tables = BTreeSet::new();
         if let Some(twice) = self.operations.iter().find(|operation| !tables.insert(&operation.table)) {
             return Err(TableError::invalid(format!("table {} is twice in one transaction", twice.table)));
         }
-        let result = self.attempt_all(client, file_io).await;
+        let result = self.attempt_all(client, file_io, loaded).await;
         if let Err(error) = &result
             && matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Invalid)
         {
@@ -173,11 +184,12 @@ impl Transaction {
         &self,
         client: &TenantClient,
         file_io: &FileIo,
+        mut loaded: &[Table],
     ) -> Result<CommitOutcome, TableError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let prepared = self.prepare(client, file_io).await?;
+            let prepared = self.prepare(client, file_io, std::mem::take(&mut loaded)).await?;
             match post::post(client, &self.reference, &prepared).await {
                 Ok(()) => {
                     let snapshots =
@@ -201,11 +213,22 @@ impl Transaction {
         }
     }
 
-    /// Applies every operation to its table as it is now, writing manifests; all or nothing.
-    async fn prepare(&self, client: &TenantClient, file_io: &FileIo) -> Result<Vec<Prepared>, TableError> {
+    /// Applies every operation to its table, as loaded or as it is now, writing manifests; all or nothing.
+    async fn prepare(
+        &self,
+        client: &TenantClient,
+        file_io: &FileIo,
+        loaded: &[Table],
+    ) -> Result<Vec<Prepared>, TableError> {
         let load = |operation: &TableOperation| {
-            let table = operation.table.clone();
-            async move { Table::load(client, file_io, &self.reference, &table).await }
+            let ident = operation.table.clone();
+            let known = loaded.iter().find(|table| *table.ident() == ident).cloned();
+            async move {
+                match known {
+                    Some(table) => Ok(table),
+                    None => Table::load(client, file_io, &self.reference, &ident).await,
+                }
+            }
         };
         let tables = try_join_all(self.operations.iter().map(load)).await?;
         let parts =

@@ -161,7 +161,7 @@ fn added_columns(table: &Table, wanted: &SchemaRef) -> Result<Option<TableChange
 fn add_fields(struct_type: &mut Value, wanted: &Fields, ids: &mut FieldIds) -> Result<(), TableError> {
     let Some(fields) = struct_type["fields"].as_array_mut() else { return Ok(()) };
     for field in wanted {
-        match fields.iter_mut().find(|known| known["name"] == json!(field.name())) {
+        match fields.iter_mut().find(|known| known["name"].as_str() == Some(field.name())) {
             Some(known) => add_nested(&mut known["type"], field, ids)?,
             None => fields.push(optional_field(field, ids)?),
         }

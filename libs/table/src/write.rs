@@ -27,6 +27,8 @@ pub struct WriteOptions {
     pub zstd_level: i32,
     /// Rows of a row group at the most, default 1,048,576 or less.
     pub max_row_group_rows: usize,
+    /// Bytes of a column's dictionary beyond which its values are written as they are. Default 1 MiB.
+    pub max_dictionary_bytes: usize,
     /// Encoded rows held in memory over all open files; beyond it the largest is written out. Default 256 MiB.
     pub max_buffered_bytes: usize,
 }
@@ -37,6 +39,7 @@ impl Default for WriteOptions {
             target_file_bytes: 128 << 20,
             zstd_level: 1,
             max_row_group_rows: 1 << 20,
+            max_dictionary_bytes: 1 << 20,
             max_buffered_bytes: 256 << 20,
         }
     }

@@ -146,6 +146,11 @@ fn deep_nesting_is_rejected_before_it_can_overflow_the_stack() {
     decode(brackets_in_text.as_bytes()).unwrap();
     let wide = format!(r#"{{"host_id":"a","x":[{}[]]}}"#, "[],".repeat(1000));
     decode(wide.as_bytes()).unwrap();
+    let nested =
+        |depth: usize| format!(r#"{{"host_id":"a","x":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
+    decode(nested(MAX_NESTING).as_bytes()).unwrap();
+    let rejection = decode(nested(MAX_NESTING + 1).as_bytes()).unwrap_err();
+    assert_eq!(rejection.reason, "objects and arrays are nested more than 64 deep");
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::{borrow::Cow, fmt::Display, ops::RangeInclusive};
 
-use sonic_rs::{ArrayJsonIter, JsonType, JsonValueTrait, LazyValue};
-
-use super::{instant::micros, row::Value};
+use super::{
+    instant::micros,
+    json::{Kind, Members, Reader},
+    row::Value,
+};
 use crate::{Rejection, RejectionKind, fields::Field};
 
 pub(super) fn not_json(error: &sonic_rs::Error) -> Rejection {
@@ -22,40 +24,23 @@ pub(super) fn wrong_type(path: impl Display, found: &str, wanted: &str) -> Rejec
     Rejection::new(RejectionKind::WrongType, format!("field '{path}' holds {found}, not {wanted}"))
 }
 
-/// What a value is, in words.
-pub(super) fn found(json: &LazyValue<'_>) -> &'static str {
-    match json.get_type() {
-        JsonType::Null => "null",
-        JsonType::Boolean => "true or false",
-        JsonType::Number => "a number",
-        JsonType::String => "text",
-        JsonType::Object => "an object",
-        JsonType::Array => "an array",
-    }
-}
-
 /// Borrowed unless it has escapes.
-pub(super) fn text<'a>(path: impl Display, json: &LazyValue<'a>) -> Result<Cow<'a, str>, Rejection> {
-    if !json.is_str() {
-        return Err(wrong_type(path, found(json), "text"));
+pub(super) fn text<'a>(path: impl Display, json: &mut Reader<'a>) -> Result<Cow<'a, str>, Rejection> {
+    let kind = json.kind()?;
+    if kind != Kind::Text {
+        return Err(wrong_type(path, kind.words(), "text"));
     }
-    if let Cow::Borrowed(raw) = json.as_raw_cow()
-        && !raw.as_bytes().contains(&b'\\')
-        && let Some(text) = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'))
-    {
-        return Ok(Cow::Borrowed(text));
-    }
-    let Some(text) = json.as_str() else {
+    json.text()?.ok_or_else(|| {
         let reason = format!("field '{path}' holds an escape that is no character");
-        return Err(Rejection::new(RejectionKind::NotJson, reason));
-    };
-    Ok(Cow::Owned(text.to_owned()))
+        Rejection::new(RejectionKind::NotJson, reason)
+    })
 }
 
-pub(super) fn instant<'a>(path: &str, json: &LazyValue<'a>) -> Result<Value<'a>, Rejection> {
+pub(super) fn instant<'a>(path: &str, json: &mut Reader<'a>) -> Result<Value<'a>, Rejection> {
     let wanted = "an instant such as 2026-11-22T10:00:00Z";
-    if !json.is_str() {
-        return Err(wrong_type(path, found(json), wanted));
+    let kind = json.kind()?;
+    if kind != Kind::Text {
+        return Err(wrong_type(path, kind.words(), wanted));
     }
     let text = text(path, json)?;
     match micros(&text) {
@@ -67,19 +52,24 @@ pub(super) fn instant<'a>(path: &str, json: &LazyValue<'a>) -> Result<Value<'a>,
     }
 }
 
-pub(super) fn flag(path: &str, json: &LazyValue<'_>) -> Result<bool, Rejection> {
-    json.as_bool().ok_or_else(|| wrong_type(path, found(json), "true or false"))
+pub(super) fn flag(path: &str, json: &mut Reader<'_>) -> Result<bool, Rejection> {
+    let kind = json.kind()?;
+    if kind != Kind::Flag {
+        return Err(wrong_type(path, kind.words(), "true or false"));
+    }
+    Ok(json.raw()? == "true")
 }
 
 pub(super) fn whole_number(
     field: &Field,
-    json: &LazyValue<'_>,
+    json: &mut Reader<'_>,
     range: &RangeInclusive<i64>,
 ) -> Result<i64, Rejection> {
-    let raw = json.as_raw_str();
-    if json.get_type() != JsonType::Number {
-        return Err(wrong_type(field.name, found(json), "a whole number"));
+    let kind = json.kind()?;
+    if kind != Kind::Number {
+        return Err(wrong_type(field.name, kind.words(), "a whole number"));
     }
+    let raw = json.raw()?;
     if raw.contains(['.', 'e', 'E']) {
         return Err(wrong_type(field.name, "a number with a fraction or exponent", "a whole number"));
     }
@@ -95,16 +85,19 @@ pub(super) fn whole_number(
     }
 }
 
-pub(super) fn elements<'a>(path: &str, json: LazyValue<'a>) -> Result<ArrayJsonIter<'a>, Rejection> {
-    let found = found(&json);
-    json.into_array_iter().ok_or_else(|| wrong_type(path, found, "an array"))
+/// Goes into an array.
+pub(super) fn elements(path: &str, json: &mut Reader<'_>) -> Result<Members, Rejection> {
+    match json.kind()? {
+        Kind::Array => json.enter(),
+        kind => Err(wrong_type(path, kind.words(), "an array")),
+    }
 }
 
-pub(super) fn texts<'a>(path: &str, json: LazyValue<'a>) -> Result<Vec<Cow<'a, str>>, Rejection> {
+pub(super) fn texts<'a>(path: &str, json: &mut Reader<'a>) -> Result<Vec<Cow<'a, str>>, Rejection> {
+    let mut members = elements(path, json)?;
     let mut texts = Vec::new();
-    for (index, element) in elements(path, json)?.enumerate() {
-        let element = element.map_err(|error| not_json(&error))?;
-        texts.push(text(format_args!("{path}[{index}]"), &element)?);
+    while json.element(&mut members)? {
+        texts.push(text(format_args!("{path}[{}]", texts.len()), json)?);
     }
     Ok(texts)
 }

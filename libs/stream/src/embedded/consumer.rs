@@ -16,7 +16,7 @@ use super::{
     readers,
     writer::Core,
 };
-use crate::{Consumer, Event, StreamError, StreamErrorKind, SubscribeOptions, TopicPartition};
+use crate::{Consumer, Event, OffsetRange, StreamError, StreamErrorKind, SubscribeOptions, TopicPartition};
 
 /// How often a waiting member looks after the group, at least: for others that hang.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -128,11 +128,11 @@ impl EmbeddedConsumer {
             if position == range.end {
                 continue;
             }
-            let number = partition.partition;
+            let (number, ahead) = (partition.partition, OffsetRange { start: position, ..range });
             let records = self
                 .core
                 .readers
-                .run(move |connection| readers::records(connection, slot, number, position, max_records))
+                .run(move |connection| readers::records(connection, slot, number, ahead, max_records))
                 .await?;
             // Nothing: compaction dropped all that was left, and the end is the next place to look.
             let next = records.last().map_or(range.end, |record| record.offset + 1);

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
 
 use super::{headers, schema};
-use crate::{MAX_READ_BYTES, Record, StreamError, StreamErrorKind};
+use crate::{MAX_READ_BYTES, OffsetRange, Record, StreamError, StreamErrorKind};
 
 /// Connections open at once.
 const CONNECTIONS: usize = 4;
@@ -58,12 +58,13 @@ pub(super) fn stopped() -> StreamError {
     StreamError::new(StreamErrorKind::Broken, "the embedded log has stopped: restart")
 }
 
-/// Records of a partition from `offset` on, in order.
+/// Records of a partition within a range, in order. The range ends where the published layout does: the file may hold more
+/// already, of a transaction that is just being published, and a reader that went past the end would take it for a truncated log.
 pub(super) fn records(
     connection: &Connection,
     slot: u32,
     partition: i32,
-    offset: i64,
+    range: OffsetRange,
     max_records: usize,
 ) -> rusqlite::Result<Vec<Record>> {
     let mut statement = connection.prepare_cached(
@@ -71,8 +72,8 @@ pub(super) fn records(
          WHERE position >= ?1 AND position < ?2 ORDER BY position LIMIT ?3",
     )?;
     let limit = i64::try_from(max_records).unwrap_or(i64::MAX);
-    let mut rows =
-        statement.query(params![schema::position(slot, offset), schema::position(slot + 1, 0), limit])?;
+    let (first, end) = (schema::position(slot, range.start), schema::position(slot, range.end));
+    let mut rows = statement.query(params![first, end, limit])?;
     let mut records = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
@@ -85,7 +86,7 @@ pub(super) fn records(
             value: row.get::<_, Option<Vec<u8>>>(3)?.map(Bytes::from),
             headers: match headers {
                 None => Vec::new(),
-                Some(blob) => headers::decode(&blob).ok_or_else(damaged_headers)?,
+                Some(blob) => headers::decode(blob).ok_or_else(damaged_headers)?,
             },
         };
         bytes += record.payload_bytes();

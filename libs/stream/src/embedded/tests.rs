@@ -50,6 +50,20 @@ async fn assigned(log: &EmbeddedLog, group: &str, topic: &str) -> Box<dyn Consum
     consumer
 }
 
+/// A transaction is in the file a moment before its end is published.
+#[tokio::test]
+async fn readers_stop_at_the_end_that_they_were_told() {
+    let dir = TempDir::new().unwrap();
+    let log = EmbeddedLog::open(EmbeddedConfig::new(dir.path().join("log.db"))).unwrap();
+    log.ensure_topic(&spec("inventory", false)).await.unwrap();
+    log.append((0..5).map(|_| record("inventory", "a", Some("x"))).collect()).await;
+    let slot = log.core.layout().slot_of(&at("inventory")).unwrap();
+    let ahead = OffsetRange { start: 1, end: 3 };
+    let read = log.core.readers.run(move |connection| readers::records(connection, slot, 0, ahead, 10)).await;
+    let offsets: Vec<i64> = read.unwrap().iter().map(|record| record.offset).collect();
+    assert_eq!(offsets, [1, 2]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn passes_the_conformance_suite() {
     let dir = TempDir::new().unwrap();

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use firn_catalog_client::{
-    ClientError, ClientErrorKind, TenantClient,
-    iceberg::{CommitTransactionRequest, TableChange},
-};
+use firn_catalog_client::{ClientError, ClientErrorKind, TenantClient, iceberg::CommitTransactionRequest};
 use uuid::Uuid;
 
 use super::prepare::Prepared;
@@ -21,16 +18,18 @@ pub(super) async fn post(
     reference: &str,
     prepared: &[Prepared],
 ) -> Result<(), TableError> {
-    let changes = prepared.iter().filter_map(|part| part.change.clone()).collect::<Vec<_>>();
-    if changes.is_empty() {
+    // One table is a transaction, too: a commit to it alone would be answered with all of its metadata.
+    let table_changes = prepared.iter().filter_map(|part| part.change.clone()).collect::<Vec<_>>();
+    if table_changes.is_empty() {
         return Ok(());
     }
+    let request = CommitTransactionRequest { table_changes };
     let key = Uuid::new_v4().to_string();
     let mut in_doubt = false;
     let mut tries = 0;
     let error = loop {
         tries += 1;
-        let error = match send(client, reference, &changes, &key).await {
+        let error = match client.commit_transaction(reference, &request, &key).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -72,19 +71,4 @@ async fn settle_doubt(
         format!("whether the commit to {tables} on {reference} landed is not known; load the tables again"),
         error,
     ))
-}
-
-async fn send(
-    client: &TenantClient,
-    reference: &str,
-    changes: &[TableChange],
-    key: &str,
-) -> Result<(), ClientError> {
-    if let [change] = changes
-        && let Some(ident) = &change.identifier
-    {
-        return client.commit_table(reference, ident, change, key).await.map(|_| ());
-    }
-    let request = CommitTransactionRequest { table_changes: changes.to_vec() };
-    client.commit_transaction(reference, &request, key).await
 }

@@ -11,7 +11,7 @@ use iceberg::spec::{
     DataFile, PartitionSpec, Schema as IcebergSchema, SchemaRef as IcebergSchemaRef, Struct,
 };
 use parquet::{
-    arrow::ArrowWriter,
+    arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::properties::WriterProperties,
@@ -56,6 +56,7 @@ impl FileLayout {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(Some(options.max_row_group_rows.max(1)))
+            .set_dictionary_page_size_limit(options.max_dictionary_bytes)
             .set_created_by(format!("firn {}", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self {
@@ -169,7 +170,9 @@ impl Encoder {
         self.next_number += 1;
         let location = self.layout.location(&partition, number);
         let (schema, properties) = (Arc::clone(&self.layout.schema), self.layout.properties.clone());
-        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties));
+        // Types, names and ids follow from Parquet's own schema: Arrow's copy of it, with all documentation, would weigh on small files.
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options);
         let writer = writer.map_err(|error| unencodable(&location, error))?;
         Ok(OpenFile { number, location, partition, writer, flushed_bytes: 0, nan_counts: HashMap::new() })
     }

@@ -12,7 +12,7 @@ use std::{collections::HashSet, sync::Arc};
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray},
-        compute::{cast, filter_record_batch, max, min},
+        compute::{cast, filter_record_batch, max, max_string, min, min_string},
         datatypes::{DataType, TimeUnit},
         error::ArrowError,
     },
@@ -215,37 +215,72 @@ fn within_us(dedup: &Dedup) -> i64 {
     i64::try_from(dedup.within.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The first and the last time of some rows, microseconds since the epoch.
-#[derive(Clone, Copy)]
-struct Reach(i64, i64);
+/// Within which bounds some rows are.
+struct Reach {
+    /// The first and the last time, microseconds since the epoch.
+    times_us: (i64, i64),
+    /// The least and the greatest value of each column of the key.
+    keys: Vec<(String, String)>,
+}
 
 impl Reach {
-    /// True for kept rows that can matter to the candidates.
-    fn holds(self, session: &SessionContext, dedup: &Dedup, kept: &Arc<dyn TableProvider>) -> Result<Expr> {
+    /// Of rows with their key and their times; none if no row has all of them.
+    fn of(key: &[StringArray], times: &Int64Array) -> Option<Self> {
+        let ends =
+            |column: &StringArray| Some((min_string(column)?.to_owned(), max_string(column)?.to_owned()));
+        Some(Self {
+            times_us: (min(times)?, max(times)?),
+            keys: key.iter().map(ends).collect::<Option<_>>()?,
+        })
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.times_us = (self.times_us.0.min(other.times_us.0), self.times_us.1.max(other.times_us.1));
+        for (known, more) in self.keys.iter_mut().zip(other.keys) {
+            *known = (std::mem::take(&mut known.0).min(more.0), std::mem::take(&mut known.1).max(more.1));
+        }
+        self
+    }
+
+    /// True for kept rows that can matter to the candidates. Files and row groups without any need not be read: those that are
+    /// older than the dedup reaches, and nearly all where keys grow with time.
+    fn holds(&self, session: &SessionContext, dedup: &Dedup, kept: &Arc<dyn TableProvider>) -> Result<Expr> {
         let within_us = within_us(dedup);
         let kept = session.read_table(Arc::clone(kept))?;
-        let time = kept.schema().field_with_unqualified_name(&dedup.time)?.data_type().clone();
+        let type_of = |name: &str| -> Result<DataType> {
+            Ok(kept.schema().field_with_unqualified_name(name)?.data_type().clone())
+        };
+        let time = type_of(&dedup.time)?;
         let instant = |us: i64| -> Result<Expr> {
             let exact = ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
             Ok(lit(exact.cast_to(&time)?))
         };
-        let low = named(&dedup.time).gt(instant(self.0.saturating_sub(within_us))?);
-        Ok(low.and(named(&dedup.time).lt(instant(self.1.saturating_add(within_us))?)))
+        let low = named(&dedup.time).gt(instant(self.times_us.0.saturating_sub(within_us))?);
+        let mut near = low.and(named(&dedup.time).lt(instant(self.times_us.1.saturating_add(within_us))?));
+        for (name, (least, greatest)) in dedup.key.iter().zip(&self.keys) {
+            // Other types have another order than their texts.
+            if type_of(name)? == DataType::Utf8 {
+                near = near.and(named(name).between(lit(least), lit(greatest)));
+            }
+        }
+        Ok(near)
     }
 }
 
-/// The slots of the rows' keys, and when the rows are; no time if none has a key.
+/// The slots of the rows' keys, and their bounds; none if no row has a key.
 async fn occupied(dedup: &Dedup, rows: DataFrame, mut slots: Slots) -> Result<(Slots, Option<Reach>)> {
     let columns: Vec<_> = dedup.key.iter().map(|name| text(name)).chain([named(&dedup.time)]).collect();
     let mut stream = rows.select(columns)?.execute_stream().await?;
     let mut reach: Option<Reach> = None;
     while let Some(batch) = stream.next().await {
         let batch = batch?;
-        slots.take(&texts(&batch, &dedup.key)?, batch.num_rows())?;
-        let times = micros(column(&batch, &dedup.time)?)?;
-        if let (Some(first), Some(last)) = (min(&times), max(&times)) {
-            reach =
-                Some(reach.map_or(Reach(first, last), |known| Reach(known.0.min(first), known.1.max(last))));
+        let key = texts(&batch, &dedup.key)?;
+        slots.take(&key, batch.num_rows())?;
+        if let Some(more) = Reach::of(&key, &micros(column(&batch, &dedup.time)?)?) {
+            reach = Some(match reach {
+                Some(known) => known.and(more),
+                None => more,
+            });
         }
     }
     Ok((slots, reach))

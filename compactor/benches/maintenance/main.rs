@@ -25,7 +25,7 @@ use firn_runtime::Usage;
 use firn_table::{Operation, RowOrder};
 
 use cost::{Cost, measured, print};
-use lake::{Lake, bronze};
+use lake::{Fleet, Lake, bronze};
 use numbers::Numbers;
 
 /// As the binary `firn` has.
@@ -105,7 +105,7 @@ async fn run(args: &Args) -> Result<()> {
         "", "cpu s", "wall s", "per s, core", "share", "peak MB"
     );
     if args.wants(Part::Decode) || args.wants(Part::Sort) {
-        lake.fill(args.rows, args.hosts).await?;
+        lake.fill(args.rows, Fleet { hosts: args.hosts, ordered_ids: false }).await?;
         // Whatever its row groups are like.
         let never = (MIN_ROW_GROUP_BYTES, "1000000000000");
         lake.commit(&bronze(), Operation::Append { files: Vec::new() }, &[never]).await?;

@@ -14,14 +14,21 @@ use firn_table::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::Args;
-
 /// Records of one commit to bronze.
 const BATCH: u64 = 100_000;
 /// Microseconds between two records: a million of them come within a day.
 const PAUSE_US: i64 = 80_000;
 /// When the records begin: 2026-11-01T00:00:00Z.
 const START_US: i64 = 1_793_491_200_000_000;
+
+/// Whose inventories there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fleet {
+    /// Computers, which report in turn.
+    pub(crate) hosts: u64,
+    /// Whether ids of events grow with time, as those of the collector do.
+    pub(crate) ordered_ids: bool,
+}
 
 pub(crate) struct Lake {
     pub(crate) catalog: CatalogClient,
@@ -61,18 +68,18 @@ impl Lake {
     }
 
     /// Appends to bronze what it lacks of so many rows; answers how many it has then.
-    pub(crate) async fn fill(&self, rows: u64, args: &Args) -> Result<u64> {
+    pub(crate) async fn fill(&self, rows: u64, fleet: Fleet) -> Result<u64> {
         let held = match Table::load(&self.client, &self.file_io, "main", &bronze()).await {
             Ok(table) => table.data_files(None).await?.iter().map(|file| file.record_count).sum(),
             Err(error) if error.kind == TableErrorKind::NotFound => 0,
             Err(error) => return Err(error.into()),
         };
-        self.report(held, rows.saturating_sub(held), args).await?;
+        self.report(held, rows.saturating_sub(held), fleet).await?;
         Ok(held.max(rows))
     }
 
     /// Appends records of the log from an offset on to bronze.
-    pub(crate) async fn report(&self, first: u64, count: u64, args: &Args) -> Result<()> {
+    pub(crate) async fn report(&self, first: u64, count: u64, fleet: Fleet) -> Result<()> {
         let partitioning =
             vec![Partitioning { column: "received_at".to_owned(), transform: "day".to_owned() }];
         let wanted =
@@ -83,7 +90,7 @@ impl Lake {
             let end = (first + count).min(offset + BATCH);
             let mut rows = BronzeBuilder::default();
             for offset in offset..end {
-                let (record, position) = inventory(offset, args)?;
+                let (record, position) = inventory(offset, fleet)?;
                 rows.push(&decode(&serde_json::to_vec(&record)?)?, &position);
             }
             let mut writer = DataFileWriter::new(&table, WriteOptions::default())?;
@@ -146,9 +153,9 @@ fn scattered(number: u64) -> u64 {
 }
 
 /// One inventory of a fleet whose computers report in turn.
-fn inventory(offset: u64, args: &Args) -> Result<(serde_json::Value, LogPosition)> {
-    let host = offset % args.hosts;
-    let event = if args.ordered_ids { offset } else { scattered(offset) };
+fn inventory(offset: u64, fleet: Fleet) -> Result<(serde_json::Value, LogPosition)> {
+    let host = offset % fleet.hosts;
+    let event = if fleet.ordered_ids { offset } else { scattered(offset) };
     let software: Vec<_> = (0..5)
         .map(|package| json!({"name": format!("package-{package}"), "version": format!("{}.{}", host % 7, offset % 5)}))
         .collect();

@@ -49,7 +49,7 @@ pub(crate) async fn measure(lake: &Lake, args: &Args, held: u64) -> Result<()> {
         let mut ticks = tokio::time::interval(COMMITS_EVERY);
         for _ in 0..(args.seconds / COMMITS_EVERY.as_secs()).max(1) {
             ticks.tick().await;
-            lake.report(offset, per_commit, args).await?;
+            lake.report(offset, per_commit, args.fleet()).await?;
             offset += per_commit;
             let commit = Commit { at: Instant::now(), received_at_us: received_at_us(offset - 1)? };
             sender.try_send(commit).context("nobody waits for the commits")?;

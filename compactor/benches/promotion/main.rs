@@ -25,7 +25,7 @@ use clap::{Parser, ValueEnum};
 use firn_compactor::{CompactorConfig, ModelRuns, RunRequest, RunState};
 
 use cost::{Cost, measured, print};
-use lake::Lake;
+use lake::{Fleet, Lake};
 use limit::Limit;
 
 /// As the binary `firn` has.
@@ -101,6 +101,10 @@ struct Args {
 }
 
 impl Args {
+    fn fleet(&self) -> Fleet {
+        Fleet { hosts: self.hosts, ordered_ids: self.ordered_ids }
+    }
+
     fn wants(&self, part: Part) -> bool {
         self.part == part || (self.part == Part::All && part != Part::Live)
     }
@@ -121,7 +125,7 @@ fn main() -> Result<()> {
 
 async fn run(args: &Args) -> Result<()> {
     let lake = Lake::open(args.lake.as_deref()).await?;
-    let held = lake.fill(args.rows, args).await?;
+    let held = lake.fill(args.rows, args.fleet()).await?;
     println!("{held} rows of {} hosts, {} threads, {} MB\n", args.hosts, args.threads, args.memory_mb);
     if args.part == Part::Live {
         return live::measure(&lake, args, held).await;
@@ -169,17 +173,17 @@ async fn increments(lake: &Lake, args: &Args, rows: u64) -> Result<()> {
     let full = measured(promote(lake, args, &[], true)).await?;
     print("all models, in full", rows, full, None);
     let hundredth = (rows / 100).max(1);
-    lake.report(rows, hundredth, args).await?;
+    lake.report(rows, hundredth, args.fleet()).await?;
     let increment = measured(promote(lake, args, &[], false)).await?;
     print("all models, increment of 1 %", hundredth, increment, None);
     println!("{:<36} {:>8.1}%", "  its share of a full computation", increment.cpu_s / full.cpu_s * 100.0);
-    lake.report(rows + hundredth, hundredth, args).await?;
+    lake.report(rows + hundredth, hundredth, args.fleet()).await?;
     for model in firn_compactor::models()?.models() {
         let name = model.table.to_string();
         let increment = measured(promote(lake, args, &[&name], false)).await?;
         print(&format!("  {name}: again 1 %"), hundredth, increment, None);
     }
-    lake.report(rows + 2 * hundredth, INCREMENT, args).await?;
+    lake.report(rows + 2 * hundredth, INCREMENT, args.fleet()).await?;
     promote(lake, args, &["silver.inventory"], false).await?;
     let increment = measured(promote(lake, args, &["silver.device"], false)).await?;
     print("silver.device, 100,000 newer rows", INCREMENT, increment, None);

@@ -138,6 +138,8 @@ fn fields(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use serde_json::json;
 
     use super::*;

@@ -26,6 +26,10 @@ use firn_policy::{FindingStatus, Flaps, Tally, WindowState};
 use crate::host::{HostFinding, HostState};
 
 const FORMAT: u8 = 1;
+/// Numbers of a record's order.
+const ORDER: usize = 4;
+/// Texts before the findings.
+const TEXTS: usize = 2;
 const RECEIVED: u8 = 1;
 const WINDOWS: u8 = 2;
 const RETIRED: u8 = 3;
@@ -122,15 +126,28 @@ fn encode_finding(finding: &HostFinding) -> Vec<u8> {
     out
 }
 
+/// How many findings a packed state has, and how they lie in it.
+pub(crate) fn findings(bytes: &[u8]) -> Result<(u64, &[u8]), String> {
+    let mut input = Input::of(bytes)?;
+    input.varint()?;
+    for _ in 0..ORDER {
+        input.varint()?;
+    }
+    for _ in 0..TEXTS {
+        input.bytes()?;
+    }
+    let count = input.varint()?;
+    let begin = input.rest;
+    for _ in 0..count {
+        let length = input.length()?;
+        input.take(length)?;
+    }
+    Ok((count, &begin[..begin.len() - input.rest.len()]))
+}
+
 /// Unpacks a host's state; the error says what is wrong with it.
 pub(crate) fn decode(bytes: &[u8]) -> Result<HostState, String> {
-    let mut input = Input { rest: bytes };
-    let format = input.byte()?;
-    if format != FORMAT {
-        return Err(format!(
-            "state format {format} is not known to this version: start the version that wrote it"
-        ));
-    }
+    let mut input = Input::of(bytes)?;
     let epoch = input.varint()?;
     let order = (input.signed()?, input.signed()?, input.small()?, input.signed()?);
     let (hostname, organization_id) = (input.text()?, input.text()?);
@@ -241,6 +258,17 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    /// What follows the format.
+    fn of(bytes: &'a [u8]) -> Result<Self, String> {
+        let mut input = Self { rest: bytes };
+        match input.byte()? {
+            FORMAT => Ok(input),
+            format => Err(format!(
+                "state format {format} is not known to this version: start the version that wrote it"
+            )),
+        }
+    }
+
     fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or("the state record is cut off")?;
         self.rest = rest;
@@ -283,10 +311,17 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// The bytes of a text.
+    fn bytes(&mut self) -> Result<Option<&'a [u8]>, String> {
+        let length = self.length()?.checked_sub(1);
+        length.map(|length| self.take(length)).transpose()
+    }
+
     fn text(&mut self) -> Result<Option<String>, String> {
-        let Some(length) = self.length()?.checked_sub(1) else { return Ok(None) };
-        let bytes = self.take(length)?.to_vec();
-        String::from_utf8(bytes).map(Some).map_err(|_| "a text in the state record is not UTF-8".to_owned())
+        let Some(bytes) = self.bytes()? else { return Ok(None) };
+        String::from_utf8(bytes.to_vec())
+            .map(Some)
+            .map_err(|_| "a text in the state record is not UTF-8".to_owned())
     }
 }
 

@@ -19,7 +19,8 @@ use firn_stream::Record;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    host::{HostKey, HostState},
+    host::HostKey,
+    packed::Packed,
     rules::{ErasureLists, TenantRules},
 };
 use partition::Partition;
@@ -101,13 +102,22 @@ pub(crate) struct Step {
 /// One partition's part of a step.
 #[derive(Default)]
 pub(crate) struct PartitionStep {
-    pub(crate) changed: HashMap<HostKey, HostState>,
+    pub(crate) changed: Vec<(Arc<HostKey>, Changed)>,
+    /// Hosts that were looked at in vain, and when to look again.
+    put_off: Vec<(Arc<HostKey>, Option<i64>)>,
     /// Hosts that were erased.
-    pub(crate) removed: BTreeSet<HostKey>,
+    pub(crate) removed: BTreeSet<Arc<HostKey>>,
     pub(crate) transitions: Vec<TransitionRecord>,
     /// Tenants whose present rules the partition follows from now on, with their fingerprint.
     pub(crate) adopted: BTreeMap<String, u64>,
     time_us: i64,
+}
+
+/// What a host becomes.
+pub(crate) struct Changed {
+    pub(crate) state: Packed,
+    /// When time alone changes it next.
+    due_us: Option<i64>,
 }
 
 /// Totals of a step for one tenant.
@@ -148,7 +158,7 @@ impl Engine {
     }
 
     /// Takes a partition with the states read back from the log.
-    pub(crate) fn assign(&mut self, partition: i32, hosts: HashMap<HostKey, HostState>) {
+    pub(crate) fn assign(&mut self, partition: i32, hosts: HashMap<Arc<HostKey>, Packed>) {
         self.partitions.insert(partition, Partition::new(hosts, self.retire_after_us));
     }
 
@@ -211,8 +221,8 @@ impl Engine {
 
     /// A host's state.
     #[cfg(test)]
-    pub(crate) fn host(&self, partition: i32, key: &HostKey) -> Option<&HostState> {
-        self.partitions.get(&partition)?.host(key)
+    pub(crate) fn host(&self, partition: i32, key: &HostKey) -> Option<Packed> {
+        self.partitions.get(&partition)?.host(key).map(|(_, state)| Packed::of(&state))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use firn_inventory::{parse_record_key, record_key};
-use firn_policy::{FindingState, FindingStatus, Flaps, Standing, WindowState};
+use firn_policy::{CompiledRule, FindingState, FindingStatus, Flaps, Standing, WindowState, due_us};
 
 /// Event time, received_at, partition, offset: of two records of a host the one with the larger order is the newer.
 pub(crate) use firn_policy::Order;
@@ -63,15 +63,27 @@ pub(crate) struct HostFinding {
 }
 
 impl HostState {
-    /// How a rule stands here.
-    pub(crate) fn standing(&self, rule_id: &str) -> Standing {
-        let finding = self.finding(rule_id);
+    /// Takes out how a rule stands here; what is kept of it is gone until it is put back.
+    pub(crate) fn take(&mut self, rule_id: &str) -> Standing {
+        let finding = self.place(rule_id).ok().map(|at| self.findings.remove(at));
         Standing {
-            finding: finding.map(|finding| finding.state(self.order)),
-            evidence: finding.and_then(|finding| finding.evidence.clone()),
-            window: self.windows.get(rule_id).cloned(),
-            received_us: (!self.retired).then_some(self.received_us),
+            finding: finding.as_ref().map(|finding| finding.state(self.order)),
+            evidence: finding.and_then(|finding| finding.evidence),
+            window: self.windows.remove(rule_id),
+            received_us: self.heard_us(),
         }
+    }
+
+    /// When time alone changes how a rule stands here next.
+    pub(crate) fn due_us(&self, rule: &CompiledRule) -> Option<i64> {
+        let id = rule.policy.id.as_str();
+        let finding = self.finding(id).map(|finding| finding.state(self.order));
+        due_us(rule, finding.as_ref(), self.windows.get(id), self.heard_us())
+    }
+
+    /// From when on silence counts, unless nobody waits for the host.
+    fn heard_us(&self) -> Option<i64> {
+        (!self.retired).then_some(self.received_us)
     }
 
     /// Whether anything is kept of a rule.
@@ -79,7 +91,7 @@ impl HostState {
         self.finding(rule_id).is_some() || self.windows.contains_key(rule_id)
     }
 
-    /// Keeps how a rule stands.
+    /// Puts back how a rule stands.
     pub(crate) fn put(&mut self, rule_id: &str, standing: Standing) {
         match standing.finding {
             Some(finding) => self.keep(rule_id, &finding, standing.evidence),
@@ -92,13 +104,22 @@ impl HostState {
     }
 
     pub(crate) fn finding(&self, rule_id: &str) -> Option<&HostFinding> {
-        let at = self.findings.binary_search_by(|finding| finding.rule_id.as_str().cmp(rule_id)).ok()?;
-        self.findings.get(at)
+        self.findings.get(self.place(rule_id).ok()?)
+    }
+
+    /// Where a rule's finding is, or would be.
+    fn place(&self, rule_id: &str) -> Result<usize, usize> {
+        self.findings.binary_search_by(|finding| finding.rule_id.as_str().cmp(rule_id))
+    }
+
+    /// Whether a rule is in breach, told or within its grace.
+    pub(crate) fn is_in_breach(&self, rule_id: &str) -> bool {
+        self.finding(rule_id).is_some_and(|finding| finding.breach_since_us.is_some())
     }
 
     /// Keeps a finding's new state, unless there is nothing to remember of it.
     pub(crate) fn keep(&mut self, rule_id: &str, state: &FindingState, evidence: Option<String>) {
-        let place = self.findings.binary_search_by(|finding| finding.rule_id.as_str().cmp(rule_id));
+        let place = self.place(rule_id);
         if !state.is_worth_keeping() {
             if let Ok(at) = place {
                 self.findings.remove(at);

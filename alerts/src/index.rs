@@ -1,6 +1,7 @@
 //! Findings in memory, for the API: those of the partitions that this process owns. `firn up` owns all of them.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     host::{HostFinding, HostKey, HostState},
+    packed::Packed,
     rules::RuleBook,
 };
 
@@ -70,18 +72,18 @@ pub(crate) struct Filter {
     pub(crate) host_id: Option<String>,
 }
 
-/// A host's findings and where it lives.
+/// A host with findings, and where it lives.
 struct Host {
     partition: i32,
-    state: HostState,
+    state: Packed,
 }
 
 /// By tenant and host; ids are looked up by computing them.
 #[derive(Default)]
 struct Tenant {
-    hosts: BTreeMap<String, Host>,
-    /// Host and rule of each finding id.
-    ids: HashMap<String, (String, String)>,
+    hosts: HashMap<Arc<HostKey>, Host>,
+    /// Whose each finding is, by its id as a number.
+    ids: HashMap<u128, Arc<HostKey>>,
     open: u64,
 }
 
@@ -109,20 +111,21 @@ impl FindingsIndex {
     pub(crate) fn update<'a>(
         &self,
         partition: i32,
-        hosts: impl Iterator<Item = (&'a HostKey, &'a HostState)>,
+        hosts: impl Iterator<Item = (&'a Arc<HostKey>, &'a Packed)>,
     ) {
         let mut tenants = self.tenants();
         for (key, state) in hosts {
-            let tenant = tenants.entry(key.tenant.clone()).or_default();
-            tenant.remove(key);
-            if !state.findings.is_empty() {
-                tenant.insert(key, Host { partition, state: state.clone() });
+            if !tenants.contains_key(&key.tenant) {
+                tenants.insert(key.tenant.clone(), Tenant::default());
+            }
+            if let Some(tenant) = tenants.get_mut(&key.tenant) {
+                tenant.update(key, Host { partition, state: state.clone() });
             }
         }
     }
 
     /// Forgets hosts.
-    pub(crate) fn forget<'a>(&self, hosts: impl Iterator<Item = &'a HostKey>) {
+    pub(crate) fn forget<'a>(&self, hosts: impl Iterator<Item = &'a Arc<HostKey>>) {
         let mut tenants = self.tenants();
         for key in hosts {
             if let Some(tenant) = tenants.get_mut(&key.tenant) {
@@ -133,14 +136,10 @@ impl FindingsIndex {
 
     /// Forgets a partition.
     pub(crate) fn revoke(&self, partition: i32) {
-        for (name, tenant) in self.tenants().iter_mut() {
+        for tenant in self.tenants().values_mut() {
             let hosts = tenant.hosts.iter().filter(|(_, host)| host.partition == partition);
-            let gone: Vec<HostKey> = hosts
-                .map(|(host_id, _)| HostKey { tenant: name.clone(), host_id: host_id.clone() })
-                .collect();
-            for key in gone {
-                tenant.remove(&key);
-            }
+            let gone: Vec<Arc<HostKey>> = hosts.map(|(key, _)| Arc::clone(key)).collect();
+            gone.iter().for_each(|key| tenant.remove(key));
         }
     }
 
@@ -153,63 +152,95 @@ impl FindingsIndex {
     pub(crate) fn find(&self, tenant: &str, filter: &Filter, limit: usize, book: &RuleBook) -> FindingsPage {
         let tenants = self.tenants();
         let hosts = tenants.get(tenant).map(|tenant| &tenant.hosts);
-        let mut found: Vec<(&String, &Host, &HostFinding)> = Vec::new();
-        for (host_id, host) in hosts.into_iter().flatten() {
-            if filter.host_id.as_ref().is_none_or(|wanted| wanted == host_id) {
-                found.extend(
-                    host.state.findings.iter().filter(|f| filter.fits(f)).map(|f| (host_id, host, f)),
-                );
+        // When, whose, and which of its findings.
+        let mut found: Vec<(i64, &HostKey, &Packed, usize)> = Vec::new();
+        for (key, host) in hosts.into_iter().flatten() {
+            if filter.host_id.as_ref().is_none_or(|wanted| *wanted == key.host_id) {
+                let findings = host.state.state().findings;
+                let fit = findings.iter().enumerate().filter(|(_, finding)| filter.fits(finding));
+                found.extend(fit.map(|(at, finding)| (finding.since_us, key.as_ref(), &host.state, at)));
             }
         }
-        found.sort_by_key(|(_, _, finding)| std::cmp::Reverse(finding.since_us));
+        found.sort_by_key(|(since_us, key, _, at)| (Reverse(*since_us), *key, *at));
         let total = found.len();
-        let show = |(host_id, host, finding): &(&String, &Host, &HostFinding)| {
-            show(tenant, host_id, &host.state, finding, book)
+        let show = |(_, key, packed, at): &(i64, &HostKey, &Packed, usize)| {
+            let host = packed.state();
+            host.findings.get(*at).map(|finding| show(key, &host, finding, book))
         };
-        FindingsPage { findings: found.iter().take(limit).map(show).collect(), total }
+        FindingsPage { findings: found.iter().take(limit).filter_map(show).collect(), total }
     }
 
     /// One finding.
     pub(crate) fn get(&self, tenant: &str, id: &str, book: &RuleBook) -> Option<Finding> {
         let tenants = self.tenants();
-        let known = tenants.get(tenant)?;
-        let (host_id, rule_id) = known.ids.get(id)?;
-        let host = known.hosts.get(host_id)?;
-        Some(show(tenant, host_id, &host.state, host.state.finding(rule_id)?, book))
+        let (key, host, at) = tenants.get(tenant)?.finding(id)?;
+        let state = host.state.state();
+        Some(show(key, &state, state.findings.get(at)?, book))
     }
 
     /// Where a finding's commands go.
     pub(crate) fn place(&self, tenant: &str, id: &str) -> Option<FindingPlace> {
         let tenants = self.tenants();
-        let known = tenants.get(tenant)?;
-        let (host_id, rule_id) = known.ids.get(id)?;
-        let host = known.hosts.get(host_id)?;
+        let (key, host, at) = tenants.get(tenant)?.finding(id)?;
+        let finding = host.state.state().findings.into_iter().nth(at)?;
         Some(FindingPlace {
-            key: HostKey { tenant: tenant.to_owned(), host_id: host_id.clone() },
-            rule_id: rule_id.clone(),
+            key: HostKey::clone(key),
+            rule_id: finding.rule_id,
             partition: host.partition,
-            status: host.state.finding(rule_id)?.status,
+            status: finding.status,
         })
     }
 }
 
 impl Tenant {
-    fn insert(&mut self, key: &HostKey, host: Host) {
-        for finding in &host.state.findings {
-            let id = finding_id(&key.tenant, &key.host_id, &finding.rule_id);
-            self.ids.insert(id, (key.host_id.clone(), finding.rule_id.clone()));
+    fn update(&mut self, key: &Arc<HostKey>, host: Host) {
+        // Most records change nothing that is shown.
+        match self.hosts.get_mut(key) {
+            Some(known) if known.state.has_findings_of(&host.state) => *known = host,
+            Some(_) => {
+                self.remove(key);
+                self.insert(key, host);
+            }
+            None => self.insert(key, host),
+        }
+    }
+
+    fn insert(&mut self, key: &Arc<HostKey>, host: Host) {
+        if !host.state.has_findings() {
+            return;
+        }
+        for finding in host.state.state().findings {
+            self.ids.extend(
+                number(&finding_id(&key.tenant, &key.host_id, &finding.rule_id))
+                    .map(|id| (id, Arc::clone(key))),
+            );
             self.open += u64::from(finding.status.is_live());
         }
-        self.hosts.insert(key.host_id.clone(), host);
+        self.hosts.insert(Arc::clone(key), host);
     }
 
     fn remove(&mut self, key: &HostKey) {
-        let Some(host) = self.hosts.remove(&key.host_id) else { return };
-        for finding in &host.state.findings {
-            self.ids.remove(&finding_id(&key.tenant, &key.host_id, &finding.rule_id));
+        let Some(host) = self.hosts.remove(key) else { return };
+        for finding in host.state.state().findings {
+            if let Some(id) = number(&finding_id(&key.tenant, &key.host_id, &finding.rule_id)) {
+                self.ids.remove(&id);
+            }
             self.open -= u64::from(finding.status.is_live());
         }
     }
+
+    /// Whose a finding is, and which of its host's.
+    fn finding(&self, id: &str) -> Option<(&HostKey, &Host, usize)> {
+        let key = self.ids.get(&number(id)?)?;
+        let host = self.hosts.get(key)?;
+        let is_it = |finding: &HostFinding| finding_id(&key.tenant, &key.host_id, &finding.rule_id) == id;
+        Some((key, host, host.state.state().findings.iter().position(is_it)?))
+    }
+}
+
+/// A finding's id as a number: a quarter of what the text takes.
+fn number(id: &str) -> Option<u128> {
+    u128::from_str_radix(id, 16).ok()
 }
 
 impl Filter {
@@ -223,12 +254,12 @@ impl Filter {
     }
 }
 
-fn show(tenant: &str, host_id: &str, host: &HostState, finding: &HostFinding, book: &RuleBook) -> Finding {
-    let rules = book.cached(tenant);
+fn show(key: &HostKey, host: &HostState, finding: &HostFinding, book: &RuleBook) -> Finding {
+    let rules = book.cached(&key.tenant);
     let words = rules.as_ref().and_then(|rules| rules.words.get(&finding.rule_id));
     Finding {
-        id: finding_id(tenant, host_id, &finding.rule_id),
-        host_id: host_id.to_owned(),
+        id: finding_id(&key.tenant, &key.host_id, &finding.rule_id),
+        host_id: key.host_id.clone(),
         hostname: host.hostname.clone(),
         organization_id: host.organization_id.clone(),
         rule_id: finding.rule_id.clone(),
@@ -254,3 +285,6 @@ pub(crate) fn rfc3339(instant_us: i64) -> String {
         .unwrap_or_default()
         .to_rfc3339_opts(SecondsFormat::Micros, true)
 }
+
+#[cfg(test)]
+mod tests;

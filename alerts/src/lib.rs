@@ -13,6 +13,7 @@
 //! # Who does what
 //! [`engine`] decides: a pure, synchronous function of state, records, rules and time. [`worker`] does: reads, commits,
 //! restores. [`rules`] keeps each tenant's rules as they are on `main`. [`index`] answers the API. [`sink`] delivers.
+//! [`history`] replays what the lake holds, by the same rules.
 
 mod alerts;
 mod api;
@@ -20,8 +21,10 @@ mod codec;
 mod dashboards;
 mod engine;
 mod error;
+mod history;
 mod host;
 mod index;
+mod packed;
 mod rules;
 mod sink;
 mod worker;
@@ -30,5 +33,6 @@ pub use alerts::{Alerts, AlertsConfig};
 pub use api::ENDPOINTS;
 pub use dashboards::dashboards;
 pub use error::AlertsError;
+pub use history::History;
 pub use index::{Finding, FindingsPage};
 pub use sink::{Reindex, WebhookFormat};

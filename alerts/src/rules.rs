@@ -31,9 +31,10 @@ use crate::AlertsError;
 
 /// Where rules are read from.
 const REFERENCE: &str = "main";
+/// The column that the platforms of rules are compared with.
+const PLATFORM: &str = "os_type";
 /// What a review needs of `silver.device` beside the rules' columns.
-const DEVICE_COLUMNS: [&str; 6] =
-    ["host_id", "os_type", "event_time", "received_at", "log_partition", "log_offset"];
+const DEVICE_COLUMNS: [&str; 5] = ["host_id", "event_time", "received_at", "log_partition", "log_offset"];
 
 /// What findings are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub(crate) struct TenantRules {
     pub(crate) problems: Vec<String>,
     /// Differs whenever rules come, go or change.
     pub(crate) fingerprint: u64,
+    /// Columns that rules read.
+    pub(crate) columns: BTreeSet<String>,
 }
 
 impl TenantRules {
@@ -90,6 +93,8 @@ impl TenantRules {
             }
         }
         new.rules = rules.into_values().collect();
+        let read = new.rules.iter().flat_map(|rule| rule.columns.iter().cloned());
+        new.columns = read.chain([PLATFORM.to_owned()]).collect();
         let mut hasher = DefaultHasher::new();
         for rule in &new.rules {
             (&rule.policy.id, &rule.revision).hash(&mut hasher);
@@ -198,8 +203,7 @@ impl RuleBook {
         if table.current_snapshot().is_none() {
             return Ok(());
         }
-        let wanted = rules.rules.iter().flat_map(|rule| rule.columns.iter().map(String::as_str));
-        let wanted: BTreeSet<&str> = wanted.chain(DEVICE_COLUMNS).collect();
+        let wanted: BTreeSet<&str> = rules.columns.iter().map(String::as_str).chain(DEVICE_COLUMNS).collect();
         let scan = TableScan::new(&table, None).await?;
         let read = async {
             let frame = SessionContext::new().read_table(Arc::new(scan))?;
@@ -367,44 +371,4 @@ fn failed_read(table: &Table, error: DataFusionError) -> TableError {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn broken_rule_is_a_problem_and_not_withdrawn() {
-        let mut policies = shipped();
-        policies[0].rule = "no_such_column".to_owned();
-        let id = policies[0].id.clone();
-        let count = policies.len();
-        let rules = TenantRules::new(policies.into_iter().map(Ok).collect(), "c".to_owned(), None);
-        assert_eq!((rules.rules.len(), rules.problems.len()), (count - 1, 1));
-        assert!(rules.has(&id) && rules.rule(&id).is_none());
-        assert!(rules.problems[0].contains("no_such_column"));
-    }
-
-    #[test]
-    fn fingerprint_follows_what_rules_say_and_words_outlive_them() {
-        let all = TenantRules::new(shipped().into_iter().map(Ok).collect(), "1".to_owned(), None);
-        let again = TenantRules::new(shipped().into_iter().map(Ok).collect(), "2".to_owned(), Some(&all));
-        assert_eq!(all.fingerprint, again.fingerprint);
-        let fewer =
-            TenantRules::new(shipped().into_iter().skip(1).map(Ok).collect(), "3".to_owned(), Some(&all));
-        assert_ne!(all.fingerprint, fewer.fingerprint);
-        let gone = &shipped()[0];
-        assert!(!fewer.has(&gone.id));
-        assert_eq!(fewer.words[&gone.id].title, gone.title);
-    }
-
-    #[test]
-    fn doubled_id_is_told_and_the_first_row_counts() {
-        let mut twice = shipped();
-        twice.truncate(1);
-        twice.push(Policy { title: "Second".to_owned(), ..twice[0].clone() });
-        let rules = TenantRules::new(twice.into_iter().map(Ok).collect(), "c".to_owned(), None);
-        assert_eq!(rules.rules.len(), 1);
-        assert_ne!(rules.rules[0].policy.title, "Second");
-        assert!(rules.problems[0].contains("twice"));
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 //! with the reason. A server that is down, slow or read-only is asked again with back-off for as long as it takes: the log
 //! keeps the records, the worker is not disturbed, and the status says so.
 
+mod aliases;
 mod bulk;
 mod document;
 mod erase;

@@ -54,13 +54,13 @@ impl Compactor {
         board: StatusBoard,
     ) -> Result<Self, CompactorError> {
         let (engine, config, graph) = (Engine::new(&config)?, Arc::new(config), Arc::new(models()?));
-        let maintenance = Maintenance {
-            config: Arc::clone(&config),
-            graph: Arc::clone(&graph),
-            engine: engine.clone(),
-            file_io: file_io.clone(),
-            board: board.clone(),
-        };
+        let maintenance = Maintenance::new(
+            Arc::clone(&config),
+            Arc::clone(&graph),
+            engine.clone(),
+            file_io.clone(),
+            board.clone(),
+        );
         let erasures =
             Erasures { config: Arc::clone(&config), file_io: file_io.clone(), board: board.clone() };
         let promotion = Promotion { config, graph, engine, file_io, board, history: History::default() };

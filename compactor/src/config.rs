@@ -1,6 +1,6 @@
 //! Settings of the compactor, already resolved.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 /// With less a data file would fall apart into row groups of few rows.
 const MIN_WRITE_BYTES: usize = 4 << 20;
@@ -62,7 +62,8 @@ impl CompactorConfig {
 
     /// Memory of one writer of data files: the rest, for as many as may be at work.
     pub(crate) fn write_bytes(&self) -> usize {
-        let writers = self.parallel_tenants.max(1) * self.parallel_models.max(1);
+        let of_tenant = self.parallel_models.max(self.maintenance.parallel_rewrites);
+        let writers = self.parallel_tenants.max(1) * of_tenant.max(1);
         (self.memory_bytes / 4 / writers).max(MIN_WRITE_BYTES)
     }
 }
@@ -95,6 +96,16 @@ pub struct MaintenanceConfig {
     pub min_snapshots: usize,
     /// Longest time that a model which has not read a snapshot keeps it from expiring.
     pub max_model_wait: Duration,
+    /// Rewrites at work at the same time, of all tenants together.
+    pub parallel_rewrites: usize,
+    /// Bytes a second that rewrites read and write, all of them together; as fast as it goes if absent.
+    pub max_bytes_per_s: Option<NonZeroU64>,
+    /// How long rewrites of one tenant begin before other duties, and promotion, have their turn again.
+    pub time_slice: Duration,
+    /// Rewrites of a tenant wait while its inventories take longer than this to come to bronze.
+    pub pause_behind: Duration,
+    /// Longest time that they wait before they get a turn.
+    pub longest_pause: Duration,
     /// Whether files and objects that no reference needs are removed by schedule.
     pub remove_orphans: bool,
     /// How long after one removal the next one is due.
@@ -136,6 +147,11 @@ impl Default for MaintenanceConfig {
             snapshot_age: HOUR,
             min_snapshots: 50,
             max_model_wait: 7 * 24 * HOUR,
+            parallel_rewrites: 1,
+            max_bytes_per_s: None,
+            time_slice: Duration::from_secs(60),
+            pause_behind: Duration::from_secs(60),
+            longest_pause: HOUR,
             remove_orphans: true,
             orphan_interval: 24 * HOUR,
             orphan_age: 7 * 24 * HOUR,

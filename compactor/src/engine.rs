@@ -8,6 +8,7 @@ mod json;
 mod judged;
 mod latest;
 mod locate;
+mod memory;
 mod partial;
 mod plan;
 mod pour;
@@ -23,7 +24,6 @@ use datafusion::{
     execution::{
         context::SessionContext,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::FairSpillPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     prelude::SessionConfig,
@@ -41,6 +41,7 @@ pub(crate) use json::{rows_as_json, rows_from_json};
 pub(crate) use judged::judged;
 pub(crate) use latest::{Arrived, Newest};
 pub(crate) use locate::{collect, locate, named, ranges};
+use memory::QueryMemory;
 pub(crate) use partial::{Partials, merge_partials, remembered_columns};
 pub use plan::check_models;
 pub(crate) use plan::output_schema;
@@ -54,6 +55,7 @@ pub(crate) use winners::{columns_for_places, newest_places, with_places};
 pub(crate) struct Engine {
     runtime: Arc<RuntimeEnv>,
     parallelism: usize,
+    merge_bytes: usize,
 }
 
 impl Engine {
@@ -65,18 +67,22 @@ impl Engine {
         };
         let disk =
             DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(config.spill_bytes);
+        let memory = Arc::new(QueryMemory::new(config.query_bytes()));
+        let merge_bytes = memory.merge_bytes();
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(config.query_bytes())))
+            .with_memory_pool(memory)
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(|error| CompactorError::query("the query engine", &error))?;
-        Ok(Self { runtime, parallelism: config.threads.max(1) })
+        Ok(Self { runtime, parallelism: config.threads.max(1), merge_bytes })
     }
 
     /// A session of its own tables over the shared bounds.
     pub(crate) fn session(&self) -> SessionContext {
-        let mut config =
-            SessionConfig::new().with_target_partitions(self.parallelism).with_information_schema(false);
+        let mut config = SessionConfig::new()
+            .with_target_partitions(self.parallelism)
+            .with_information_schema(false)
+            .with_sort_spill_reservation_bytes(self.merge_bytes);
         config.options_mut().sql_parser.collect_spans = true;
         SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime))
     }

@@ -8,9 +8,13 @@ mod health;
 mod on_demand;
 mod pack;
 mod plan;
+mod pressure;
 mod retention;
+mod rewrites;
 mod rollback;
 mod schedule;
+mod visit;
+mod worth;
 
 use std::{
     collections::BTreeMap,
@@ -20,12 +24,12 @@ use std::{
 
 use firn_catalog_client::{Tenant, TenantClient, iceberg::TableIdent};
 use firn_runtime::{StageState, StatusBoard, with_causes};
-use firn_table::{FileIo, Operation, Table, TableOperation, Transaction};
+use firn_table::{FileIo, Operation, Pace, Table, TableOperation, Transaction};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     CompactorConfig, CompactorError, ModelGraph, TenantModels,
-    compactor::now_ms,
     engine::Engine,
     lease::HeldLease,
     promotion::{MAIN, model_state},
@@ -33,8 +37,10 @@ use crate::{
 pub use health::TableHealth;
 pub use on_demand::{Compacted, FileGroup, TableMaintenance};
 use plan::{Settings, bins, expiry};
+use pressure::Waiting;
 pub use retention::Retained;
 use retention::TableRetention;
+use rewrites::{Resting, Rewrite, Rewritten, by_worth};
 pub use rollback::{Rollback, RollbackTarget};
 
 /// Name of the lease, and of the stage on the status board.
@@ -52,6 +58,10 @@ pub(crate) struct Maintenance {
     pub(crate) engine: Engine,
     pub(crate) file_io: FileIo,
     pub(crate) board: StatusBoard,
+    /// How fast rewrites read and write.
+    pace: Option<Pace>,
+    /// Places for rewrites.
+    rewriting: Arc<Semaphore>,
 }
 
 /// What is remembered of a tenant between two visits.
@@ -60,6 +70,10 @@ pub(crate) struct MaintenancePlace {
     visited_at: Option<Instant>,
     /// Snapshots at which a table had nothing to pack.
     packed: BTreeMap<TableIdent, i64>,
+    /// Groups of files that could not be rewritten.
+    resting: Resting,
+    /// If ingest is behind.
+    waiting: Waiting,
     /// When tables were looked through for rows beyond the retention.
     looked_through: BTreeMap<TableIdent, Instant>,
     /// When a removal of orphans was started last, as far as is known.
@@ -74,7 +88,7 @@ struct Duties {
 }
 
 /// What a visit did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Done {
     rewritten_files: u64,
     written_files: u64,
@@ -85,9 +99,27 @@ struct Done {
     expiries: u64,
     expired_references: u64,
     collections: u64,
+    /// Rewrites that were given up since others changed the files.
+    conflicts: u64,
+    /// Rewrites for which there was no time.
+    postponed: u64,
+    /// Why no rewrite was begun.
+    waits_for: Option<String>,
 }
 
 impl Maintenance {
+    pub(crate) fn new(
+        config: Arc<CompactorConfig>,
+        graph: Arc<ModelGraph>,
+        engine: Engine,
+        file_io: FileIo,
+        board: StatusBoard,
+    ) -> Self {
+        let pace = config.maintenance.max_bytes_per_s.map(Pace::new);
+        let rewriting = Arc::new(Semaphore::new(config.maintenance.parallel_rewrites.max(1)));
+        Self { config, graph, engine, file_io, board, pace, rewriting }
+    }
+
     /// Maintains a tenant's tables if it is time. Errors go to the status board.
     pub(crate) async fn visit(
         &self,
@@ -101,7 +133,13 @@ impl Maintenance {
         }
         place.visited_at = Some(Instant::now());
         let (state, message, done) = match self.maintain(client, place, stop).await {
-            Ok(done) => (StageState::Running, "up to date".to_owned(), done),
+            Ok(done) => {
+                if done.postponed > 0 {
+                    // The next visit goes on with them.
+                    place.visited_at = None;
+                }
+                (StageState::Running, done.message(place.resting.count()), done)
+            }
             Err(CompactorError::Stopped) => return,
             Err(error @ CompactorError::LeaseHeld(_)) => {
                 (StageState::Running, error.to_string(), Done::default())
@@ -126,6 +164,8 @@ impl Maintenance {
             add("expiries", done.expiries);
             add("references_expired", done.expired_references);
             add("collections", done.collections);
+            add("rewrites_conflicting", done.conflicts);
+            add("rewrites_waiting", u64::from(done.waits_for.is_some()));
         });
     }
 
@@ -140,79 +180,6 @@ impl Maintenance {
         let done = lease.guard(stop, self.maintain_tables(client, place)).await;
         lease.release().await;
         done
-    }
-
-    async fn maintain_tables(
-        &self,
-        client: &TenantClient,
-        place: &mut MaintenancePlace,
-    ) -> Result<Done, CompactorError> {
-        let mut done = Done::default();
-        let mut failed = None;
-        let duties = Duties {
-            is_held: client.holds().await?.iter().any(|hold| hold.active),
-            tenant: client.tenant().await?,
-        };
-        if !duties.is_held {
-            done.expired_references += self.prune_references(client).await?;
-            done.collections += u64::from(self.remove_orphans(client, &duties.tenant, place).await?);
-        }
-        for namespace in LAYERS {
-            let tables =
-                match client.list_tables(MAIN, &[namespace.to_owned()]).await.map_err(CompactorError::from) {
-                    Err(error) if error.is_not_found() => continue,
-                    listed => listed?,
-                };
-            for ident in tables {
-                // One table in trouble does not keep the others from being maintained.
-                if let Err(error) = self.maintain_table(client, &ident, &duties, place, &mut done).await {
-                    tracing::warn!(tenant = client.name(), table = %ident, %error, "table not maintained");
-                    failed = Some(error);
-                }
-            }
-        }
-        failed.map_or(Ok(done), Err)
-    }
-
-    async fn maintain_table(
-        &self,
-        client: &TenantClient,
-        ident: &TableIdent,
-        duties: &Duties,
-        place: &mut MaintenancePlace,
-        done: &mut Done,
-    ) -> Result<(), CompactorError> {
-        let table = Table::load(client, &self.file_io, MAIN, ident).await?;
-        let Some(current) = table.current_snapshot() else { return Ok(()) };
-        let settings = Settings::of_table(&self.config.maintenance, &table);
-        if place.packed.get(ident) != Some(&current.id) {
-            let bins = bins(&table.data_files(None).await?, &settings);
-            if bins.is_empty() {
-                place.packed.insert(ident.clone(), current.id);
-            }
-            for bin in bins {
-                done.rewritten_files += bin.len() as u64;
-                let packed = self.pack(&table, &bin, &settings).await?;
-                done.written_files += packed.written as u64;
-                done.copied_files += packed.copied as u64;
-            }
-        }
-        if duties.is_held {
-            return Ok(());
-        }
-        let retention = TableRetention::of(&duties.tenant.retention, &table);
-        let retained = self.retain_if_due(&table, &retention, place).await?;
-        done.outdated_files += retained.removed_files as u64;
-        done.outdated_rows += retained.deleted_rows;
-        done.emptied_rows += retained.emptied_rows;
-        let unread_since = self.unread_since(client, &table).await?;
-        if let Some(older_than_ms) = expiry(&table.snapshots(), &settings, unread_since, now_ms()) {
-            let keep_last = settings.min_snapshots;
-            let operation = Operation::ExpireSnapshots { older_than_ms, keep_last };
-            self.commit(&table, operation, MAINTENANCE).await?;
-            done.expiries += 1;
-        }
-        Ok(())
     }
 
     /// Time of the oldest snapshot of `table` that a model has not gone beyond.
@@ -260,11 +227,26 @@ impl Maintenance {
     }
 }
 
+impl Done {
+    fn message(&self, resting: usize) -> String {
+        match (&self.waits_for, self.postponed, resting) {
+            (Some(reason), ..) => reason.clone(),
+            (None, 0, 0) => "up to date".to_owned(),
+            (None, 0, resting) => {
+                format!("{resting} groups of files could not be rewritten and are tried again later")
+            }
+            (None, postponed, _) => format!("{postponed} more groups of files are to be rewritten"),
+        }
+    }
+}
+
 /// Milliseconds of a duration.
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]

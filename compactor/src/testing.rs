@@ -9,11 +9,12 @@ use firn_auth::SigningKey;
 use firn_catalog::{Catalog, CatalogConfig, S3Config};
 use firn_catalog_client::{CatalogClient, StaticToken, TenantClient, TenantCreate, iceberg::TableIdent};
 use firn_inventory::{BronzeBuilder, LogPosition, bronze_schema, decode};
-use firn_runtime::StatusBoard;
+use firn_runtime::{StatusBoard, reload::Live};
 use firn_table::{
     DataFileWriter, FileIo, NewTable, Operation, Partitioning, StorageConfig, Table, TableOperation,
     TableScan, Transaction, WriteOptions, ensure_table,
 };
+use firn_tests::SeaweedFs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -31,19 +32,40 @@ pub(crate) struct Lake {
     pub(crate) file_io: FileIo,
     pub(crate) board: StatusBoard,
     pub(crate) key: SigningKey,
+    /// Of the catalog.
+    pub(crate) url: String,
     folder: TempDir,
 }
 
 impl Lake {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let warehouse = format!("file://{}", folder.path().join("warehouse").display());
+        Self::over(folder, warehouse, S3Config::default()).await
+    }
+
+    /// With its files in the bucket `lake` of an S3 server.
+    pub(crate) async fn on_s3(endpoint: &str) -> Self {
+        let StorageConfig { endpoint, region, path_style, credentials } = s3(endpoint);
+        let s3 = S3Config {
+            endpoint,
+            region,
+            path_style,
+            credentials: credentials.map(Live::new),
+            ..S3Config::default()
+        };
+        Self::over(tempfile::tempdir().unwrap(), "s3://lake/firn".to_owned(), s3).await
+    }
+
+    async fn over(folder: TempDir, warehouse: String, s3_config: S3Config) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let key = SigningKey::generate();
+        let file_io = FileIo::new(s3_config.endpoint.as_deref().map(s3).unwrap_or_default());
         let config = CatalogConfig {
             database_url: format!("sqlite:{}", folder.path().join("catalog.db").display()),
-            warehouse: format!("file://{}", folder.path().join("warehouse").display()),
-            s3: S3Config::default(),
+            warehouse,
+            s3: s3_config,
             region: "eu-central-1".to_owned(),
             cache_bytes: 16 << 20,
             signing_key: key.clone(),
@@ -54,11 +76,10 @@ impl Lake {
         catalog.ensure_tenant(&tenant).await.unwrap();
         let router = catalog.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let token = StaticToken(key.service_token("compactor", Duration::from_secs(3600)));
-        let catalog = CatalogClient::new(&url, Arc::new(token)).unwrap();
+        let token = key.service_token("compactor", Duration::from_secs(3600));
+        let catalog = CatalogClient::new(&url, Arc::new(StaticToken(token))).unwrap();
         let client = catalog.tenant("acme");
-        let file_io = FileIo::new(StorageConfig::default());
-        Self { catalog, client, file_io, board: StatusBoard::default(), key, folder }
+        Self { catalog, client, file_io, board: StatusBoard::default(), key, url, folder }
     }
 
     /// Where the database and the files are.
@@ -73,6 +94,8 @@ impl Lake {
         config.spill_dir = Some(self.folder.path().to_owned());
         config.maintenance.interval = Duration::ZERO;
         config.maintenance.min_snapshots = 1;
+        // The tests' inventories are of another time.
+        config.maintenance.pause_behind = Duration::MAX;
         config.erasure = ErasureConfig {
             settle: Duration::ZERO,
             replica_lag: Duration::ZERO,
@@ -145,6 +168,16 @@ impl Lake {
             self.client.references().await.unwrap().iter().map(|found| found.name().to_owned()).collect();
         names.sort();
         names
+    }
+}
+
+/// How the files of a lake on S3 are reached.
+pub(crate) fn s3(endpoint: &str) -> StorageConfig {
+    StorageConfig {
+        endpoint: Some(endpoint.to_owned()),
+        region: Some("us-east-1".to_owned()),
+        path_style: true,
+        credentials: Some((SeaweedFs::ACCESS_KEY.to_owned(), SeaweedFs::SECRET_KEY.to_owned())),
     }
 }
 

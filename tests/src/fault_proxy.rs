@@ -36,6 +36,8 @@ pub enum Fault {
     Reset,
     /// The server acts, and the connection is reset instead of its answer.
     Lose,
+    /// The server acts, and nobody hears its answer while the connection lasts.
+    Silence,
     /// The server hears of it only after this time.
     Delay(Duration),
 }
@@ -144,6 +146,10 @@ async fn pass(way: Arc<Way>, request: Request<Incoming>) -> Result<Response<Full
         Fault::Lose => {
             forward(&way, request).await?;
             bail!("reset after the server acted")
+        }
+        Fault::Silence => {
+            forward(&way, request).await?;
+            std::future::pending().await
         }
         Fault::Delay(time) => {
             tokio::time::sleep(time).await;

@@ -84,6 +84,14 @@ impl Process {
         }
     }
 
+    /// Whether it has not ended.
+    ///
+    /// # Errors
+    /// If the system doesn't tell.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// `kill -9`, and waits for its end.
     ///
     /// # Errors

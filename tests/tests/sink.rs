@@ -129,6 +129,19 @@ async fn findings_reach_the_server_once_whatever_happens_to_it() {
         assert_eq!(left["hits"]["total"]["value"], 1, "{left}");
         assert_eq!(left["hits"]["hits"][0]["_source"]["host"]["id"], "b", "{left}");
     }
+    // Each tenant has a view of its own, and sees nobody else's.
+    let mut other = transition("o", 1, "open");
+    other["tenant"] = "other".into();
+    publish(&log, vec![other]).await;
+    up.until("another tenant's is delivered", |_, delivered, _| delivered == 6).await;
+    reqwest::Client::new().post(format!("{}/_refresh", server.url())).send().await.unwrap();
+    for (tenant, host) in [("acme", "b"), ("other", "o")] {
+        for kind in ["findings", "transitions"] {
+            let seen = get(format!("{}/firn-tenant-{tenant}-{kind}/_search", server.url())).await;
+            assert_eq!(seen["hits"]["total"]["value"], 1, "{tenant} {kind}: {seen}");
+            assert_eq!(seen["hits"]["hits"][0]["_source"]["host"]["id"], host, "{seen}");
+        }
+    }
     let dead = log.offsets("compliance-dead-letter").await.unwrap();
     assert_eq!(dead.iter().map(|range| range.end).sum::<i64>(), 1);
     up.end().await;

@@ -14,7 +14,10 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::*;
-use crate::host::{HostFinding, HostKey, HostState};
+use crate::{
+    host::{HostFinding, HostKey, HostState},
+    packed::Packed,
+};
 
 struct Lab {
     state: ApiState,
@@ -56,7 +59,7 @@ impl Lab {
         ];
         let host = HostState { findings, hostname: Some("PC 1".to_owned()), ..HostState::default() };
         let host_key = HostKey { tenant: "acme".to_owned(), host_id: "pc-1".to_owned() };
-        index.update(3, std::iter::once((&host_key, &host)));
+        index.update(3, std::iter::once((&Arc::new(host_key), &Packed::of(&host))));
         let key = SigningKey::generate();
         let state = ApiState { guard: key.verifier().into(), log, index, book: Arc::new(book) };
         let id = firn_policy::finding_id("acme", "pc-1", "firewall");

@@ -8,6 +8,7 @@ use proptest::{
 };
 
 use super::*;
+use crate::packed::Packed;
 
 fn finding() -> impl Strategy<Value = HostFinding> {
     (
@@ -68,6 +69,16 @@ proptest! {
     #[test]
     fn state_round_trips(state in state()) {
         prop_assert_eq!(decode(&encode(&state)).unwrap(), state);
+    }
+
+    #[test]
+    fn findings_are_compared_as_they_lie_packed(state in state(), other in state()) {
+        let packed = Packed::of(&state);
+        let same = HostState { findings: state.findings.clone(), ..other.clone() };
+        prop_assert!(packed.has_findings_of(&Packed::of(&same)));
+        prop_assert_eq!(packed.has_findings_of(&Packed::of(&other)), state.findings == other.findings);
+        prop_assert_eq!(packed.has_findings(), !state.findings.is_empty());
+        prop_assert_eq!(packed.state(), state);
     }
 
     #[test]

@@ -1,23 +1,27 @@
 //! Applying judged records, commands, rule changes and time to one partition's hosts.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use arrow::array::RecordBatch;
 use firn_inventory::tables::INVENTORY_TOPIC;
 use firn_policy::{
-    Cause, Command, CompiledRule, FindingStatus, Observation, Told, Transition, TransitionRecord, apply,
-    finding_id, withdraw,
+    Cause, Command, CompiledRule, FindingStatus, Observation, Told, Transition, TransitionRecord, Verdict,
+    apply, finding_id, withdraw,
 };
 use firn_stream::Record;
 use serde_json::Value;
 
 use super::{
-    Batch, CommandRecord, Counts, PartitionStep, Step, is_erased,
+    Batch, Changed, CommandRecord, Counts, PartitionStep, Step, is_erased,
     judge::{Judged, TenantBatch},
     partition::Partition,
 };
 use crate::{
     host::{HostKey, HostState, Order},
+    packed::Packed,
     rules::TenantRules,
 };
 
@@ -33,6 +37,8 @@ pub(super) struct Work<'a> {
     base: &'a Partition,
     number: i32,
     batch: &'a Batch,
+    /// Hosts that this step changed so far.
+    hosts: HashMap<Arc<HostKey>, HostState>,
     out: PartitionStep,
     counts: BTreeMap<String, Counts>,
     unreadable: u64,
@@ -59,7 +65,17 @@ impl<'a> Work<'a> {
     pub(super) fn new(base: &'a Partition, number: i32, batch: &'a Batch) -> Self {
         let clock_us = batch.clock_us.get(&number).copied().unwrap_or(i64::MIN);
         let out = PartitionStep { time_us: base.time_us.max(clock_us), ..PartitionStep::default() };
-        Self { base, number, batch, out, counts: BTreeMap::new(), unreadable: 0, more: false, reviewed: 0 }
+        Self {
+            base,
+            number,
+            batch,
+            hosts: HashMap::new(),
+            out,
+            counts: BTreeMap::new(),
+            unreadable: 0,
+            more: false,
+            reviewed: 0,
+        }
     }
 
     /// Ends findings of rules that the tenant no longer has. A tenant's rules count as adopted once none is left.
@@ -70,8 +86,8 @@ impl<'a> Work<'a> {
                 let counts = |status: FindingStatus| status.is_live() || status == FindingStatus::Pending;
                 host.findings.iter().any(|finding| counts(finding.status) && !rules.has(&finding.rule_id))
             };
-            let keys: Vec<HostKey> =
-                base.hosts_of(tenant).filter(|(_, host)| is_gone(host)).map(|(key, _)| key.clone()).collect();
+            let gone = base.hosts_of(tenant).filter(|(_, host)| is_gone(host));
+            let keys: Vec<Arc<HostKey>> = gone.map(|(key, _)| Arc::clone(key)).collect();
             let fits = keys.len() <= budget;
             for key in keys.into_iter().take(budget) {
                 self.withdraw_gone(&key, rules);
@@ -85,8 +101,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn withdraw_gone(&mut self, key: &HostKey, rules: &TenantRules) {
-        let mut host = self.host(key);
+    fn withdraw_gone(&mut self, key: &Arc<HostKey>, rules: &TenantRules) {
+        let mut host = self.take(key).1;
         let at_us = self.out.time_us.max(host.order.1);
         for finding in host.findings.clone() {
             if rules.has(&finding.rule_id) {
@@ -97,7 +113,7 @@ impl<'a> Work<'a> {
             host.keep(&finding.rule_id, &after, None);
             self.tell(key, &host, &finding.rule_id, told, Story::new(Cause::Rules, finding.evidence));
         }
-        self.out.changed.insert(key.clone(), host);
+        self.keep(Arc::clone(key), host);
     }
 
     /// Applies a record to all rules of its host. Rules about single records skip one that is older than one judged already;
@@ -105,11 +121,11 @@ impl<'a> Work<'a> {
     pub(super) fn record(&mut self, record: &Judged, tenant: &TenantBatch<'_>) {
         let received_us = record.order.1;
         self.out.time_us = self.out.time_us.max(received_us);
-        let mut host = self.host(&record.key);
+        let (key, mut host) = self.take(&record.key);
         let known = host.order != Order::default();
         let dropped = known && record.order <= host.order;
         if known {
-            self.pass(&record.key, &mut host, tenant.rules, received_us);
+            self.pass(&key, &mut host, tenant.rules, received_us);
         }
         host.retired = false;
         host.received_us = host.received_us.max(received_us);
@@ -121,7 +137,7 @@ impl<'a> Work<'a> {
             transitions: 0,
             received_at_us: received_us,
         };
-        self.counts.entry(record.key.tenant.clone()).or_default().add(&seen);
+        self.count(&key.tenant, &seen);
         let before = host.order;
         if !dropped {
             host.order = record.order;
@@ -129,16 +145,24 @@ impl<'a> Work<'a> {
             host.organization_id.clone_from(&record.organization_id);
         }
         for (rule, verdicts) in tenant.rules.rules.iter().zip(&tenant.verdicts) {
-            let (mut standing, mut told) = (host.standing(&rule.policy.id), Vec::new());
+            let verdict = verdicts[record.row];
+            let judges = !dropped && rule.policy.is_per_record() && verdict != Verdict::NoResult;
+            // A pass is news only of what was in breach, as is a record of what was silent: most say nothing.
+            let is_news = (judges && verdict == Verdict::Fail)
+                || ((judges || rule.absence_us().is_some()) && host.finding(&rule.policy.id).is_some());
+            if !is_news {
+                continue;
+            }
+            let (mut standing, mut told) = (host.take(&rule.policy.id), Vec::new());
             standing.alive(rule, received_us, &mut told);
-            if !dropped && rule.policy.is_per_record() {
-                let seen = Observation { verdict: verdicts[record.row], order: record.order };
+            if judges {
+                let seen = Observation { verdict, order: record.order };
                 standing.record(rule, seen, before, || evidence(rule, &tenant.batch, record.row), &mut told);
             }
             host.put(&rule.policy.id, standing);
-            self.tell_all(&record.key, &host, rule, told);
+            self.tell_all(&key, &host, rule, told);
         }
-        self.out.changed.insert(record.key.clone(), host);
+        self.keep(key, host);
     }
 
     /// Adds a record's samples to its host's windows; answers whether one of them came too late.
@@ -148,7 +172,7 @@ impl<'a> Work<'a> {
             .retain(|rule_id, _| tenant.rules.rule(rule_id).is_some_and(|rule| rule.window().is_some()));
         for (rule, samples) in tenant.rules.rules.iter().zip(&tenant.samples) {
             let Some(samples) = samples else { continue };
-            let mut standing = host.standing(&rule.policy.id);
+            let mut standing = host.take(&rule.policy.id);
             late |= standing.sample(rule, record.order, samples, record.row);
             host.put(&rule.policy.id, standing);
         }
@@ -157,12 +181,18 @@ impl<'a> Work<'a> {
 
     /// Lets time pass for a host: closes windows, notes silence, ends graces and snoozes, retires.
     fn pass(&mut self, key: &HostKey, host: &mut HostState, rules: &TenantRules, time_us: i64) {
-        let due = |rule: &&CompiledRule| rule.absence_us().is_some() || host.knows(&rule.policy.id);
-        let due: Vec<&CompiledRule> = rules.rules.iter().filter(due).collect();
-        for rule in due {
-            let (mut standing, mut told) = (host.standing(&rule.policy.id), Vec::new());
+        for rule in &rules.rules {
+            let id = &rule.policy.id;
+            // A window may be over though nobody has to be told of it.
+            let has_window = rule.window().is_some() && host.knows(id);
+            let touched = (rule.absence_us().is_some() || host.knows(id))
+                && host.due_us(rule).is_some_and(|due_us| due_us <= time_us);
+            if !touched && !has_window {
+                continue;
+            }
+            let (mut standing, mut told) = (host.take(id), Vec::new());
             standing.pass(rule, time_us, &mut told);
-            host.put(&rule.policy.id, standing);
+            host.put(id, standing);
             self.tell_all(key, host, rule, told);
         }
         if let Some(retires_us) = self.base.retires_us(host).filter(|retires_us| *retires_us <= time_us) {
@@ -197,15 +227,16 @@ impl<'a> Work<'a> {
             self.unreadable += 1;
             return;
         };
-        let mut host = self.host(&key);
+        let Some(mut host) = self.known(&key) else { return };
+        let key = Arc::new(key);
         if command.command == Command::Retire {
-            if host.order == Order::default() || host.retired {
+            if host.retired {
                 return;
             }
             let reason = if command.note.is_empty() { "host retired" } else { &command.note };
             let story = Story { cause: Cause::Command, by: Some(command.by), evidence: None };
             self.retire(&key, &mut host, command.at_us, &story, reason);
-            self.out.changed.insert(key, host);
+            self.keep(key, host);
             return;
         }
         let Some(finding) = host.finding(&command.rule_id).cloned() else { return };
@@ -217,18 +248,30 @@ impl<'a> Work<'a> {
         host.keep(&command.rule_id, &after, finding.evidence.clone());
         let story = Story { cause: Cause::Command, by: Some(command.by), evidence: finding.evidence };
         self.tell(&key, &host, &command.rule_id, told, story);
-        self.out.changed.insert(key, host);
+        self.keep(key, host);
     }
 
     /// Lets time pass for the hosts that are due at the partition's time.
     pub(super) fn pass_time(&mut self, budget: usize) {
-        let keys: Vec<HostKey> = self.base.due_until(self.out.time_us).take(budget + 1).cloned().collect();
-        self.more |= keys.len() > budget;
-        for key in keys.into_iter().take(budget) {
-            let Some(rules) = self.batch.rules.get(&key.tenant).map(Arc::clone) else { continue };
-            let mut host = self.host(&key);
-            self.pass(&key, &mut host, &rules, self.out.time_us);
-            self.out.changed.insert(key, host);
+        let (base, batch) = (self.base, self.batch);
+        for (count, key) in base.awake(self.out.time_us).enumerate() {
+            if count == budget {
+                self.more = true;
+                return;
+            }
+            let Some(rules) = batch.rules.get(&key.tenant) else { continue };
+            // What this step changed gets its timer anew anyway.
+            let is_changed = self.hosts.contains_key(key);
+            let (key, mut host) = self.take(key);
+            let due_us = base.due_us(&host, rules);
+            if due_us.is_some_and(|due_us| due_us <= self.out.time_us) {
+                self.pass(&key, &mut host, rules, self.out.time_us);
+                self.keep(key, host);
+            } else if is_changed {
+                self.keep(key, host);
+            } else {
+                self.out.put_off.push((key, due_us));
+            }
         }
     }
 
@@ -241,13 +284,18 @@ impl<'a> Work<'a> {
         let is_erased = |tenant: &str, host_id: &str| is_erased(&batch.erased, tenant, host_id);
         if batch.sweeps_erased {
             let keys = self.base.keys().filter(|key| is_erased(&key.tenant, &key.host_id));
-            self.out.removed = keys.cloned().collect();
+            self.out.removed = keys.map(Arc::clone).collect();
         }
-        self.out.changed.retain(|key, _| !is_erased(&key.tenant, &key.host_id));
+        self.hosts.retain(|key, _| !is_erased(&key.tenant, &key.host_id));
         self.out.transitions.retain(|transition| !is_erased(&transition.tenant, &transition.host_id));
     }
 
-    pub(super) fn finish(self, step: &mut Step) {
+    pub(super) fn finish(mut self, step: &mut Step) {
+        for (key, host) in self.hosts {
+            let rules = self.batch.rules.get(&key.tenant);
+            let due_us = rules.and_then(|rules| self.base.due_us(&host, rules));
+            self.out.changed.push((key, Changed { state: Packed::of(&host), due_us }));
+        }
         for (tenant, counts) in self.counts {
             step.counts.entry(tenant).or_default().add(&counts);
         }
@@ -263,17 +311,28 @@ impl<'a> Work<'a> {
     }
 
     /// The host as it is in this step, if it is known here.
-    pub(super) fn known(&self, key: &HostKey) -> Option<&HostState> {
-        self.out.changed.get(key).or_else(|| self.base.host(key))
+    pub(super) fn known(&self, key: &HostKey) -> Option<HostState> {
+        self.hosts.get(key).cloned().or_else(|| self.base.host(key).map(|(_, host)| host))
     }
 
-    pub(super) fn keep(&mut self, key: &HostKey, host: HostState) {
-        self.out.changed.insert(key.clone(), host);
+    /// Takes the host as it is in this step, or a new one. What was changed of it is lost if it isn't kept again.
+    fn take(&mut self, key: &HostKey) -> (Arc<HostKey>, HostState) {
+        let known = self.hosts.remove_entry(key);
+        let known = known.or_else(|| self.base.host(key).map(|(key, host)| (Arc::clone(key), host)));
+        known.unwrap_or_else(|| {
+            (Arc::new(key.clone()), HostState { epoch: FIRST_EPOCH, ..HostState::default() })
+        })
     }
 
-    /// The host as it is in this step, or a new one.
-    pub(super) fn host(&self, key: &HostKey) -> HostState {
-        self.known(key).cloned().unwrap_or_else(|| HostState { epoch: FIRST_EPOCH, ..HostState::default() })
+    pub(super) fn keep(&mut self, key: Arc<HostKey>, host: HostState) {
+        self.hosts.insert(key, host);
+    }
+
+    fn count(&mut self, tenant: &str, seen: &Counts) {
+        match self.counts.get_mut(tenant) {
+            Some(counts) => counts.add(seen),
+            None => _ = self.counts.insert(tenant.to_owned(), *seen),
+        }
     }
 
     pub(super) fn tell(
@@ -287,7 +346,7 @@ impl<'a> Work<'a> {
         let Some(transition) = told else { return };
         let rules = self.batch.rules.get(&key.tenant);
         let words = rules.and_then(|rules| rules.words.get(rule_id));
-        self.counts.entry(key.tenant.clone()).or_default().transitions += 1;
+        self.count(&key.tenant, &Counts { transitions: 1, ..Counts::default() });
         self.out.transitions.push(TransitionRecord {
             finding_id: finding_id(&key.tenant, &key.host_id, rule_id),
             tenant: key.tenant.clone(),

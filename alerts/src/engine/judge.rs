@@ -7,7 +7,7 @@ use arrow::{
     datatypes::TimestampMicrosecondType,
 };
 use firn_inventory::{
-    BronzeBuilder, LogPosition, decode,
+    BronzeBuilder, LogPosition, Row, read,
     tables::{RECEIVED_AT_HEADER, SOURCE_HEADER, TENANT_HEADER},
 };
 use firn_policy::{Verdict, WindowSamples};
@@ -18,6 +18,9 @@ use crate::{
     host::{HostKey, Order},
     rules::TenantRules,
 };
+
+/// Where records come from that don't say it.
+const NATIVE: &str = "native";
 
 /// A record that was understood.
 pub(super) struct Judged {
@@ -59,21 +62,29 @@ impl<'a> JudgedRecords<'a> {
 pub(super) fn judge<'a>(batch: &'a Batch, step: &mut Step) -> JudgedRecords<'a> {
     let mut builders: HashMap<String, BronzeBuilder> = HashMap::new();
     let mut partitions: BTreeMap<i32, Vec<Judged>> = BTreeMap::new();
+    let (topic_id, source) = (batch.topic_id.clone(), NATIVE.to_owned());
+    let mut position = LogPosition { topic_id, partition: 0, offset: 0, received_at_us: 0, source };
     for (partition, records) in &batch.records {
         let judged = partitions.entry(*partition).or_default();
         for record in records {
             match understand(record, batch) {
-                Some((key, position, decoded)) => {
-                    let builder = builders.entry(key.tenant.clone()).or_default();
+                Some((key, rules, row)) => {
+                    if !builders.contains_key(&key.tenant) {
+                        let builder = BronzeBuilder::of_columns(records.len(), &rules.columns);
+                        builders.insert(key.tenant.clone(), builder);
+                    }
+                    let Some(builder) = builders.get_mut(&key.tenant) else { continue };
+                    locate(&mut position, record);
+                    let text = |field| row.text(field).map(ToOwned::to_owned);
                     judged.push(Judged {
                         // The event time is the builder's to compute; it is read back below.
                         order: (0, position.received_at_us, record.partition, record.offset),
-                        hostname: decoded.inventory.hostname.clone(),
-                        organization_id: decoded.inventory.organization_id.clone(),
+                        hostname: text("hostname"),
+                        organization_id: text("organization_id"),
                         row: builder.len(),
                         key,
                     });
-                    builder.push(&decoded, &position);
+                    builder.push_row(&row, &position);
                 }
                 None => step.unreadable += 1,
             }
@@ -94,30 +105,25 @@ pub(super) fn judge<'a>(batch: &'a Batch, step: &mut Step) -> JudgedRecords<'a> 
     JudgedRecords { partitions, tenants }
 }
 
-/// The host and the inventory of a record. `None` for what ingest quarantines (no or a contradictory key, no inventory)
-/// and for tenants that nobody knows.
-fn understand(record: &Record, batch: &Batch) -> Option<(HostKey, LogPosition, firn_inventory::Decoded)> {
+/// The host and the inventory of a record, and the rules that it is judged by. `None` for what ingest quarantines (no or a
+/// contradictory key, no inventory) and for tenants that nobody knows.
+fn understand<'a>(record: &'a Record, batch: &'a Batch) -> Option<(HostKey, &'a TenantRules, Row<'a>)> {
     let key = HostKey::parse(record.key.as_deref()?)?;
-    if header(record, TENANT_HEADER).is_some_and(|tenant| tenant != key.tenant)
-        || !batch.rules.contains_key(&key.tenant)
-    {
+    if header(record, TENANT_HEADER).is_some_and(|tenant| tenant != key.tenant) {
         return None;
     }
-    let decoded = decode(record.value.as_deref()?).ok()?;
-    if decoded.inventory.host_id != key.host_id {
-        return None;
-    }
-    let received_at_us = header(record, RECEIVED_AT_HEADER)
+    let rules = batch.rules.get(&key.tenant)?;
+    let row = read(record.value.as_deref()?).ok()?;
+    (row.host_id() == key.host_id).then_some((key, rules, row))
+}
+
+/// Makes a position that of another record of the topic.
+fn locate(position: &mut LogPosition, record: &Record) {
+    (position.partition, position.offset) = (record.partition, record.offset);
+    position.received_at_us = header(record, RECEIVED_AT_HEADER)
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| record.timestamp_ms.saturating_mul(1_000));
-    let position = LogPosition {
-        topic_id: batch.topic_id.clone(),
-        partition: record.partition,
-        offset: record.offset,
-        received_at_us,
-        source: header(record, SOURCE_HEADER).unwrap_or("native").to_owned(),
-    };
-    Some((key, position, decoded))
+    header(record, SOURCE_HEADER).unwrap_or(NATIVE).clone_into(&mut position.source);
 }
 
 fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {

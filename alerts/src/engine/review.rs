@@ -5,6 +5,8 @@
 //! change says of the same record what it said before, so that nothing has to be remembered of what was reviewed, and a
 //! review may be repeated at any time.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{AsArray, Int64Array, RecordBatch},
     compute::cast,
@@ -80,24 +82,24 @@ impl Work<'_> {
     /// Reviews the rows of this partition's hosts; counts those that could be.
     pub(super) fn review(&mut self, review: &Review<'_>) {
         for (row, key) in review.hosts.iter().enumerate() {
-            let known = self.known(key).is_some_and(|host| host.order == review.orders[row] && !host.retired);
-            if !known {
+            let known = self.known(key);
+            let Some(mut host) = known.filter(|host| host.order == review.orders[row] && !host.retired)
+            else {
                 continue;
-            }
+            };
             self.reviewed += 1;
-            let mut host = self.host(key);
             let (mut changed, at_us) = (false, self.time_us().max(host.order.1));
             for (rule, verdicts) in review.rules.rules.iter().zip(&review.verdicts) {
-                let mut standing = host.standing(&rule.policy.id);
                 let differs = match verdicts[row] {
                     Verdict::NoResult => false,
-                    Verdict::Pass => standing.is_in_breach(),
-                    Verdict::Fail => !standing.is_in_breach(),
+                    Verdict::Pass => host.is_in_breach(&rule.policy.id),
+                    Verdict::Fail => !host.is_in_breach(&rule.policy.id),
                 };
                 if !differs || !rule.policy.is_per_record() {
                     continue;
                 }
                 changed = true;
+                let mut standing = host.take(&rule.policy.id);
                 let order = (at_us, at_us, host.order.2, host.order.3);
                 let (seen, mut told) = (Observation { verdict: verdicts[row], order }, Vec::new());
                 let evidence = || super::apply::evidence(rule, review.rows, row);
@@ -109,7 +111,7 @@ impl Work<'_> {
                 }
             }
             if changed {
-                self.keep(key, host);
+                self.keep(Arc::new(key.clone()), host);
             }
         }
     }

@@ -34,6 +34,13 @@ pub(super) struct Document {
     pub(super) source: Value,
 }
 
+impl Document {
+    /// Whose it is.
+    pub(super) fn tenant(&self) -> &str {
+        self.source["firn"]["tenant"].as_str().unwrap_or_default()
+    }
+}
+
 /// A transition's two documents: the finding's state after it, and the transition itself.
 pub(super) fn of(at: usize, record: &Record) -> Result<[Document; 2], String> {
     let value = record.value.as_deref().ok_or("the record has no payload")?;

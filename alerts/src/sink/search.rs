@@ -16,6 +16,7 @@ use url::Url;
 
 use super::{
     Delivered, Destination, REQUEST_TIMEOUT, RETRIES, SinkError,
+    aliases::Aliases,
     bulk::send,
     document::{self, Document},
     erase::erase,
@@ -30,6 +31,7 @@ const REINDEX_RETRIES: u32 = 8;
 /// The server.
 pub(crate) struct Search {
     client: Elasticsearch,
+    aliases: Aliases,
 }
 
 impl Search {
@@ -51,7 +53,7 @@ impl Search {
             builder = builder.cert_validation(CertificateValidation::Full(authorities));
         }
         let transport = builder.build().map_err(|error| SinkError::Server(error.to_string()))?;
-        Ok(Self { client: Elasticsearch::new(transport) })
+        Ok(Self { client: Elasticsearch::new(transport), aliases: Aliases::default() })
     }
 }
 
@@ -86,6 +88,8 @@ impl Destination for Search {
         for Rejected { at, reason } in send(&self.client, &documents).await? {
             rejected.insert(at, reason);
         }
+        let taken = documents.iter().filter(|document| !rejected.contains_key(&document.record));
+        self.aliases.ensure(&self.client, taken).await?;
         // Behind what was sent of them before; nothing comes after.
         for key in &erased {
             erase(&self.client, key).await?;

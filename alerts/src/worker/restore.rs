@@ -1,20 +1,17 @@
 //! Reading a partition's states back from the compacted topic.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use firn_inventory::tables::ALERTS_STATE_TOPIC;
 use firn_stream::{Contents, Log, Record, TopicPartition};
 
-use crate::{
-    AlertsError, codec,
-    host::{HostKey, HostState},
-};
+use crate::{AlertsError, host::HostKey, packed::Packed};
 
 /// All states of a partition. Nobody else writes them while we own it.
 pub(super) async fn restore(
     log: &dyn Log,
     partition: i32,
-) -> Result<HashMap<HostKey, HostState>, AlertsError> {
+) -> Result<HashMap<Arc<HostKey>, Packed>, AlertsError> {
     let failed = || AlertsError::stream("restoring state");
     let ranges = log.offsets(ALERTS_STATE_TOPIC).await.map_err(failed())?;
     let range = usize::try_from(partition).ok().and_then(|at| ranges.get(at)).copied().ok_or_else(|| {
@@ -32,7 +29,7 @@ pub(super) async fn restore(
     Ok(hosts)
 }
 
-fn take(hosts: &mut HashMap<HostKey, HostState>, record: &Record) -> Result<(), AlertsError> {
+fn take(hosts: &mut HashMap<Arc<HostKey>, Packed>, record: &Record) -> Result<(), AlertsError> {
     let broken = |message: String| AlertsError::State {
         topic: ALERTS_STATE_TOPIC,
         partition: record.partition,
@@ -45,7 +42,7 @@ fn take(hosts: &mut HashMap<HostKey, HostState>, record: &Record) -> Result<(), 
     })?;
     match &record.value {
         Some(value) => {
-            hosts.insert(key, codec::decode(value).map_err(broken)?);
+            hosts.insert(Arc::new(key), Packed::read(value).map_err(broken)?);
         }
         None => {
             hosts.remove(&key);

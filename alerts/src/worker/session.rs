@@ -14,10 +14,11 @@ use firn_runtime::StageState;
 use firn_stream::{
     Assigned, Consumer, Event, ProduceRecord, Record, SubscribeOptions, TopicPartition, TransactionalProducer,
 };
+use futures::StreamExt as _;
 
 use super::{GROUP, STAGE, Worker, restore::restore, reviews::Reviews, topics};
 use crate::{
-    AlertsError, codec,
+    AlertsError,
     engine::{Batch, Engine, Step},
     host::HostKey,
     rules::{ErasureLists, RuleBook, TenantRules},
@@ -29,6 +30,8 @@ const MAX_RECORDS: usize = 5_000;
 const GATHER: Duration = Duration::from_millis(100);
 /// How long to wait for a first record before looking after timers, rules and shutdown.
 const IDLE: Duration = Duration::from_millis(250);
+/// Partitions whose states are read back at once.
+const RESTORES: usize = 8;
 /// How often the topic's ends are asked for: lag, and whether a partition is read to its end.
 const LOOK_AT_ENDS: Duration = Duration::from_secs(1);
 /// A partition's time follows the wall clock this far behind, so that a record on its way is not overtaken by it.
@@ -159,15 +162,20 @@ impl<'a> Session<'a> {
 
     /// Restores the partitions' states before any record of them is read.
     async fn assigned(&mut self, assigned: Vec<Assigned>) -> Result<(), AlertsError> {
-        for Assigned { partition, offset, .. } in assigned {
-            if partition.topic == INVENTORY_TOPIC {
-                let hosts = restore(self.worker.log.as_ref(), partition.partition).await?;
-                self.worker.index.update(partition.partition, hosts.iter());
-                self.engine.assign(partition.partition, hosts);
-                self.swept = None;
-            }
-            self.positions.insert(partition, offset);
+        let log = self.worker.log.as_ref();
+        let ours = assigned.iter().map(|assigned| &assigned.partition);
+        let ours = ours.filter(|partition| partition.topic == INVENTORY_TOPIC);
+        let numbers: Vec<i32> = ours.map(|partition| partition.partition).collect();
+        // The end of each is waited for a while: beside each other, that is waited for once.
+        let restored = numbers.into_iter().map(|number| async move { (number, restore(log, number).await) });
+        let mut restored = futures::stream::iter(restored).buffer_unordered(RESTORES);
+        while let Some((number, hosts)) = restored.next().await {
+            let hosts = hosts?;
+            self.worker.index.update(number, hosts.iter());
+            self.engine.assign(number, hosts);
+            self.swept = None;
         }
+        self.positions.extend(assigned.into_iter().map(|assigned| (assigned.partition, assigned.offset)));
         Ok(())
     }
 
@@ -185,9 +193,18 @@ impl<'a> Session<'a> {
     /// All tenants that the step may touch.
     fn tenants(&self, batch: &Batch) -> BTreeSet<String> {
         let mut tenants = self.engine.tenants();
-        let keys =
-            batch.records.values().flatten().filter_map(|record| HostKey::parse(record.key.as_deref()?));
-        tenants.extend(keys.map(|key| key.tenant));
+        // One key of each tenant is looked at: what stands before the slash names it.
+        let keys = batch.records.values().flatten().filter_map(|record| record.key.as_deref());
+        let prefix = |key: &[u8]| key.split(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        let mut last = Vec::new();
+        for key in keys {
+            if !key.strip_prefix(last.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
+                && let Some(parsed) = HostKey::parse(key)
+            {
+                last = prefix(key);
+                tenants.insert(parsed.tenant);
+            }
+        }
         tenants
     }
 
@@ -258,7 +275,8 @@ impl<'a> Session<'a> {
             step.partitions.values().flat_map(|part| part.adopted.keys()).collect();
         adopted.into_iter().for_each(|tenant| self.reviews.want(tenant));
         for (number, part) in &step.partitions {
-            self.worker.index.update(*number, part.changed.iter());
+            let changed = part.changed.iter().map(|(key, changed)| (key, &changed.state));
+            self.worker.index.update(*number, changed);
             self.worker.index.forget(part.removed.iter());
         }
         if batch.sweeps_erased {
@@ -354,8 +372,8 @@ fn outputs(step: &Step) -> Vec<ProduceRecord> {
             value: value.map(Into::into),
             headers: vec![(TENANT_HEADER.to_owned(), key.tenant.clone().into_bytes().into())],
         };
-        for (key, state) in &part.changed {
-            records.push(record(ALERTS_STATE_TOPIC, key, Some(codec::encode(state))));
+        for (key, changed) in &part.changed {
+            records.push(record(ALERTS_STATE_TOPIC, key, Some(changed.state.bytes().to_vec())));
         }
         for key in &part.removed {
             records.push(record(ALERTS_STATE_TOPIC, key, None));

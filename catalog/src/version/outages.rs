@@ -40,9 +40,18 @@ async fn logged(repository: &Repository) -> Vec<Hash> {
 }
 
 /// Commits wait for a standby, from now on or no more.
-fn wait_for_standby(server: &Postgres, names: &str) {
+async fn wait_for_standby(server: &Postgres, names: &str) {
     server.psql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).unwrap();
     server.psql("SELECT pg_reload_conf()").unwrap();
+    until("the setting is read", PATIENCE, async || {
+        let known = server.psql("SHOW synchronous_standby_names")?;
+        anyhow::ensure!(known.trim() == names, "it is '{known}'");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // Whether commits wait is for the checkpointer to say, which reads the setting in its own time, but before it does any work.
+    server.psql("CHECKPOINT").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +60,7 @@ async fn a_commit_whose_connection_is_lost_during_commit_is_found_and_made_once(
     let repository = over(store::open(&server.url()).await.unwrap()).await;
     repository.commit(request("main", vec![create("before")])).await.unwrap();
     // It is durable here, and waits for a standby that there isn't: PostgreSQL is in the midst of COMMIT.
-    wait_for_standby(&server, "nobody");
+    wait_for_standby(&server, "nobody").await;
     let committing = tokio::spawn({
         let repository = repository.clone();
         async move { repository.commit(request("main", vec![create("during")])).await }
@@ -68,7 +77,7 @@ async fn a_commit_whose_connection_is_lost_during_commit_is_found_and_made_once(
     server.psql(&format!("SELECT pg_terminate_backend(pid) FROM ({waiting}) w")).unwrap();
     // What ends a wait by force has committed here all the same.
     let committed = committing.await.unwrap().unwrap();
-    wait_for_standby(&server, "");
+    wait_for_standby(&server, "").await;
     let log = logged(&repository).await;
     assert_eq!((log.len(), log[0]), (2, committed.hash));
     assert_eq!(repository.events(0, 10).await.unwrap().len(), 2);
@@ -78,7 +87,7 @@ async fn a_commit_whose_connection_is_lost_during_commit_is_found_and_made_once(
 async fn a_synchronous_standby_that_takes_over_has_all_that_was_acknowledged() {
     let mut primary = Postgres::start().await.unwrap();
     let standby = primary.replica().await.unwrap();
-    wait_for_standby(&primary, "*");
+    wait_for_standby(&primary, "*").await;
     until("the standby is synchronous", PATIENCE, async || {
         let state = primary.psql("SELECT sync_state FROM pg_stat_replication")?;
         anyhow::ensure!(state == "sync", "it is '{state}'");

@@ -9,21 +9,17 @@ use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use datafusion::{
-    common::ScalarValue,
     logical_expr::Expr,
-    prelude::{DataFrame, col, lit},
+    prelude::{col, lit},
 };
-use firn_catalog_client::{ClientErrorKind, TenantClient, iceberg::TableIdent};
-use firn_inventory::{bronze_schema, tables::SILVER_INVENTORY};
+use firn_alerts::History;
+use firn_catalog_client::TenantClient;
+use firn_inventory::bronze_schema;
 use firn_policy::{Backtest, CompiledRule, Episode, Findings, Policy, Verdict, compile};
-use firn_table::{FileIo, ReferenceSpec, StorageConfig, lake_session};
-use futures::StreamExt;
+use firn_table::{FileIo, StorageConfig};
 
 use super::{change, report, source};
 use crate::{connection::ConnectionArgs, failure::usage, output};
-
-/// What sorting may hold in memory; more goes to disk.
-const MEMORY_BYTES: usize = 1 << 30;
 
 /// Arguments of `firn policy backtest`.
 #[derive(clap::Args)]
@@ -153,17 +149,11 @@ pub(super) async fn compare(
         before.keys().filter(|revision| after.contains_key(*revision)).cloned().collect();
     before.retain(|revision, _| !same.contains(revision));
     after.retain(|revision, _| !same.contains(revision));
-    let mut before = Backtest::new(before.into_values().collect(), span.to_us);
-    let mut after = Backtest::new(after.into_values().collect(), span.to_us);
-    let columns = before.columns().union(&after.columns()).cloned().collect();
-    let Some(rows) = history(client, &columns, None, span).await? else { return Ok(None) };
-    let mut stream = rows.execute_stream().await?;
-    while let Some(batch) = stream.next().await {
-        let batch = batch.context("reading history")?;
-        before.add(&batch)?;
-        after.add(&batch)?;
-    }
-    Ok(Some(Compared { before: before.finish(), after: after.finish() }))
+    let Some(history) = history(client, None, span).await? else { return Ok(None) };
+    let sets: [Vec<CompiledRule>; 2] = [before, after].map(|rules| rules.into_values().collect());
+    let mut found = history.replay(&sets, span.to_us).await?.into_iter();
+    let (before, after) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+    Ok(Some(Compared { before, after }))
 }
 
 /// What a rule says of one computer over its history.
@@ -188,9 +178,9 @@ pub(super) async fn history_of(
 ) -> Result<Option<HostHistory>> {
     let mut backtest = Backtest::new(vec![rule.clone()], span.to_us);
     let wanted = col("host_id").eq(lit(host)).or(col("hostname").eq(lit(host)));
-    let Some(rows) = history(client, &backtest.columns(), Some(wanted), span).await? else { return Ok(None) };
+    let Some(history) = history(client, Some(wanted), span).await? else { return Ok(None) };
     let mut newest = None;
-    for batch in rows.collect().await? {
+    for batch in history.records(&backtest.columns()).await? {
         backtest.add(&batch)?;
         newest = newest_of(rule, &batch).or(newest);
     }
@@ -208,31 +198,10 @@ fn newest_of(rule: &CompiledRule, batch: &RecordBatch) -> Option<Newest> {
     Some(Newest { received_us: received, verdict, evidence: rule.evidence(batch, row) })
 }
 
-/// Records received within the span, as a replay wants them.
-async fn history(
-    client: &TenantClient,
-    columns: &BTreeSet<String>,
-    wanted: Option<Expr>,
-    span: &Span,
-) -> Result<Option<DataFrame>> {
-    let (namespace, name) = SILVER_INVENTORY;
-    match client.load_table("main", &TableIdent::new(namespace, name)).await {
-        Ok(_) => {}
-        Err(error) if error.kind == ClientErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
-    let main = ReferenceSpec { reference: "main".to_owned() };
-    let session = lake_session(client, &FileIo::new(StorageConfig::default()), &main, MEMORY_BYTES).await?;
-    let instant = |us: i64| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
-    let received =
-        col("received_at").gt_eq(instant(span.from_us)).and(col("received_at").lt(instant(span.to_us)));
-    let mut rows = session.table(format!("{namespace}.{name}")).await?.filter(received)?;
-    if let Some(wanted) = wanted {
-        rows = rows.filter(wanted)?;
-    }
-    let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let order = ["host_id", "log_partition", "log_offset"].map(|name| col(name).sort(true, false));
-    Ok(Some(rows.select_columns(&names)?.sort(order.to_vec())?))
+/// Records received within the span.
+async fn history(client: &TenantClient, wanted: Option<Expr>, span: &Span) -> Result<Option<History>> {
+    let file_io = FileIo::new(StorageConfig::default());
+    Ok(History::of(client, &file_io, (span.from_us, span.to_us), wanted).await?)
 }
 
 /// An instant for people.

@@ -120,6 +120,12 @@ const METRICS: &[(&str, &str, &str, &str)] = &[
         "tenant, table",
         "How long a table with a freshness objective lacks what its inputs have",
     ),
+    (
+        "firn_table_health",
+        "gauge",
+        "tenant, table",
+        "Health score of a table when its files were looked at last: 0 (all work undone) to 100",
+    ),
     ("firn_freshness_missed", "gauge", "tenant, table", "1 while that is longer than the objective, else 0"),
     ("firn_alerts_records_total", "counter", "tenant", "Records that were judged"),
     ("firn_alerts_transitions_total", "counter", "tenant", "Transitions of findings"),

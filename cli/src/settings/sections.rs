@@ -1,6 +1,6 @@
 //! The sections of the configuration, with their defaults.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use firn_alerts::WebhookFormat;
 use firn_catalog::DelegationConfig;
@@ -243,6 +243,19 @@ pub(crate) struct MaintenanceSection {
     pub(crate) snapshot_age: Duration,
     /// Snapshots that stay whatever their age.
     pub(crate) min_snapshots: usize,
+    /// Rewrites at work at the same time.
+    pub(crate) parallel_rewrites: usize,
+    /// Bytes a second that they read and write; as fast as it goes if absent.
+    pub(crate) max_bytes_per_s: Option<NonZeroU64>,
+    /// How long rewrites of one tenant begin before all else has its turn again.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) time_slice: Duration,
+    /// Rewrites wait while ingest is further behind than this.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) pause_behind: Duration,
+    /// Longest time that they wait.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) longest_pause: Duration,
     /// Whether what no reference needs is removed by schedule.
     pub(crate) remove_orphans: bool,
     /// How long after one removal the next one is due.
@@ -259,12 +272,29 @@ impl Default for MaintenanceSection {
             interval,
             snapshot_age,
             min_snapshots,
+            parallel_rewrites,
+            max_bytes_per_s,
+            time_slice,
+            pause_behind,
+            longest_pause,
             remove_orphans,
             orphan_interval,
             orphan_age,
             ..
         } = MaintenanceConfig::default();
-        Self { interval, snapshot_age, min_snapshots, remove_orphans, orphan_interval, orphan_age }
+        Self {
+            interval,
+            snapshot_age,
+            min_snapshots,
+            parallel_rewrites,
+            max_bytes_per_s,
+            time_slice,
+            pause_behind,
+            longest_pause,
+            remove_orphans,
+            orphan_interval,
+            orphan_age,
+        }
     }
 }
 
@@ -275,6 +305,11 @@ impl MaintenanceSection {
             interval: self.interval,
             snapshot_age: self.snapshot_age,
             min_snapshots: self.min_snapshots,
+            parallel_rewrites: self.parallel_rewrites,
+            max_bytes_per_s: self.max_bytes_per_s,
+            time_slice: self.time_slice,
+            pause_behind: self.pause_behind,
+            longest_pause: self.longest_pause,
             remove_orphans: self.remove_orphans,
             orphan_interval: self.orphan_interval,
             orphan_age: self.orphan_age,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use firn_compactor::{Compacted, CompactorConfig, FileGroup, Retained, TableMaintenance};
+use anyhow::{Result, bail};
+use firn_compactor::{Compacted, CompactorConfig, FileGroup, MaintenanceConfig, Retained, TableMaintenance};
 use firn_table::{FileIo, RowOrder, StorageConfig};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -23,6 +23,9 @@ pub(crate) struct CompactArgs {
     /// property firn.maintenance.order or its sort order says)
     #[arg(long, value_parser = RowOrder::parse)]
     order: Option<RowOrder>,
+    /// Groups of files that are rewritten at the same time
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    parallel: u8,
     /// Only tell what would be rewritten
     #[arg(long)]
     dry_run: bool,
@@ -73,8 +76,13 @@ pub(crate) struct RetainArgs {
 }
 
 fn maintenance() -> Result<TableMaintenance> {
+    maintenance_of(MaintenanceConfig::default())
+}
+
+fn maintenance_of(maintenance: MaintenanceConfig) -> Result<TableMaintenance> {
     let config = CompactorConfig {
         holder: format!("firn-table-{}", uuid::Uuid::new_v4().simple()),
+        maintenance,
         ..CompactorConfig::default()
     };
     Ok(TableMaintenance::new(config, FileIo::new(StorageConfig::default()))?)
@@ -104,9 +112,12 @@ pub(super) async fn health(args: &TableArgs) -> Result<()> {
 /// `firn table compact`.
 pub(super) async fn compact(args: &CompactArgs) -> Result<()> {
     let table = load(&args.table, "main", &args.connection).await?;
+    let config =
+        MaintenanceConfig { parallel_rewrites: args.parallel.into(), ..MaintenanceConfig::default() };
+    let maintenance = maintenance_of(config)?;
     let maintenance = match args.order.clone() {
-        None => maintenance()?,
-        Some(order) => maintenance()?.in_order(order),
+        None => maintenance,
+        Some(order) => maintenance.in_order(order),
     };
     let groups = maintenance.plan(&table, args.all).await?;
     if args.dry_run {
@@ -120,10 +131,21 @@ pub(super) async fn compact(args: &CompactArgs) -> Result<()> {
     bar.finish_and_clear();
     let compacted = compacted?;
     if args.json {
-        return output::json(&compacted);
+        output::json(&compacted)?;
+    } else {
+        print_compacted(&compacted)?;
     }
-    let Compacted { rewritten_files, copied_files, written_files, conflicting_groups } = compacted;
-    if conflicting_groups > 0 {
+    let Compacted { failures, untried_groups, .. } = compacted;
+    let Some(first) = failures.first() else { return Ok(()) };
+    bail!(
+        "{} group(s) of files could not be rewritten and {untried_groups} were not tried; they stay as they are: {first}",
+        failures.len()
+    )
+}
+
+fn print_compacted(compacted: &Compacted) -> Result<()> {
+    let Compacted { rewritten_files, copied_files, written_files, conflicting_groups, .. } = compacted;
+    if *conflicting_groups > 0 {
         output::complain(&format!(
             "{conflicting_groups} group(s) of files were changed by other writers meanwhile and stay as they are: run it again"
         ));

@@ -8,9 +8,9 @@
 
 #![allow(clippy::print_stdout)]
 
-#[path = "../measure/cost.rs"]
+#[path = "../../../benches/measure/cost.rs"]
 mod cost;
-#[path = "../measure/lake.rs"]
+#[path = "../../../benches/measure/lake.rs"]
 #[expect(dead_code, reason = "promotion's benchmark needs more of it")]
 mod lake;
 mod limit;

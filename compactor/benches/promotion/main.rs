@@ -1,5 +1,5 @@
 //! Speed of promotion, beside its limit in the same run: DataFusion that runs the same SQL over the same Parquet files, with as many
-//! threads and as much memory, and writes Parquet.
+//! threads and four times the memory, and writes Parquet.
 //!
 //! `cargo bench -p firn-compactor --bench promotion -- [--part PART] [--rows N] [--hosts N] [--ordered-ids] [--threads N]
 //! [--memory-mb N]`
@@ -11,9 +11,9 @@
 
 #![allow(clippy::print_stdout)]
 
-#[path = "../measure/cost.rs"]
+#[path = "../../../benches/measure/cost.rs"]
 mod cost;
-#[path = "../measure/lake.rs"]
+#[path = "../../../benches/measure/lake.rs"]
 mod lake;
 mod limit;
 mod live;
@@ -81,7 +81,7 @@ struct Args {
     /// Threads of both sides
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Memory of both sides; what does not fit spills
+    /// Memory of Firn, of which the limit has four times as much; what does not fit spills
     #[arg(long, default_value_t = 1_024)]
     memory_mb: usize,
     /// Times that limit and Firn are measured in turns

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use firn_runtime::StatusBoard;
+use firn_runtime::{StatusBoard, with_causes};
 use firn_table::{DataFileEntry, FileIo, Operation, RowOrder, SnapshotInfo, Table};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use super::{
     millis, plan,
     plan::{Settings, bins},
     retention::{Retained, TableRetention},
+    rewrites::{Rewrite, Rewritten, by_worth},
 };
 use crate::{CompactorConfig, CompactorError, compactor::now_ms, engine::Engine, lease::HeldLease, models};
 
@@ -43,18 +44,32 @@ pub struct Compacted {
     pub written_files: usize,
     /// Groups that other writers changed meanwhile; they are as they were.
     pub conflicting_groups: usize,
+    /// Why groups could not be rewritten; those, too, are as they were.
+    pub failures: Vec<String>,
+    /// Groups that were not tried after too many had failed.
+    pub untried_groups: usize,
+}
+
+impl Compacted {
+    fn add(&mut self, files: usize, rewritten: Rewritten) {
+        match rewritten {
+            Rewritten::Done(packed) => {
+                self.rewritten_files += files;
+                self.copied_files += packed.copied;
+                self.written_files += packed.written;
+            }
+            Rewritten::Conflict => self.conflicting_groups += 1,
+            Rewritten::Failed(error) => self.failures.push(with_causes(&error)),
+            Rewritten::NotBegun => self.untried_groups += 1,
+        }
+    }
 }
 
 impl TableMaintenance {
     /// Jobs with their own bounds of memory and threads.
     pub fn new(config: CompactorConfig, file_io: FileIo) -> Result<Self, CompactorError> {
-        let inner = Maintenance {
-            engine: Engine::new(&config)?,
-            config: Arc::new(config),
-            graph: Arc::new(models()?),
-            file_io,
-            board: StatusBoard::default(),
-        };
+        let (engine, graph) = (Engine::new(&config)?, Arc::new(models()?));
+        let inner = Maintenance::new(Arc::new(config), graph, engine, file_io, StatusBoard::default());
         Ok(Self { inner, order: None })
     }
 
@@ -78,28 +93,29 @@ impl TableMaintenance {
         Ok(groups.into_iter().map(|files| FileGroup { files }).collect())
     }
 
-    /// Rewrites groups that were planned from this `table`, one commit each; `done` hears of each file that was dealt with.
+    /// Rewrites groups that were planned from this `table`, one commit each, and goes on with the others if one fails; `done` hears of
+    /// each file that was dealt with. An error means that the lease was not to be had, or was lost.
     pub async fn compact(
         &self,
         table: &Table,
         groups: &[FileGroup],
         done: impl Fn(usize),
     ) -> Result<Compacted, CompactorError> {
-        let settings = self.settings(table);
+        let settings = Arc::new(self.settings(table));
+        let rewrite = |group: &FileGroup| Rewrite {
+            table: table.clone(),
+            settings: Arc::clone(&settings),
+            files: group.files.clone(),
+        };
+        let mut rewrites: Vec<Rewrite> = groups.iter().map(rewrite).collect();
+        by_worth(&mut rewrites);
         self.with_lease(table, async {
             let mut compacted = Compacted::default();
-            for group in groups {
-                match self.inner.pack(table, &group.files, &settings).await {
-                    Ok(packed) => {
-                        compacted.rewritten_files += group.files.len();
-                        compacted.copied_files += packed.copied;
-                        compacted.written_files += packed.written;
-                    }
-                    Err(error) if error.is_conflict() => compacted.conflicting_groups += 1,
-                    Err(error) => return Err(error),
-                }
-                done(group.files.len());
-            }
+            let each = |rewrite: &Rewrite, rewritten| {
+                compacted.add(rewrite.files.len(), rewritten);
+                done(rewrite.files.len());
+            };
+            self.inner.rewrite_all(rewrites, None, each).await;
             Ok(compacted)
         })
         .await

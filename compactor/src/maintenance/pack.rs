@@ -27,6 +27,7 @@ impl Maintenance {
             write: WriteOptions {
                 target_file_bytes: settings.target_file_bytes,
                 max_buffered_bytes: self.config.write_bytes(),
+                pace: self.pace.clone(),
                 ..WriteOptions::default()
             },
             order: settings.order.clone(),

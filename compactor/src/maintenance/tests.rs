@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod scheduling;
+
 use expect_test::expect;
 use firn_catalog_client::LayerRetention;
 use serde_json::json;

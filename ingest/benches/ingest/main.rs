@@ -12,6 +12,7 @@ mod cost;
 mod gateway;
 mod house;
 mod limits;
+#[path = "../../../benches/measure/records.rs"]
 mod records;
 mod steady;
 mod upload;

@@ -52,6 +52,27 @@ pub struct Findings {
     pub errors: BTreeMap<String, String>,
 }
 
+impl Findings {
+    /// Takes in what was found of other hosts.
+    pub fn add(&mut self, other: Self) {
+        self.episodes.extend(other.episodes);
+        self.records += other.records;
+        self.hosts += other.hosts;
+        for (rule, count) in other.pending {
+            *self.pending.entry(rule).or_default() += count;
+        }
+        for (rule, error) in other.errors {
+            self.errors.entry(rule).or_insert(error);
+        }
+    }
+
+    /// Puts episodes of hosts that were replayed beside each other in order.
+    pub fn sort(&mut self) {
+        // A stable one: those of a host are in the order they opened.
+        self.episodes.sort_by(|a, b| a.host_id.cmp(&b.host_id));
+    }
+}
+
 /// A replay under way.
 pub struct Backtest {
     rules: Vec<CompiledRule>,

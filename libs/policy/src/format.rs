@@ -30,7 +30,11 @@ pub fn cases_beside(file: &Path) -> std::path::PathBuf {
 pub(crate) fn read<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, PolicyError> {
     let fail = |message: String| PolicyError::new(file, message.trim_end());
     match Path::new(file).extension().and_then(|extension| extension.to_str()) {
-        Some("yaml" | "yml") => serde_saphyr::from_str(text).map_err(|error| fail(error.to_string())),
+        Some("yaml" | "yml") => serde_saphyr::from_str(text).map_err(|error| {
+            let message = error.to_string();
+            // It speaks as a compiler does; that it is an error is said by whoever shows it.
+            fail(message.strip_prefix("error: ").unwrap_or(&message).to_owned())
+        }),
         _ => toml::from_str(text).map_err(|error| fail(error.to_string())),
     }
 }
@@ -60,6 +64,7 @@ mod tests {
         let refusal = |text: &str| parse(text, "x.yaml").unwrap_err().to_string();
         let message = refusal(&format!("{YAML}grase_s: 3\n"));
         assert!(message.contains("grase_s") && message.contains('9'), "{message}");
+        assert!(message.starts_with("policy 'x.yaml': ") && !message.contains("error:"), "{message}");
         assert!(refusal("id: [").contains("x.yaml"));
         // What refers to itself again and again isn't written out.
         let bomb = (1..30).fold("a0: &a0 [x]\n".to_owned(), |text, n| {

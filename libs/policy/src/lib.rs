@@ -29,6 +29,6 @@ pub use policy::{FlappingLimit, Policy, PolicyError, Severity, WindowSpec, parse
 pub use record::{Cause, TransitionRecord, finding_id};
 pub use rules_table::{RULES_SEEDED_PROPERTY, rules_from_batches, rules_schema, rules_to_batch};
 pub use shipped::shipped;
-pub use standing::{Order, RECORD_COLUMNS, Standing, Told};
+pub use standing::{Order, RECORD_COLUMNS, Standing, Told, due_us};
 pub use transitions_table::{TransitionsBuilder, transitions_from_batch, transitions_schema};
 pub use window::{ClosedWindow, Tally, WindowRule, WindowSamples, WindowState};

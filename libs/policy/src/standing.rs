@@ -78,13 +78,7 @@ impl Standing {
     /// When [`pass`](Self::pass) has something to do next.
     #[must_use]
     pub fn due_us(&self, rule: &CompiledRule) -> Option<i64> {
-        let ends_us = self.finding.as_ref().and_then(|finding| finding.due_us(&rule.policy));
-        let ends_us = ends_us.map(|ends_us| ends_us.saturating_add(rule.delay_us()));
-        let window = rule.window().zip(self.window.as_ref()).filter(|(window, state)| window.fits(state));
-        let closes_us = window.and_then(|(window, state)| window.due_us(state, self.is_in_breach()));
-        let silence = rule.absence_us().zip(self.received_us).filter(|_| !self.is_in_breach());
-        let silent_us = silence.map(|(after_us, received_us)| received_us.saturating_add(after_us));
-        ends_us.into_iter().chain(closes_us).chain(silent_us).min()
+        due_us(rule, self.finding.as_ref(), self.window.as_ref(), self.received_us)
     }
 
     /// Takes a record that shows that the host is alive; `received_us` must have been set to it before, and time passed.
@@ -146,6 +140,24 @@ impl Standing {
             self.finding = Some(after);
         }
     }
+}
+
+/// [`Standing::due_us`] for whoever keeps what stands in parts: it is asked far more often than anything is due.
+#[must_use]
+pub fn due_us(
+    rule: &CompiledRule,
+    finding: Option<&FindingState>,
+    window: Option<&WindowState>,
+    received_us: Option<i64>,
+) -> Option<i64> {
+    let in_breach = finding.is_some_and(|finding| finding.breach_since_us.is_some());
+    let ends_us = finding.and_then(|finding| finding.due_us(&rule.policy));
+    let ends_us = ends_us.map(|ends_us| ends_us.saturating_add(rule.delay_us()));
+    let window = rule.window().zip(window).filter(|(window, state)| window.fits(state));
+    let closes_us = window.and_then(|(window, state)| window.due_us(state, in_breach));
+    let silence = rule.absence_us().zip(received_us).filter(|_| !in_breach);
+    let silent_us = silence.map(|(after_us, received_us)| received_us.saturating_add(after_us));
+    ends_us.into_iter().chain(closes_us).chain(silent_us).min()
 }
 
 fn at(at_us: i64, verdict: Verdict) -> Observation {

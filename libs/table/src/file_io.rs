@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use crate::{TableError, TableErrorKind, manifests::ManifestCache};
-pub(crate) use location::Location;
+pub(crate) use location::{Location, root};
 pub(crate) use sink::FileSink;
 use stores::StoreCache;
 

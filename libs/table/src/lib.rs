@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows inventories, rules or tenants' rights; the catalog is reached through its HTTP client only.
 
+mod arrivals;
 mod commit;
 mod create;
 mod deletes;
@@ -10,6 +11,7 @@ mod error;
 mod file_io;
 mod incremental;
 mod manifests;
+mod pace;
 mod positions;
 mod reshape;
 mod rewrite;
@@ -18,14 +20,17 @@ mod schema;
 mod scrub;
 mod session;
 mod state;
+mod sums;
 mod table;
 mod write;
 
+pub use arrivals::Arrival;
 pub use commit::{CommitOutcome, Operation, TableOperation, Transaction};
 pub use create::{NewTable, Partitioning, ensure_table};
 pub use error::{TableError, TableErrorKind};
 pub use file_io::{FileIo, StorageConfig};
 pub use incremental::{Increment, RETENTION, increment};
+pub use pace::Pace;
 pub use positions::{FILE_COLUMN, POSITION_COLUMN, PositionScan, RowPositions};
 pub use rewrite::{RewriteOptions, RewriteScan, RewrittenFiles, RowOrder, SortColumn};
 pub use scan::TableScan;

@@ -5,7 +5,7 @@
 mod live;
 mod write;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{
@@ -17,8 +17,11 @@ use crate::{FileIo, TableError, TableErrorKind};
 pub(crate) use live::{LiveFile, PartitionKey, copy_of, live_files};
 pub(crate) use write::{ManifestEncoder, NewManifestList, write_manifest_list};
 
-/// Bytes of Avro whose parsed form is kept; parsed, it takes several times as much memory.
-const CACHED_AVRO_BYTES: u64 = 16 << 20;
+/// Bytes of Avro whose parsed form is kept: about what 200,000 files take. Parsed, it takes several times as much memory, which a plan
+/// over so many files holds anyway; what nobody asks for is given back.
+const CACHED_AVRO_BYTES: u64 = 64 << 20;
+/// How long it is kept unasked for.
+const CACHED_FOR: Duration = Duration::from_secs(300);
 /// Manifests read at once.
 const PARALLEL_READS: usize = 16;
 
@@ -49,7 +52,11 @@ impl ManifestCache {
 }
 
 fn bounded<T: Send + Sync + 'static>(avro_bytes: u64) -> Cache<Key, Parsed<T>> {
-    Cache::builder().max_capacity(avro_bytes).weigher(|_, parsed: &Parsed<T>| parsed.avro_bytes).build()
+    Cache::builder()
+        .max_capacity(avro_bytes)
+        .weigher(|_, parsed: &Parsed<T>| parsed.avro_bytes)
+        .time_to_idle(CACHED_FOR)
+        .build()
 }
 
 /// The manifests of a snapshot.

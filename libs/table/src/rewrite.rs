@@ -1,11 +1,11 @@
 //! Rewriting data files: their rows without the deleted ones, in new files of the present schema, spec and target size, and
 //! in order if that is wanted. Row groups that are good as they are can be copied without being decoded.
 
+mod check;
 mod copy;
 mod decode;
 mod lineage;
 mod order;
-mod sums;
 
 use std::sync::Arc;
 
@@ -17,12 +17,13 @@ use crate::{
     deletes::FileDeletes,
     manifests::LiveFile,
     scan::{FilesAndDeletes, ScanLayout, chosen_files},
+    sums::ColumnSums,
+    write::UnfinishedFiles,
 };
 use copy::{Standard, copy_row_groups};
 use decode::Decoding;
 use lineage::lineage_columns;
 pub use order::{RowOrder, SortColumn};
-use sums::ColumnSums;
 
 /// Live data files of the table's current snapshot, to be written anew.
 pub struct RewriteScan {
@@ -74,8 +75,10 @@ impl RewriteScan {
         self.base_snapshot_id
     }
 
-    /// Writes the rows into new files. A file that holds another number of rows than its manifest says is an error, and so is a
-    /// new file whose footer, read back from the store, has other sums than what was read. After an error nothing is left.
+    /// Writes the rows into new files. A file that holds another number of rows than its manifest says is an error, and so is any
+    /// difference between what was read and what the new files' footers say, read back from the store: in rows, and in the nulls and bytes of
+    /// each column. Where rows are put in order, the sums over all values of each column are compared as well, as they were read and as
+    /// they were encoded. After an error nothing is left, nor if this is given up.
     pub async fn write(
         &self,
         session: &SessionContext,
@@ -87,15 +90,17 @@ impl RewriteScan {
         if rest.is_empty() {
             return Ok(rewritten);
         }
+        let copies = self.unfinished(&rewritten.files);
         match self.decode(session, options, &rest).await {
             Ok(decoded) => {
+                copies.keep();
                 rewritten.files.extend(decoded.files);
                 rewritten.read_rows += decoded.read_rows;
                 rewritten.deleted_rows += decoded.deleted_rows;
                 Ok(rewritten)
             }
             Err(error) => {
-                self.discard(&rewritten.files).await;
+                copies.remove().await;
                 Err(error)
             }
         }
@@ -117,7 +122,7 @@ impl RewriteScan {
             let files = copy_row_groups(table, self.written_schema(), &sources, &options.write).await?;
             let mut sums = ColumnSums::default();
             sources.iter().for_each(|source| sums.add_footer(&source.footer));
-            self.checked(files, &sums).await
+            self.checked(files, None, &sums).await
         };
         match copied.await {
             Ok(files) => {
@@ -145,10 +150,15 @@ impl RewriteScan {
         let (layout, schema) = (&self.layout, self.written_schema());
         let mut writer =
             DataFileWriter::with_schema(&layout.table, Arc::clone(&schema), options.write.clone())?;
-        let decoding = Decoding { layout, files };
+        let moves_rows = options.order.moves_rows();
+        if moves_rows {
+            writer = writer.summed();
+        }
+        let decoding = Decoding { layout, files, pace: options.write.pace.as_ref() };
         match decoding.write(session, &schema, &options.order, &mut writer).await {
             Ok(decoded) => {
-                let files = self.checked(writer.close().await?, &decoded.sums).await?;
+                let (files, encoded) = writer.close_summed().await?;
+                let files = self.checked(files, moves_rows.then_some(&encoded), &decoded.sums).await?;
                 let (read_rows, deleted_rows) = (decoded.read_rows, decoded.deleted_rows);
                 Ok(RewrittenFiles { files, read_rows, deleted_rows, copied_files: 0 })
             }
@@ -159,24 +169,32 @@ impl RewriteScan {
         }
     }
 
-    /// New files whose footers say what they must; all are removed if one doesn't.
+    /// New files whose footers, and rows as they were encoded, are what they must be; all are removed if one isn't.
     async fn checked(
         &self,
         files: Vec<WrittenFile>,
+        encoded: Option<&ColumnSums>,
         wanted: &ColumnSums,
     ) -> Result<Vec<WrittenFile>, TableError> {
-        match sums::check(&self.layout.table, &files, wanted).await {
-            Ok(()) => Ok(files),
+        let (table, unfinished) = (&self.layout.table, self.unfinished(&files));
+        let check = async {
+            encoded.map_or(Ok(()), |encoded| check::same(table, encoded, wanted))?;
+            check::footers(table, &files, wanted).await
+        };
+        match check.await {
+            Ok(()) => {
+                unfinished.keep();
+                Ok(files)
+            }
             Err(error) => {
-                self.discard(&files).await;
+                unfinished.remove().await;
                 Err(error)
             }
         }
     }
 
-    async fn discard(&self, files: &[WrittenFile]) {
-        let locations = files.iter().map(|file| file.location.clone()).collect::<Vec<_>>();
-        self.layout.table.file_io().delete_unreferenced(&locations).await;
+    fn unfinished(&self, files: &[WrittenFile]) -> UnfinishedFiles {
+        UnfinishedFiles::of(self.layout.table.file_io(), files)
     }
 
     /// The table's columns; in format 3 also where each row came from, which moving it must not change.

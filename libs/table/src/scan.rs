@@ -30,6 +30,7 @@ use roaring::RoaringTreemap;
 use crate::{
     Table, TableError, TableErrorKind,
     deletes::{DeleteIndex, FileDeletes, load_deleted_rows},
+    file_io::root,
     manifests::{LiveFile, live_files},
 };
 pub(crate) use bounds::column_bounds;
@@ -294,20 +295,20 @@ impl TableProvider for TableScan {
             // Rows are filtered above the scan, so only an unfiltered one may stop early.
             limit: limit.filter(|_| filters.is_empty()),
         };
-        let file_io = layout.table.file_io();
         let mut deleted = self.left_out(&files).await.map_err(external)?;
         let pool = &state.runtime_env().memory_pool;
         let deletes = files.iter().map(|(_, deletes)| deletes).collect::<Vec<_>>();
         let equality = layout.equality(&layout.schema, &deletes, pool).await?;
 
-        let mut groups: HashMap<(String, bool), Vec<PlannedFile>> = HashMap::new();
-        for (file, deletes) in files {
-            let store = file_io.resolve(file.location()).map_err(external)?;
+        // By store: one root is one store, since a table has one way to reach it.
+        let mut groups: HashMap<(&str, bool), Vec<PlannedFile>> = HashMap::new();
+        for (file, deletes) in &files {
             let equality = equality.as_ref().filter(|_| !deletes.equality.is_empty());
-            let hidden = equality.map(|equality| equality.hidden_values(&file)).unwrap_or_default();
-            let key = (store.url.as_str().to_owned(), equality.is_some());
+            let hidden = equality.map(|equality| equality.hidden_values(file)).unwrap_or_default();
+            let key = (root(file.location()), equality.is_some());
             let deleted = deleted.remove(file.location());
-            groups.entry(key).or_default().push(PlannedFile { file, deleted, hidden });
+            let planned = PlannedFile { file: file.clone(), deleted, hidden };
+            groups.entry(key).or_default().push(planned);
         }
         let mut plans = Vec::new();
         for ((_, by_equality), files) in groups {

@@ -6,17 +6,19 @@ mod encode;
 mod metrics;
 mod partition;
 mod row_groups;
+mod unfinished;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use iceberg::spec::DataFile;
 
-use crate::{FileIo, Table, TableError, TableErrorKind, file_io::FileSink};
+use crate::{Pace, Table, TableError, TableErrorKind, sums::ColumnSums};
 pub(crate) use chunks::chunk_range;
 use encode::{EncodedPart, Encoder, FileLayout};
 pub(crate) use metrics::{ClosedFile, data_file};
 pub(crate) use row_groups::{RowGroupWriter, SourceFile};
+pub(crate) use unfinished::UnfinishedFiles;
 
 /// How to write.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct WriteOptions {
     pub max_dictionary_bytes: usize,
     /// Encoded rows held in memory over all open files; beyond it the largest is written out. Default 256 MiB.
     pub max_buffered_bytes: usize,
+    /// How fast bytes are written, and read where a rewrite reads them. Default: as fast as it goes.
+    pub pace: Option<Pace>,
 }
 
 impl Default for WriteOptions {
@@ -41,6 +45,7 @@ impl Default for WriteOptions {
             max_row_group_rows: 1 << 20,
             max_dictionary_bytes: 1 << 20,
             max_buffered_bytes: 256 << 20,
+            pace: None,
         }
     }
 }
@@ -77,14 +82,12 @@ impl WrittenFile {
 /// A `write` that failed or was cancelled half-way leaves the writer unusable but for [`DataFileWriter::abort`]: nobody
 /// knows which of its rows are in which file.
 pub struct DataFileWriter {
-    file_io: FileIo,
     schema: SchemaRef,
     table: String,
     spec_id: i32,
     /// Taken while it works on another thread; absent afterwards if that failed.
     encoder: Option<Encoder>,
-    /// Open files by their number.
-    sinks: HashMap<usize, FileSink>,
+    files: UnfinishedFiles,
     finished: Vec<WrittenFile>,
 }
 
@@ -100,16 +103,22 @@ impl DataFileWriter {
         schema: SchemaRef,
         options: WriteOptions,
     ) -> Result<Self, TableError> {
+        let files = UnfinishedFiles::new(table.file_io(), options.pace.clone());
         let layout = FileLayout::new(table, Arc::clone(&schema), options)?;
         Ok(Self {
-            file_io: table.file_io().clone(),
             schema,
             table: table.ident().to_string(),
             spec_id: layout.spec_id(),
             encoder: Some(Encoder::new(layout)?),
-            sinks: HashMap::new(),
+            files,
             finished: Vec::new(),
         })
+    }
+
+    /// The same, adding up all rows as they are encoded.
+    pub(crate) fn summed(mut self) -> Self {
+        self.encoder = self.encoder.map(Encoder::summed);
+        self
     }
 
     /// Adds rows. Columns are matched by name; absent optional columns become null; a missing required one, a null in one, or
@@ -129,21 +138,23 @@ impl DataFileWriter {
     }
 
     /// Closes all files, durably. If that fails, they are removed.
-    pub async fn close(mut self) -> Result<Vec<WrittenFile>, TableError> {
+    pub async fn close(self) -> Result<Vec<WrittenFile>, TableError> {
+        Ok(self.close_summed().await?.0)
+    }
+
+    /// The same, with the sums of all rows as they were encoded; none unless [`Self::summed`] was called.
+    pub(crate) async fn close_summed(mut self) -> Result<(Vec<WrittenFile>, ColumnSums), TableError> {
         if let Err(error) = self.encode(Encoder::finish).await {
             self.abort().await;
             return Err(error);
         }
-        Ok(self.finished)
+        self.files.keep();
+        Ok((self.finished, self.encoder.and_then(Encoder::into_sums).unwrap_or_default()))
     }
 
-    /// Drops what was written and removes its files.
+    /// Drops what was written and removes its files, as dropping the writer does in the background.
     pub async fn abort(self) {
-        for sink in self.sinks.into_values() {
-            sink.abort().await;
-        }
-        let locations = self.finished.into_iter().map(|file| file.location).collect::<Vec<_>>();
-        self.file_io.delete_unreferenced(&locations).await;
+        self.files.remove().await;
     }
 
     async fn encode(
@@ -174,21 +185,11 @@ impl DataFileWriter {
     }
 
     async fn store(&mut self, part: EncodedPart) -> Result<(), TableError> {
-        let mut sink = match self.sinks.remove(&part.file) {
-            Some(sink) => sink,
-            None => self.file_io.create(&part.location).await?,
-        };
-        let written = if part.bytes.is_empty() { Ok(()) } else { sink.write(part.bytes).await };
-        if written.is_err() {
-            self.sinks.insert(part.file, sink);
-            return written;
+        self.files.write(part.file, &part.location, part.bytes).await?;
+        if let Some(data_file) = part.finished {
+            self.files.close(part.file).await?;
+            self.finished.push(WrittenFile::new(data_file, self.spec_id));
         }
-        let Some(data_file) = part.finished else {
-            self.sinks.insert(part.file, sink);
-            return Ok(());
-        };
-        sink.close().await?;
-        self.finished.push(WrittenFile::new(data_file, self.spec_id));
         Ok(())
     }
 }

@@ -18,8 +18,13 @@ use crate::{
 /// a record is taken. Rules can't read them: in the stream there is no such table.
 pub const ORGANIZATION_COLUMNS: [&str; 4] = ["org_id", "org_name", "org_unit", "org_attributes"];
 
+/// How many columns there are.
+pub(super) const COUNT: usize = 2 + ORGANIZATION_COLUMNS.len();
+/// The fields that the first of them follow from.
+pub(super) const SOURCES: [&str; 3] = ["os_type", "os_name", "os_version"];
+
 /// In the order of the schema.
-pub(super) fn columns() -> [Field; 6] {
+pub(super) fn columns() -> [Field; COUNT] {
     let text = |name, description| documented(name, DataType::Utf8, true, description, None);
     let [id, name, unit, attributes] = ORGANIZATION_COLUMNS;
     [
@@ -33,17 +38,17 @@ pub(super) fn columns() -> [Field; 6] {
 }
 
 /// The same as arrays, from those of the record's fields.
-pub(super) fn arrays(fields: &[ArrayRef], rows: usize) -> [ArrayRef; 6] {
-    let column = |name: &str| position(name).and_then(|index| fields.get(index)?.as_string_opt::<i32>());
-    let columns = [column("os_type"), column("os_name"), column("os_version")];
+pub(super) fn arrays(fields: &[Option<ArrayRef>], rows: usize) -> [ArrayRef; COUNT] {
+    let column = |name: &str| position(name).and_then(|at| fields.get(at)?.as_ref()?.as_string_opt::<i32>());
+    let columns = SOURCES.map(column);
+    let unknown = new_null_array(&DataType::Utf8, rows);
+    let [id, name, unit, attributes] = ORGANIZATION_COLUMNS.map(|_| Arc::clone(&unknown));
     let (mut platforms, mut versions) = (StringBuilder::new(), StringBuilder::new());
     for row in 0..rows {
         let [os_type, os_name, os_version] = columns.map(|column| text(column, row));
         platforms.append_option(platform(os_type, os_name));
         versions.append_option(platform_version(os_version, os_name));
     }
-    let unknown = new_null_array(&DataType::Utf8, rows);
-    let [id, name, unit, attributes] = ORGANIZATION_COLUMNS.map(|_| Arc::clone(&unknown));
     [Arc::new(platforms.finish()), Arc::new(versions.finish()), id, name, unit, attributes]
 }
 

@@ -1,6 +1,9 @@
 //! `bronze.inventory`: envelope columns, the record's fields, what was unknown.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
 
 use arrow::{
     array::{ArrayRef, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder},
@@ -15,12 +18,15 @@ use super::{
 use crate::{
     Decoded, Row,
     decode::Value,
-    fields::{FIELDS, position},
+    fields::{FIELDS, Field, position},
     json_schema,
 };
 
 /// A host's own delay between collecting and sending is believed up to this.
 const MAX_DELAY_US: i64 = 30 * 24 * 3600 * 1_000_000;
+
+/// Columns before the record's own fields.
+const ENVELOPE: usize = 7;
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(build_schema);
 
@@ -81,9 +87,15 @@ pub struct BronzeBuilder {
     log_topic_id: StringBuilder,
     log_partition: Int32Builder,
     log_offset: Int64Builder,
-    /// Invariant: one column per entry of [`FIELDS`], in its order.
-    fields: Vec<Column>,
+    /// Invariant: one column per entry of [`FIELDS`], in its order; none for those that nobody reads.
+    fields: Vec<Option<Column>>,
     extra: StringBuilder,
+    /// Whether a column is in the rows, by its place in the schema of bronze.
+    wanted: Vec<bool>,
+    /// Whether any is that follows from others.
+    wants_added: bool,
+    /// Invariant: the wanted columns.
+    schema: SchemaRef,
     /// Of the fields that durations and clocks are told by.
     collected_at: Option<usize>,
     sent_at: Option<usize>,
@@ -101,6 +113,28 @@ impl BronzeBuilder {
     /// With room for so many rows, so that columns need not grow step by step.
     #[must_use]
     pub fn with_capacity(rows: usize) -> Self {
+        Self::new(rows, |_| true)
+    }
+
+    /// Rows that have, of all columns, only those of the envelope and the named ones: for whoever reads no others.
+    #[must_use]
+    pub fn of_columns(rows: usize, names: &BTreeSet<String>) -> Self {
+        Self::new(rows, |name| names.contains(name))
+    }
+
+    fn new(rows: usize, wants: impl Fn(&str) -> bool) -> Self {
+        let all = bronze_schema();
+        let wanted: Vec<bool> = all
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(at, column)| at < ENVELOPE || wants(column.name()))
+            .collect();
+        let wants_added = added::columns().iter().any(|column| wants(column.name()));
+        let is_read =
+            |field: &Field| wants(field.name) || (wants_added && added::SOURCES.contains(&field.name));
+        let columns = all.fields().iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+        let schema = Arc::new(Schema::new(columns.map(|(column, _)| Arc::clone(column)).collect::<Vec<_>>()));
         let instants = || TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(instant_type());
         Self {
             received_at: instants(),
@@ -110,8 +144,14 @@ impl BronzeBuilder {
             log_topic_id: StringBuilder::with_capacity(rows, rows * 24),
             log_partition: Int32Builder::with_capacity(rows),
             log_offset: Int64Builder::with_capacity(rows),
-            fields: FIELDS.iter().map(|field| Column::new(&field.slot, rows)).collect(),
+            fields: FIELDS
+                .iter()
+                .map(|field| is_read(field).then(|| Column::new(&field.slot, rows)))
+                .collect(),
             extra: StringBuilder::new(),
+            wanted,
+            wants_added,
+            schema,
             collected_at: position("collected_at"),
             sent_at: position("sent_at"),
             rows: 0,
@@ -140,7 +180,7 @@ impl BronzeBuilder {
         self.log_offset.append_value(position.offset);
         let mut bytes = 60 + position.source.len() + position.topic_id.len();
         for (column, value) in self.fields.iter_mut().zip(&row.values) {
-            bytes += column.push(value);
+            bytes += column.as_mut().map_or(0, |column| column.push(value));
         }
         self.extra.append_option(row.extra.as_deref());
         self.bytes += bytes + row.extra.as_ref().map_or(0, |extra| extra.len());
@@ -171,7 +211,7 @@ impl BronzeBuilder {
     /// # Panics
     /// Never: the columns are built for the schema and are of one length.
     pub fn finish(&mut self) -> RecordBatch {
-        let mut columns: Vec<ArrayRef> = vec![
+        let envelope: [ArrayRef; ENVELOPE] = [
             Arc::new(self.received_at.finish()),
             Arc::new(self.event_time.finish()),
             Arc::new(self.clock_skew_s.finish()),
@@ -180,14 +220,20 @@ impl BronzeBuilder {
             Arc::new(self.log_partition.finish()),
             Arc::new(self.log_offset.finish()),
         ];
-        let fields: Vec<ArrayRef> = self.fields.iter_mut().map(Column::finish).collect();
-        let added = added::arrays(&fields, self.rows);
-        columns.extend(fields);
-        columns.extend(added);
-        columns.push(Arc::new(self.extra.finish()));
+        let fields: Vec<Option<ArrayRef>> =
+            self.fields.iter_mut().map(|column| column.as_mut().map(Column::finish)).collect();
+        let added = if self.wants_added {
+            added::arrays(&fields, self.rows).map(Some)
+        } else {
+            [const { None }; added::COUNT]
+        };
+        let extra: ArrayRef = Arc::new(self.extra.finish());
+        let all = envelope.into_iter().map(Some).chain(fields).chain(added).chain([Some(extra)]);
+        let columns = all.zip(&self.wanted).filter_map(|(column, wanted)| column.filter(|_| *wanted));
         self.rows = 0;
         self.bytes = 0;
-        RecordBatch::try_new(bronze_schema(), columns).expect("the columns fit the bronze schema")
+        RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())
+            .expect("the columns fit the bronze schema")
     }
 }
 

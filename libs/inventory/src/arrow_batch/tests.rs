@@ -75,6 +75,25 @@ fn records_become_rows() {
 }
 
 #[test]
+fn some_columns_are_what_they_are_among_all() {
+    let record = record(r#"{"host_id":"a","os_name":"Ubuntu 22.04.3 LTS","os_type":"linux","seq":3,"x":1}"#);
+    let mut all = BronzeBuilder::default();
+    all.push(&record, &position(7));
+    let all = all.finish();
+    let wanted = [&["seq", "platform", "extra"][..], &["platform_version"], &["os_type", "host_id"], &[]];
+    for names in wanted {
+        let mut some = BronzeBuilder::of_columns(1, &names.iter().map(|name| (*name).to_owned()).collect());
+        some.push(&record, &position(7));
+        let some = some.finish();
+        assert_eq!(some.num_columns(), 7 + names.len(), "{names:?}");
+        for (field, column) in some.schema().fields().iter().zip(some.columns()) {
+            assert_eq!(Some(column), all.column_by_name(field.name()), "{}", field.name());
+        }
+        names.iter().for_each(|name| assert!(some.column_by_name(name).is_some(), "{name}"));
+    }
+}
+
+#[test]
 fn event_time_trusts_durations_and_not_clocks() {
     let delay = |collected: &str, sent: &str| {
         let json = format!(r#"{{"host_id":"a","collected_at":"{collected}","sent_at":"{sent}"}}"#);

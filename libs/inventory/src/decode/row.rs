@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Decoded, instant::micros};
 use crate::{
     Inventory, Software,
-    fields::{FIELDS, Slot},
+    fields::{FIELDS, Slot, position},
 };
 
 /// A record that was understood, or that was made otherwise; borrowed from its bytes as far as possible.
@@ -63,6 +63,15 @@ impl<'a> Row<'a> {
         match host_id {
             Some((Value::Text(host_id), _)) => host_id,
             _ => "",
+        }
+    }
+
+    /// A field that is a text, if the record has it.
+    #[must_use]
+    pub fn text(&self, field: &str) -> Option<&str> {
+        match self.values.get(position(field)?) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
         }
     }
 

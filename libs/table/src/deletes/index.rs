@@ -85,8 +85,19 @@ impl DeleteIndex {
         index
     }
 
+    fn is_empty(&self) -> bool {
+        self.vectors.is_empty()
+            && self.positions_of_file.is_empty()
+            && self.positions_of_partition.is_empty()
+            && self.equality_of_partition.is_empty()
+            && self.equality_everywhere.is_empty()
+    }
+
     /// What applies to a data file. Two deletion vectors for one file are a malformed table.
     pub(crate) fn of(&self, file: &LiveFile) -> Result<FileDeletes, TableError> {
+        if self.is_empty() {
+            return Ok(FileDeletes::default());
+        }
         let (path, sequence_number, partition) =
             (file.location(), file.sequence_number(), file.partition_key());
         let not_older = |delete: &&LiveFile| delete.sequence_number() >= sequence_number;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::TableError;
+use crate::{TableError, TableErrorKind};
 
 /// A parsed location. Paths are taken literally: nothing is percent-decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,17 @@ impl Location {
         Err(TableError::unsupported(format!("location '{location}' is neither file: nor s3:")))
     }
 
+    /// The path within its store.
+    pub(crate) fn path(&self) -> Result<object_store::path::Path, TableError> {
+        let path = match self {
+            Self::Local { path, .. } => local_path(path),
+            Self::S3 { key, .. } => object_store::path::Path::parse(key),
+        };
+        path.map_err(|error| {
+            TableError::caused(TableErrorKind::Invalid, format!("{self:?} is not a valid path"), error)
+        })
+    }
+
     /// The location of another path in the same store.
     pub(crate) fn sibling(&self, path: &str) -> String {
         match self {
@@ -44,6 +55,23 @@ impl Location {
             Self::S3 { scheme, bucket, .. } => format!("{scheme}://{bucket}/{path}"),
         }
     }
+}
+
+/// What of a location tells its store: scheme and bucket.
+pub(crate) fn root(location: &str) -> &str {
+    match location.split_once("://") {
+        Some((scheme, rest)) if scheme != "file" => {
+            let bucket = rest.find('/').unwrap_or(rest.len());
+            &location[..scheme.len() + 3 + bucket]
+        }
+        _ => "file:",
+    }
+}
+
+/// Most paths are spelled as the store has them; the others come to it by way of a URL, which takes several times as long.
+fn local_path(path: &Path) -> Result<object_store::path::Path, object_store::path::Error> {
+    let plain = path.to_str().and_then(|path| object_store::path::Path::parse(path).ok());
+    plain.map_or_else(|| object_store::path::Path::from_absolute_path(path), Ok)
 }
 
 #[cfg(test)]
@@ -66,6 +94,21 @@ mod tests {
             let prefix = &location[..location.find("/a").unwrap()];
             assert!(sibling.starts_with(prefix), "{sibling} {prefix}");
         }
+    }
+
+    #[test]
+    fn local_paths_are_what_they_are_by_way_of_a_url() {
+        for path in ["/a/b.parquet", "/a b/100%/é=1", "/a//b", "/a/./b", "/a/b/", "/%2e/b"] {
+            let by_url = object_store::path::Path::from_absolute_path(path);
+            assert_eq!(local_path(path.as_ref()).ok(), by_url.ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn one_store_has_one_root() {
+        assert_eq!([root("file:///a/b"), root("file:/c")], ["file:"; 2]);
+        assert_eq!([root("s3://one/a/b"), root("s3://one")], ["s3://one"; 2]);
+        assert_eq!(root("s3a://two/a"), "s3a://two");
     }
 
     #[test]

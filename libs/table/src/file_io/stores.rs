@@ -8,7 +8,7 @@ use std::sync::{
 use datafusion::execution::object_store::ObjectStoreUrl;
 use firn_runtime::s3;
 use moka::sync::Cache;
-use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
+use object_store::{ObjectStore, local::LocalFileSystem};
 
 use super::{Location, ResolvedFile, StorageConfig};
 use crate::{TableError, TableErrorKind};
@@ -50,14 +50,11 @@ impl StoreCache {
         config: &StorageConfig,
         session_token: Option<&str>,
     ) -> Result<ResolvedFile, TableError> {
-        let (cached, path) = match location {
-            Location::Local { path, .. } => (self.local.clone(), Path::from_absolute_path(path)),
-            Location::S3 { bucket, key, .. } => (self.s3(bucket, config, session_token)?, Path::parse(key)),
+        let cached = match location {
+            Location::Local { .. } => self.local.clone(),
+            Location::S3 { bucket, .. } => self.s3(bucket, config, session_token)?,
         };
-        let path = path.map_err(|error| {
-            TableError::caused(TableErrorKind::Invalid, format!("{location:?} is not a valid path"), error)
-        })?;
-        Ok(ResolvedFile { store: cached.store, url: cached.url, path })
+        Ok(ResolvedFile { store: cached.store, url: cached.url, path: location.path()? })
     }
 
     fn s3(

@@ -20,13 +20,13 @@ use tokio::sync::mpsc;
 use super::{
     lineage::Lineage,
     order::{RowOrder, SortColumn, ZCurve, sorted},
-    sums::ColumnSums,
 };
 use crate::{
-    DataFileWriter, TableError, TableErrorKind,
+    DataFileWriter, Pace, TableError, TableErrorKind,
     deletes::{FileDeletes, load_deleted_rows},
     manifests::LiveFile,
     scan::{EqualityScan, PlannedFile, ScanLayout, ScanRequest, hidden_columns, scan_files},
+    sums::ColumnSums,
 };
 
 /// Batches that wait to be sorted.
@@ -38,6 +38,8 @@ const OPEN_AHEAD: usize = 2;
 pub(super) struct Decoding<'a> {
     pub(super) layout: &'a ScanLayout,
     pub(super) files: &'a [(LiveFile, FileDeletes)],
+    /// How fast they are read.
+    pub(super) pace: Option<&'a Pace>,
 }
 
 /// What was read of them.
@@ -148,7 +150,12 @@ impl Decoding<'_> {
             .into_iter()
             .map(|planned| self.open(session, &state, schema, equality.as_ref(), planned));
         let mut opened = stream::iter(opens.collect::<Vec<_>>()).buffered(OPEN_AHEAD);
-        let mut total = Decoded::default();
+        let sums = match destination {
+            // The rows that are encoded are those that were read, in memory as well; what becomes of them the footers tell.
+            Destination::Files(_) => ColumnSums::default(),
+            Destination::Sorting { .. } => ColumnSums::of_values(),
+        };
+        let mut total = Decoded { sums, ..Decoded::default() };
         while let Some(file) = opened.try_next().await? {
             let held = file.planned.file.data_file().record_count();
             total.read_rows += held;
@@ -206,6 +213,9 @@ impl Decoding<'_> {
         let (mut read, mut written) = (0, 0);
         let mut next = rows.next().await;
         while let Some(batch) = next {
+            if let (Some(pace), Ok(batch)) = (self.pace, &batch) {
+                pace.spend(planned.bytes_of(batch.num_rows())).await;
+            }
             let batch = batch.and_then(|batch| {
                 read += batch.num_rows() as u64;
                 let batch = match &mut lineage {

@@ -36,7 +36,9 @@ use super::{
     columns::FieldIdAdapterFactory,
     external,
 };
-use crate::{FileIo, TableError, deletes::access_plan, manifests::LiveFile, schema::field_id};
+use crate::{
+    FileIo, TableError, deletes::access_plan, file_io::Location, manifests::LiveFile, schema::field_id,
+};
 
 /// Bytes read from a file's end at first; most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
@@ -82,6 +84,12 @@ impl PlannedFile {
         self.file.data_file()
     }
 
+    /// Bytes of the file that so many of its rows take, if all take as many.
+    pub(crate) fn bytes_of(&self, rows: usize) -> u64 {
+        let (bytes, all) = (self.data_file().file_size_in_bytes(), self.data_file().record_count().max(1));
+        u64::try_from(u128::from(bytes) * rows as u128 / u128::from(all)).unwrap_or(bytes)
+    }
+
     /// Rows that are left.
     pub(crate) fn rows(&self) -> u64 {
         let rows = self.data_file().record_count();
@@ -94,14 +102,12 @@ pub(crate) async fn scan_files(
     state: &dyn Session,
     file_io: &FileIo,
     request: &ScanRequest<'_>,
-    mut files: Vec<PlannedFile>,
+    files: Vec<PlannedFile>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(first) = files.first() else {
         return Err(DataFusionError::Internal("a scan of no files".to_owned()));
     };
     let store = file_io.resolve(first.file.location()).map_err(external)?;
-    // Largest first, so that the groups come out even.
-    files.sort_by_key(|file| std::cmp::Reverse(file.data_file().file_size_in_bytes()));
     let runtime = state.runtime_env();
     runtime.register_object_store(store.url.as_ref(), Arc::clone(&store.store));
     let footers = runtime.cache_manager.get_file_metadata_cache();
@@ -110,18 +116,26 @@ pub(crate) async fn scan_files(
     let mut total = Statistics::new_unknown(table_schema.table_schema());
     total.num_rows = Precision::Exact(0);
     total.total_byte_size = Precision::Inexact(0);
-    let mut reads = Vec::with_capacity(files.len());
+    let (mut whole, mut reads) = (Vec::with_capacity(files.len()), Vec::new());
     for file in &files {
         let statistics = Arc::new(file_statistics(file, request));
         total.num_rows = total.num_rows.add(&statistics.num_rows);
         total.total_byte_size = total.total_byte_size.add(&statistics.total_byte_size);
-        let partitioned = partitioned_file(file_io, file.data_file())?
+        let partitioned = partitioned_file(file.data_file())?
             .with_partition_values(file.hidden.clone())
             .with_statistics(statistics);
-        let footer = Footer { store: Arc::clone(&store.store), cache: Arc::clone(&footers) };
-        reads.push(footer.without_rows(partitioned, file.deleted.clone()));
+        match &file.deleted {
+            None => whole.push(partitioned),
+            Some(deleted) => {
+                let footer = Footer { store: Arc::clone(&store.store), cache: Arc::clone(&footers) };
+                reads.push(footer.without_rows(partitioned, Arc::clone(deleted)));
+            }
+        }
     }
-    let partitioned = stream::iter(reads).buffered(PARALLEL_READS).try_collect::<Vec<_>>().await?;
+    let mut partitioned = stream::iter(reads).buffered(PARALLEL_READS).try_collect::<Vec<_>>().await?;
+    partitioned.append(&mut whole);
+    // Largest first, so that the groups come out even.
+    partitioned.sort_by_key(|file| std::cmp::Reverse(file.object_meta.size));
     let groups = even_groups(partitioned, state.config().target_partitions());
 
     let readers = CachedParquetFileReaderFactory::new(Arc::clone(&store.store), footers);
@@ -156,9 +170,8 @@ impl Footer {
     async fn without_rows(
         self,
         file: PartitionedFile,
-        deleted: Option<Arc<RoaringTreemap>>,
+        deleted: Arc<RoaringTreemap>,
     ) -> Result<PartitionedFile> {
-        let Some(deleted) = deleted else { return Ok(file) };
         let parquet = DFParquetMetadata::new(self.store.as_ref(), &file.object_meta)
             .with_metadata_size_hint(Some(FOOTER_HINT_BYTES))
             .with_file_metadata_cache(Some(self.cache))
@@ -178,7 +191,7 @@ fn nan_columns(schema: &SchemaRef, files: &[PlannedFile]) -> HashSet<i32> {
         .collect()
 }
 
-fn partitioned_file(file_io: &FileIo, file: &DataFile) -> Result<PartitionedFile> {
+fn partitioned_file(file: &DataFile) -> Result<PartitionedFile> {
     let location = file.file_path();
     if file.file_format() != DataFileFormat::Parquet {
         let format = file.file_format();
@@ -186,7 +199,7 @@ fn partitioned_file(file_io: &FileIo, file: &DataFile) -> Result<PartitionedFile
             "{location} is {format}; Firn reads Parquet only"
         ))));
     }
-    let path = file_io.resolve(location).map_err(external)?.path;
+    let path = Location::parse(location).and_then(|location| location.path()).map_err(external)?;
     Ok(PartitionedFile::new_from_meta(ObjectMeta {
         location: path,
         // Data files never change, so their age says nothing.

@@ -18,7 +18,7 @@ use parquet::{
 };
 
 use super::{WriteOptions, metrics, partition::PartitionSplitter};
-use crate::{Table, TableError, TableErrorKind, schema::field_id};
+use crate::{Table, TableError, TableErrorKind, schema::field_id, sums::ColumnSums};
 
 /// Files open at once; beyond it the largest is closed.
 const MAX_OPEN_FILES: usize = 128;
@@ -118,6 +118,8 @@ pub(super) struct Encoder {
     splitter: Option<PartitionSplitter>,
     open: HashMap<Struct, OpenFile>,
     next_number: usize,
+    /// Of all rows, if they are wanted.
+    sums: Option<ColumnSums>,
 }
 
 impl Encoder {
@@ -127,7 +129,15 @@ impl Encoder {
         } else {
             Some(PartitionSplitter::new(&layout.spec, &layout.iceberg_schema, &layout.schema)?)
         };
-        Ok(Self { layout, splitter, open: HashMap::new(), next_number: 0 })
+        Ok(Self { layout, splitter, open: HashMap::new(), next_number: 0, sums: None })
+    }
+
+    pub(super) fn summed(self) -> Self {
+        Self { sums: Some(ColumnSums::of_values()), ..self }
+    }
+
+    pub(super) fn into_sums(self) -> Option<ColumnSums> {
+        self.sums
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -147,6 +157,9 @@ impl Encoder {
                 None => self.open_file(partition.clone())?,
             };
             file.write(&rows)?;
+            if let Some(sums) = &mut self.sums {
+                sums.add(&rows);
+            }
             if file.encoded_bytes() >= self.layout.target_file_bytes {
                 parts.push(file.finish(&self.layout)?);
             } else {

@@ -21,12 +21,12 @@ use parquet::{
 };
 
 use super::{
-    ClosedFile, WriteOptions, WrittenFile,
+    ClosedFile, UnfinishedFiles, WriteOptions, WrittenFile,
     chunks::{Chunk, Moved, bloom_filter, check_pages, spans},
     data_file,
     encode::{FileLayout, unencodable},
 };
-use crate::{FileIo, Table, TableError, TableErrorKind, file_io::FileSink};
+use crate::{FileIo, Pace, Table, TableError, TableErrorKind};
 
 /// What a Parquet file begins with.
 const MAGIC: &[u8] = b"PAR1";
@@ -52,12 +52,14 @@ pub(crate) struct RowGroupWriter {
     like: FileMetaData,
     open: Option<OpenFile>,
     opened: usize,
+    files: UnfinishedFiles,
+    pace: Option<Pace>,
     finished: Vec<WrittenFile>,
 }
 
 struct OpenFile {
+    number: usize,
     location: String,
-    sink: FileSink,
     position: u64,
     row_groups: Vec<RowGroupMetaData>,
     columns: ParquetColumnIndex,
@@ -96,12 +98,14 @@ impl RowGroupWriter {
         );
         Ok(Self {
             file_io: table.file_io().clone(),
-            layout: FileLayout::new(table, schema, options)?,
             partition: first.data_file.partition().clone(),
             like,
             open: None,
             opened: 0,
+            files: UnfinishedFiles::new(table.file_io(), options.pace.clone()),
+            pace: options.pace.clone(),
             finished: Vec::new(),
+            layout: FileLayout::new(table, schema, options)?,
         })
     }
 
@@ -109,16 +113,19 @@ impl RowGroupWriter {
     pub(crate) async fn copy(&mut self, source: &SourceFile<'_>) -> Result<(), TableError> {
         if self.open.is_none() {
             let location = self.layout.location(&self.partition, self.opened);
+            self.open = Some(OpenFile::new(self.opened, location));
             self.opened += 1;
-            let sink = self.file_io.create(&location).await?;
-            self.open = Some(OpenFile::new(location, sink));
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         if open.position == 0 {
-            open.put(Bytes::from_static(MAGIC)).await?;
+            open.put(&mut self.files, Bytes::from_static(MAGIC)).await?;
         }
         for number in 0..source.footer.num_row_groups() {
-            open.copy(&self.file_io, source, number).await?;
+            if let Some(pace) = &self.pace {
+                let bytes = source.footer.row_group(number).compressed_size();
+                pace.spend(u64::try_from(bytes).unwrap_or_default()).await;
+            }
+            open.copy(&self.file_io, &mut self.files, source, number).await?;
         }
         open.count_nans(source.data_file);
         if open.position >= self.layout.target_file_bytes() {
@@ -133,23 +140,20 @@ impl RowGroupWriter {
             self.abort().await;
             return Err(error);
         }
+        self.files.keep();
         Ok(self.finished)
     }
 
     /// Drops what was written and removes its files.
     pub(crate) async fn abort(self) {
-        if let Some(open) = self.open {
-            open.sink.abort().await;
-        }
-        let locations = self.finished.into_iter().map(|file| file.location).collect::<Vec<_>>();
-        self.file_io.delete_unreferenced(&locations).await;
+        self.files.remove().await;
     }
 
     async fn finish(&mut self) -> Result<(), TableError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let parquet = open.metadata(&self.like);
         let footer = footer(&parquet, open.position).map_err(|error| unencodable(&open.location, error))?;
-        open.put(footer).await?;
+        open.put(&mut self.files, footer).await?;
         let Some(open) = self.open.take() else { return Ok(()) };
         let file = ClosedFile {
             location: &open.location,
@@ -158,24 +162,18 @@ impl RowGroupWriter {
             spec_id: self.layout.spec_id(),
             nan_counts: open.nan_counts.unwrap_or_default(),
         };
-        let data_file = data_file(file, &parquet, self.layout.iceberg_schema());
-        let closed = match data_file {
-            Ok(data_file) => open.sink.close().await.map(|()| data_file),
-            Err(error) => {
-                open.sink.abort().await;
-                Err(error)
-            }
-        };
-        self.finished.push(WrittenFile::new(closed?, self.layout.spec_id()));
+        let data_file = data_file(file, &parquet, self.layout.iceberg_schema())?;
+        self.files.close(open.number).await?;
+        self.finished.push(WrittenFile::new(data_file, self.layout.spec_id()));
         Ok(())
     }
 }
 
 impl OpenFile {
-    fn new(location: String, sink: FileSink) -> Self {
+    fn new(number: usize, location: String) -> Self {
         Self {
+            number,
             location,
-            sink,
             position: 0,
             row_groups: Vec::new(),
             columns: Vec::new(),
@@ -184,9 +182,9 @@ impl OpenFile {
         }
     }
 
-    async fn put(&mut self, bytes: Bytes) -> Result<(), TableError> {
+    async fn put(&mut self, files: &mut UnfinishedFiles, bytes: Bytes) -> Result<(), TableError> {
         let length = bytes.len() as u64;
-        self.sink.write(bytes).await?;
+        files.write(self.number, &self.location, bytes).await?;
         self.position += length;
         Ok(())
     }
@@ -195,6 +193,7 @@ impl OpenFile {
     async fn copy(
         &mut self,
         file_io: &FileIo,
+        files: &mut UnfinishedFiles,
         source: &SourceFile<'_>,
         number: usize,
     ) -> Result<(), TableError> {
@@ -220,14 +219,14 @@ impl OpenFile {
                     offsets.page_locations.iter_mut().for_each(|page| moved.page(page));
                 }
             }
-            self.put(chunk.bytes).await?;
+            self.put(files, chunk.bytes).await?;
         }
         for column in &mut columns {
             let filter = bloom_filter(column);
             let mut builder = column.clone().into_builder().set_bloom_filter_offset(None);
             if let Some(range) = filter {
                 builder = builder.set_bloom_filter_offset(i64::try_from(self.position).ok());
-                self.put(file_io.read_range(location, range).await?).await?;
+                self.put(files, file_io.read_range(location, range).await?).await?;
             }
             *column = builder.build().map_err(|error| unencodable(&self.location, error))?;
         }

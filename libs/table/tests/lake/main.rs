@@ -14,3 +14,4 @@ mod pruning;
 mod round_trips;
 mod scrub;
 mod sessions;
+mod validation;

@@ -50,6 +50,9 @@ pub(crate) use trial::{Trial, as_columns, matching};
 pub(crate) use verdicts::{RuleSet, judge, verdict_schema};
 pub(crate) use winners::{columns_for_places, newest_places, with_places};
 
+/// Queries that share the memory at least: a run has two models at work, each with two threads.
+const QUERIES: usize = 4;
+
 /// What all queries of the process share: memory, disk and the number of parallel streams. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Engine {
@@ -61,13 +64,18 @@ pub(crate) struct Engine {
 impl Engine {
     /// An engine with the configured bounds.
     pub(crate) fn new(config: &CompactorConfig) -> Result<Self, CompactorError> {
+        Self::shared_by(config, QUERIES)
+    }
+
+    /// The same for at least so many that sort and group at the same time.
+    pub(crate) fn shared_by(config: &CompactorConfig, queries: usize) -> Result<Self, CompactorError> {
         let mode = match &config.spill_dir {
             Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
             None => DiskManagerMode::OsTmpDirectory,
         };
         let disk =
             DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(config.spill_bytes);
-        let memory = Arc::new(QueryMemory::new(config.query_bytes()));
+        let memory = Arc::new(QueryMemory::new(config.query_bytes(), queries));
         let merge_bytes = memory.merge_bytes();
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(memory)

@@ -25,8 +25,6 @@ const KEPT_WHILE_SPILLING: usize = 32;
 const MERGE: &str = "ExternalSorterMerge";
 /// Share of the memory, as one of so many, that one such merge may hold.
 const MERGE_SHARE: usize = 6;
-/// At least so many share what is not kept, even if fewer hold memory yet: a run has two models at work, each with two threads.
-const LEAST_SHARING: usize = 4;
 /// Share of the memory, as one of so many, that each consumer may hold whatever others hold: who can't even hold a few rows can't
 /// spill them.
 const LEAST_SHARE: usize = 32;
@@ -37,6 +35,7 @@ const NAMED: usize = 4;
 #[derive(Debug)]
 pub(super) struct QueryMemory {
     bytes: usize,
+    least_sharing: usize,
     taken: Mutex<Taken>,
 }
 
@@ -58,8 +57,9 @@ struct Holder {
 }
 
 impl QueryMemory {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self { bytes, taken: Mutex::default() }
+    /// At least so many are to share what is not kept, even if fewer hold memory yet.
+    pub(super) fn new(bytes: usize, least_sharing: usize) -> Self {
+        Self { bytes, least_sharing, taken: Mutex::default() }
     }
 
     /// What a sort keeps for its merge.
@@ -81,7 +81,7 @@ impl QueryMemory {
             return most.saturating_sub(held).min(free);
         }
         let holding = taken.holders.values().filter(|holder| holder.can_spill && holder.bytes > 0).count();
-        let sharing = (holding + usize::from(held == 0)).max(LEAST_SHARING);
+        let sharing = (holding + usize::from(held == 0)).max(self.least_sharing);
         let to_share = self.bytes.saturating_sub(taken.by_others.max(self.bytes / KEPT_SHARE));
         let share =
             (to_share / sharing).saturating_sub(held).min(to_share.saturating_sub(taken.by_spillable));
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn full_sorters_leave_memory_to_what_merges_them() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(1_600));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(1_600, 4));
         let sorters = ["a", "b", "c", "d"].map(|name| spillable(name, &pool));
         sorters.iter().for_each(|sorter| sorter.try_grow(300).unwrap());
         assert!(sorters.iter().all(|sorter| sorter.try_grow(1).is_err()), "they spill");
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn merges_of_spilled_parts_leave_memory_to_each_other() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(600));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(600, 4));
         let merges = [0, 1].map(|n| MemoryConsumer::new(format!("{MERGE}[{n}]")).register(&pool));
         merges.iter().for_each(|merge| merge.try_grow(100).unwrap());
         assert!(merges.iter().all(|merge| merge.try_grow(1).is_err()));
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_may_take_what_is_kept_while_it_spills() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(3_200));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(3_200, 4));
         let grouping = spillable("grouping", &pool);
         grouping.try_grow(600).unwrap();
         assert!(grouping.try_grow(1).is_err(), "it is to spill");
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn who_comes_late_gets_a_little_and_the_others_give_way_once_they_ask() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(3_200));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryMemory::new(3_200, 4));
         let first = ["a", "b", "c", "d"].map(|name| spillable(name, &pool));
         first.iter().for_each(|holder| holder.try_grow(600).unwrap());
         let late = spillable("late", &pool);
@@ -254,7 +254,7 @@ mod tests {
     /// Sorts and groups far more than fits, by two threads.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn queries_over_more_than_the_memory_come_to_their_end() {
-        let pool = Arc::new(QueryMemory::new(48 << 20));
+        let pool = Arc::new(QueryMemory::new(48 << 20, 4));
         let config = SessionConfig::new()
             .with_target_partitions(2)
             .with_sort_spill_reservation_bytes(pool.merge_bytes());

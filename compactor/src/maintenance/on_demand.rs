@@ -68,7 +68,8 @@ impl Compacted {
 impl TableMaintenance {
     /// Jobs with their own bounds of memory and threads.
     pub fn new(config: CompactorConfig, file_io: FileIo) -> Result<Self, CompactorError> {
-        let (engine, graph) = (Engine::new(&config)?, Arc::new(models()?));
+        let engine = Engine::shared_by(&config, config.maintenance.parallel_rewrites.max(1))?;
+        let graph = Arc::new(models()?);
         let inner = Maintenance::new(Arc::new(config), graph, engine, file_io, StatusBoard::default());
         Ok(Self { inner, order: None })
     }

@@ -13,7 +13,7 @@ use arrow::{
 use datafusion::{
     catalog::{TableProvider, streaming::StreamingTable},
     error::{DataFusionError, Result as DataFusionResult},
-    execution::{SessionState, TaskContext},
+    execution::TaskContext,
     logical_expr::Expr,
     physical_plan::{
         SendableRecordBatchStream, stream::RecordBatchStreamAdapter, streaming::PartitionStream,
@@ -91,7 +91,8 @@ pub struct PositionScan {
 
 struct LocatedRows {
     scan: Arc<TableScan>,
-    state: SessionState,
+    /// At most so many are read at the same time. Of the session nothing is kept: it may hold this scan as one of its tables.
+    partitions: usize,
     files: Vec<(LiveFile, Option<Arc<RoaringTreemap>>)>,
     projection: Vec<usize>,
     schema: SchemaRef,
@@ -141,14 +142,14 @@ impl PositionScan {
         let fields = projection.iter().map(|index| Arc::new(table_schema.field(*index).clone()));
         let fields = fields.chain([place(FILE_COLUMN), place(POSITION_COLUMN)]).collect::<Vec<_>>();
         let schema = Arc::new(Schema::new(fields));
-        let rows = LocatedRows { files: files.collect(), scan, state, projection, schema };
+        let partitions = state.config().target_partitions().max(1);
+        let rows = LocatedRows { files: files.collect(), scan, partitions, projection, schema };
         Ok(Some(Self { rows: Arc::new(rows) }))
     }
 
     /// The rows: the columns in the table's order, then [`FILE_COLUMN`] and [`POSITION_COLUMN`].
     pub fn provider(&self) -> DataFusionResult<Arc<dyn TableProvider>> {
-        let wanted = self.rows.state.config().target_partitions().max(1);
-        let mut groups = vec![Vec::new(); wanted.min(self.rows.files.len().max(1))];
+        let mut groups = vec![Vec::new(); self.rows.partitions.min(self.rows.files.len().max(1))];
         let count = groups.len();
         for number in 0..self.rows.files.len() {
             groups[number % count].push(number);
@@ -268,7 +269,8 @@ impl LocatedRows {
         if expected == 0 {
             return Ok(stream::empty().boxed());
         }
-        let plan = scan_files(&self.state, layout.table.file_io(), &request, vec![planned]).await?;
+        let (config, runtime) = (context.session_config(), context.runtime_env());
+        let plan = scan_files(config, &runtime, layout.table.file_io(), &request, vec![planned]).await?;
         // One file is one partition, whose rows come in the file's order.
         let batches = plan.execute(0, context)?;
         let schema = Arc::clone(&self.schema);

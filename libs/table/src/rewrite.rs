@@ -6,6 +6,7 @@ mod copy;
 mod decode;
 mod lineage;
 mod order;
+mod sort;
 
 use std::sync::Arc;
 

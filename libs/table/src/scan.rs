@@ -206,7 +206,10 @@ impl TableScan {
         files: Vec<PlannedFile>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let file_io = self.layout.table.file_io();
-        let Some(equality) = equality else { return scan_files(state, file_io, request, files).await };
+        let (config, runtime) = (state.config(), state.runtime_env());
+        let Some(equality) = equality else {
+            return scan_files(config, runtime, file_io, request, files).await;
+        };
         let requested = match request.projection {
             Some(projection) => projection.clone(),
             None => (0..request.schema.fields().len()).collect(),
@@ -222,7 +225,7 @@ impl TableScan {
             limit: None,
             ..request.clone()
         };
-        let plan = scan_files(state, file_io, &full, files).await?;
+        let plan = scan_files(config, runtime, file_io, &full, files).await?;
         let filter = equality.filter(&plan.schema())?;
         let output = requested.iter().filter_map(|index| columns.iter().position(|column| column == index));
         let filtered =

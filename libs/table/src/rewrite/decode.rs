@@ -8,18 +8,17 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use datafusion::{
-    catalog::Session,
     error::{DataFusionError, Result as DataFusionResult},
     physical_expr::PhysicalExpr,
     physical_plan::SendableRecordBatchStream,
     prelude::SessionContext,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::mpsc;
 
 use super::{
     lineage::Lineage,
-    order::{RowOrder, SortColumn, ZCurve, sorted},
+    order::{RowOrder, SortColumn, ZCurve},
+    sort::Sorter,
 };
 use crate::{
     DataFileWriter, Pace, TableError, TableErrorKind,
@@ -29,8 +28,6 @@ use crate::{
     sums::ColumnSums,
 };
 
-/// Batches that wait to be sorted.
-const SORT_AHEAD: usize = 2;
 /// Files opened ahead of the one that is read.
 const OPEN_AHEAD: usize = 2;
 
@@ -98,23 +95,22 @@ impl Decoding<'_> {
             let table = self.layout.table.ident();
             table_error(format!("cannot sort rows of table {table} by {}", names(columns)), error)
         };
-        let (rows, incoming) = mpsc::channel(SORT_AHEAD);
         let sorted_schema = curve.map_or(schema, |curve| &curve.schema);
-        let sorted = sorted(session, sorted_schema, columns, incoming).await.map_err(unsorted)?;
+        let mut sorter = Sorter::new(session, sorted_schema, columns).map_err(unsorted)?;
+        let destination = Destination::Sorting { sorter: &mut sorter, curve, unsorted: &unsorted };
+        let read = self.read_into(session, schema, destination).await?;
+        let mut sorted = sorter.finish().await.map_err(unsorted)?;
         let wanted = (0..schema.fields().len()).collect::<Vec<_>>();
-        // Ends with its stream, so that a failure lets the other side end, too.
-        let write = async move {
-            let (mut sorted, mut written) = (sorted, 0);
-            while let Some(batch) = sorted.next().await {
-                let batch = batch.and_then(|batch| Ok(batch.project(&wanted)?)).map_err(unsorted)?;
-                written += batch.num_rows() as u64;
-                writer.write(&batch).await?;
-            }
-            Ok::<_, TableError>(written)
-        };
-        let read = self.read_into(session, schema, Destination::Sorting { rows, curve });
-        let (read, written) = futures::join!(read, write);
-        let (written, read) = (written?, read?);
+        let mut written = 0;
+        let mut next = sorted.next().await;
+        while let Some(batch) = next {
+            let batch = batch.and_then(|batch| Ok(batch.project(&wanted)?)).map_err(unsorted)?;
+            written += batch.num_rows() as u64;
+            // The next batch is gathered while this one is encoded.
+            let (stored, following) = futures::join!(writer.write(&batch), sorted.next());
+            stored?;
+            next = following;
+        }
         let expected = read.read_rows - read.deleted_rows;
         if written != expected {
             let table = self.layout.table.ident();
@@ -131,7 +127,7 @@ impl Decoding<'_> {
         schema: &SchemaRef,
         mut destination: Destination<'_>,
     ) -> Result<Decoded, TableError> {
-        let (table, state) = (&self.layout.table, session.state());
+        let table = &self.layout.table;
         let file_io = table.file_io();
         let pool = &session.runtime_env().memory_pool;
         let deletes = self.files.iter().map(|(_, deletes)| deletes).collect::<Vec<_>>();
@@ -148,7 +144,7 @@ impl Decoding<'_> {
         let opens = planned
             .collect::<Vec<_>>()
             .into_iter()
-            .map(|planned| self.open(session, &state, schema, equality.as_ref(), planned));
+            .map(|planned| self.open(session, schema, equality.as_ref(), planned));
         let mut opened = stream::iter(opens.collect::<Vec<_>>()).buffered(OPEN_AHEAD);
         let sums = match destination {
             // The rows that are encoded are those that were read, in memory as well; what becomes of them the footers tell.
@@ -169,7 +165,6 @@ impl Decoding<'_> {
     async fn open(
         &self,
         session: &SessionContext,
-        state: &dyn Session,
         schema: &SchemaRef,
         equality: Option<&EqualityScan>,
         planned: PlannedFile,
@@ -189,7 +184,9 @@ impl Decoding<'_> {
             hidden: planned.hidden.clone(),
         };
         let open = async {
-            let plan = scan_files(state, self.layout.table.file_io(), &request, vec![scanned]).await?;
+            let (config, runtime) = (session.copied_config(), session.runtime_env());
+            let plan =
+                scan_files(&config, &runtime, self.layout.table.file_io(), &request, vec![scanned]).await?;
             // One file is one partition, whose rows come in the file's order.
             plan.execute(0, session.task_ctx())
         };
@@ -260,20 +257,23 @@ fn names(columns: &[SortColumn]) -> String {
 /// Where rows go.
 enum Destination<'a> {
     Files(&'a mut DataFileWriter),
-    Sorting { rows: mpsc::Sender<RecordBatch>, curve: Option<&'a ZCurve> },
+    Sorting {
+        sorter: &'a mut Sorter,
+        curve: Option<&'a ZCurve>,
+        unsorted: &'a (dyn Fn(DataFusionError) -> TableError + Sync),
+    },
 }
 
 impl Destination<'_> {
     async fn take(&mut self, batch: RecordBatch) -> Result<(), TableError> {
         match self {
             Self::Files(writer) => writer.write(&batch).await,
-            Self::Sorting { rows, curve } => {
+            Self::Sorting { sorter, curve, unsorted } => {
                 let batch = curve.map_or(Ok(batch.clone()), |curve| curve.place(&batch));
                 let batch = batch.map_err(|error| {
                     TableError::caused(TableErrorKind::Invalid, "cannot place rows on a Z-curve", error)
                 })?;
-                let taken = rows.send(batch).await;
-                taken.map_err(|_| TableError::new(TableErrorKind::Storage, "the rows are no longer sorted"))
+                sorter.push(batch).await.map_err(unsorted)
             }
         }
     }

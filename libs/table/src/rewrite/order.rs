@@ -2,26 +2,9 @@
 
 mod curve;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::fmt;
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use datafusion::{
-    catalog::streaming::StreamingTable,
-    common::Column,
-    error::{DataFusionError, Result as DataFusionResult},
-    execution::TaskContext,
-    logical_expr::{Expr, SortExpr},
-    physical_plan::{
-        SendableRecordBatchStream, stream::RecordBatchStreamAdapter, streaming::PartitionStream,
-    },
-    prelude::SessionContext,
-};
-use futures::{StreamExt, stream};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use crate::Table;
 pub(super) use curve::ZCurve;
@@ -129,10 +112,6 @@ impl SortColumn {
         // Iceberg's own defaults.
         Ok(Self { name, descending, nulls_first: nulls.unwrap_or(!descending) })
     }
-
-    fn expression(&self) -> SortExpr {
-        Expr::Column(Column::from_name(&self.name)).sort(!self.descending, self.nulls_first)
-    }
 }
 
 impl fmt::Display for RowOrder {
@@ -149,49 +128,6 @@ impl fmt::Display for RowOrder {
                 write!(f, "sort({})", columns.iter().map(column).collect::<Vec<_>>().join(", "))
             }
         }
-    }
-}
-
-/// The rows that come in, sorted. What doesn't fit into the session's memory is spilled.
-pub(super) async fn sorted(
-    session: &SessionContext,
-    schema: &SchemaRef,
-    columns: &[SortColumn],
-    rows: mpsc::Receiver<RecordBatch>,
-) -> DataFusionResult<SendableRecordBatchStream> {
-    let incoming = Incoming { schema: Arc::clone(schema), rows: Mutex::new(Some(rows)) };
-    let table = StreamingTable::try_new(Arc::clone(schema), vec![Arc::new(incoming)])?;
-    let columns = columns.iter().map(SortColumn::expression).collect();
-    session.read_table(Arc::new(table))?.sort(columns)?.execute_stream().await
-}
-
-/// Rows that can be read once.
-struct Incoming {
-    schema: SchemaRef,
-    rows: Mutex<Option<mpsc::Receiver<RecordBatch>>>,
-}
-
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Incoming")
-    }
-}
-
-impl PartitionStream for Incoming {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let rows = match rows {
-            Some(mut rows) => stream::poll_fn(move |context| rows.poll_recv(context)).map(Ok).boxed(),
-            None => {
-                let twice = DataFusionError::Internal("rows to sort are read twice".to_owned());
-                stream::once(async move { Err(twice) }).boxed()
-            }
-        };
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }
 }
 

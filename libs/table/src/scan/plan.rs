@@ -7,8 +7,8 @@ use std::{
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::{
-    catalog::Session,
     common::{ColumnStatistics, Statistics, stats::Precision},
+    config::TableOptions,
     datasource::{
         listing::PartitionedFile,
         physical_plan::{
@@ -21,9 +21,10 @@ use datafusion::{
         table_schema::TableSchema,
     },
     error::{DataFusionError, Result},
-    execution::cache::cache_manager::FileMetadataCache,
+    execution::{cache::cache_manager::FileMetadataCache, runtime_env::RuntimeEnv},
     physical_expr::PhysicalExpr,
     physical_plan::ExecutionPlan,
+    prelude::SessionConfig,
     scalar::ScalarValue,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -99,7 +100,8 @@ impl PlannedFile {
 
 /// Scans files that lie in one store.
 pub(crate) async fn scan_files(
-    state: &dyn Session,
+    config: &SessionConfig,
+    runtime: &RuntimeEnv,
     file_io: &FileIo,
     request: &ScanRequest<'_>,
     files: Vec<PlannedFile>,
@@ -108,7 +110,6 @@ pub(crate) async fn scan_files(
         return Err(DataFusionError::Internal("a scan of no files".to_owned()));
     };
     let store = file_io.resolve(first.file.location()).map_err(external)?;
-    let runtime = state.runtime_env();
     runtime.register_object_store(store.url.as_ref(), Arc::clone(&store.store));
     let footers = runtime.cache_manager.get_file_metadata_cache();
 
@@ -136,10 +137,10 @@ pub(crate) async fn scan_files(
     partitioned.append(&mut whole);
     // Largest first, so that the groups come out even.
     partitioned.sort_by_key(|file| std::cmp::Reverse(file.object_meta.size));
-    let groups = even_groups(partitioned, state.config().target_partitions());
+    let groups = even_groups(partitioned, config.target_partitions());
 
     let readers = CachedParquetFileReaderFactory::new(Arc::clone(&store.store), footers);
-    let options = state.default_table_options().parquet;
+    let options = TableOptions::default_from_session_config(config.options()).parquet;
     let mut source = ParquetSource::new(table_schema)
         .with_table_parquet_options(options)
         .with_metadata_size_hint(FOOTER_HINT_BYTES)

@@ -1,51 +1,105 @@
 //! Rewrites that go wrong, or are given up: neither the table nor its folder has anything of them.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt, fs,
+    path::Path,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use datafusion::{
-    common::config::ConfigOptions,
-    error::Result as DataFusionResult,
-    execution::SessionStateBuilder,
-    physical_expr::{
-        PhysicalExpr,
-        expressions::{Column, lit},
+    error::{DataFusionError, Result as DataFusionResult},
+    execution::{
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::{MemoryPool, MemoryReservation, UnboundedMemoryPool},
+        runtime_env::RuntimeEnvBuilder,
     },
-    physical_optimizer::PhysicalOptimizerRule,
-    physical_plan::{ExecutionPlan, projection::ProjectionExec},
     prelude::{SessionConfig, SessionContext},
 };
 use firn_table::{RewriteOptions, RewriteScan, RowOrder, Table, TableErrorKind, WriteOptions};
+use tempfile::TempDir;
 
 use crate::harness::{DAY, Lake, files_below, samples};
 
-/// An engine that forgets the values of one column whenever it is asked for anything.
+/// A value that no other bytes of a file look like.
+const TOLD: i64 = 0x1122_3344_5566_7788;
+
+/// Memory so short that the second rows to be sorted send the first ones to disk, where a value of them is lost before they are
+/// merged.
 #[derive(Debug)]
-struct Forgetful;
+struct ForgetfulDisk {
+    folder: TempDir,
+    asked_by_sorter: AtomicUsize,
+    memory: UnboundedMemoryPool,
+}
 
-impl PhysicalOptimizerRule for Forgetful {
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _: &ConfigOptions,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let schema = plan.schema();
-        let columns = schema.fields().iter().enumerate().map(|(index, field)| {
-            let own: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), index));
-            (if field.name() == "value" { lit(7_i64) } else { own }, field.name().clone())
-        });
-        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), plan)?))
-    }
-
-    fn name(&self) -> &str {
-        "forgetful"
-    }
-
-    fn schema_check(&self) -> bool {
-        false
+impl ForgetfulDisk {
+    fn session() -> SessionContext {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = DiskManagerMode::Directories(vec![folder.path().to_owned()]);
+        let pool = Self { folder, asked_by_sorter: AtomicUsize::default(), memory: Default::default() };
+        let runtime = RuntimeEnvBuilder::new()
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
+            .with_memory_pool(Arc::new(pool));
+        SessionContext::new_with_config_rt(SessionConfig::new(), runtime.build_arc().unwrap())
     }
 }
 
-/// A scan of the table's one file.
+impl fmt::Display for ForgetfulDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl MemoryPool for ForgetfulDisk {
+    fn name(&self) -> &str {
+        "forgetful disk"
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.memory.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.memory.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> DataFusionResult<()> {
+        let consumer = reservation.consumer().name();
+        if consumer == "RewriteSorter" && self.asked_by_sorter.fetch_add(1, Ordering::Relaxed) == 1 {
+            return Err(DataFusionError::ResourcesExhausted("the second rows".to_owned()));
+        }
+        if consumer.starts_with("ExternalSorterMerge") {
+            lose_a_value(self.folder.path());
+        }
+        self.memory.try_grow(reservation, additional)
+    }
+
+    fn reserved(&self) -> usize {
+        self.memory.reserved()
+    }
+}
+
+fn lose_a_value(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            lose_a_value(&path);
+            continue;
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(8).position(|bytes| bytes == TOLD.to_le_bytes()) {
+            bytes[at] += 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
+/// A scan of the table's files.
 async fn scan_of(table: &Table) -> RewriteScan {
     let files = table.data_files(None).await.unwrap();
     let locations = files.into_iter().map(|file| file.location).collect::<Vec<_>>();
@@ -56,21 +110,19 @@ async fn scan_of(table: &Table) -> RewriteScan {
 async fn values_that_are_not_those_that_were_read_are_never_committed() {
     let lake = Lake::start().await;
     let table = lake.samples("forgotten", &[]).await;
-    lake.append(&table, &samples(&[("a", DAY, 1), ("b", DAY, 7), ("c", DAY, 3)])).await;
+    for rows in [[("c", DAY, TOLD), ("b", DAY, 7)], [("a", DAY, 1), ("d", DAY, 3)]] {
+        lake.append(&table, &samples(&rows)).await;
+    }
     let scan = scan_of(&lake.load(&table).await).await;
-    let forgetful = SessionStateBuilder::new_with_default_features()
-        .with_physical_optimizer_rule(Arc::new(Forgetful))
-        .build();
     let order = |text: &str| RewriteOptions { order: RowOrder::parse(text).unwrap(), ..Default::default() };
-    let session = SessionContext::new_with_state(forgetful);
-    let error = scan.write(&session, &order("sort(host_id)")).await.unwrap_err();
+    let error = scan.write(&ForgetfulDisk::session(), &order("sort(host_id)")).await.unwrap_err();
     let wanted =
         "new files of table bronze.forgotten hold other values in column 'value'; nothing was rewritten";
     assert_eq!((error.kind, error.context.as_str()), (TableErrorKind::Invalid, wanted));
-    assert_eq!(files_below(&table, "data").await, 1, "what was written is removed");
+    assert_eq!(files_below(&table, "data").await, 2, "what was written is removed");
 
     let written = scan.write(&SessionContext::new(), &order("sort(host_id)")).await.unwrap();
-    assert_eq!((written.files.len(), written.read_rows), (1, 3));
+    assert_eq!((written.files.len(), written.read_rows), (1, 4));
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ use crate::{
     packed::Packed,
     rules::{ErasureLists, TenantRules},
 };
-use partition::Partition;
 pub(crate) use judge::received_us;
+use partition::Partition;
 pub(crate) use review::Devices;
 use review::Review;
 
@@ -222,9 +222,9 @@ impl Engine {
 
     /// All hosts' states, and the partitions that they lie in.
     pub(crate) fn states(&self) -> impl Iterator<Item = (i32, &Arc<HostKey>, &Packed)> {
-        self.partitions.iter().flat_map(|(number, partition)| {
-            partition.states().map(|(key, state)| (*number, key, state))
-        })
+        self.partitions
+            .iter()
+            .flat_map(|(number, partition)| partition.states().map(|(key, state)| (*number, key, state)))
     }
 
     /// A host's state.

@@ -147,12 +147,13 @@ impl Worker {
         let counts = topics::counts(log).await?;
         let mut session = match alone(self, &counts, how, tell).await {
             Ok(session) => session,
-            Err(occupied) => {
-                // Workers that are at work need nothing.
+            Err(occupied @ AlertsError::Config(_)) => {
+                // Workers that are at work may need nothing.
                 let plan = self.plan_repartition().await?;
                 let is_done = plan.moved() == 0 && counts.are_equal();
                 return if is_done { Ok(Repartitioned { records: 0, ..plan }) } else { Err(occupied) };
             }
+            Err(error) => return Err(error),
         };
         let done = self.carry_out(&counts, how, tell, &mut session).await;
         session.leave().await;
@@ -238,7 +239,8 @@ impl Worker {
         let (mut moved, mut told_at) = (BTreeMap::new(), Instant::now());
         for part in astray.chunks(how.moves_at_once) {
             let records = part.iter().flat_map(|(from, key, state)| moving(*from, home(key, to), key, state));
-            let commit = session.producer.commit(records.collect(), &positions, Some(session.consumer.as_ref()));
+            let commit =
+                session.producer.commit(records.collect(), &positions, Some(session.consumer.as_ref()));
             commit.await.map_err(AlertsError::stream("moving states"))?;
             for (from, key, _) in part {
                 *moved.entry((*from, home(key, to))).or_default() += 1;
@@ -284,8 +286,8 @@ impl Owners {
 /// All states, by the partition that they lie in.
 async fn read_states(worker: &Worker, partitions: i32) -> Result<BTreeMap<i32, States>, AlertsError> {
     let log = worker.log.as_ref();
-    let read =
-        (0..partitions).map(|number| async move { Ok::<_, AlertsError>((number, states(log, number).await?)) });
+    let read = (0..partitions)
+        .map(|number| async move { Ok::<_, AlertsError>((number, states(log, number).await?)) });
     futures::stream::iter(read).buffer_unordered(RESTORES).try_collect().await
 }
 
@@ -341,7 +343,8 @@ async fn alone<'a>(
 
 /// Members of a group must be heard of; another one ends this.
 async fn still_alone(session: &mut Session<'_>) -> Result<(), AlertsError> {
-    let event = session.consumer.poll(1, Duration::ZERO).await.map_err(AlertsError::stream("asking the group"))?;
+    let event =
+        session.consumer.poll(1, Duration::ZERO).await.map_err(AlertsError::stream("asking the group"))?;
     match event {
         Some(Event::Assigned(_) | Event::Revoked(_)) => Err(AlertsError::Config(
             "an alerts worker, or another run of this command, was started meanwhile: stop it, then run this again to complete \

@@ -33,7 +33,9 @@ pub(super) async fn states(log: &dyn Log, partition: i32) -> Result<States, Aler
     let failed = || AlertsError::stream("restoring state");
     let ranges = log.offsets(ALERTS_STATE_TOPIC).await.map_err(failed())?;
     let range = usize::try_from(partition).ok().and_then(|at| ranges.get(at)).copied().ok_or_else(|| {
-        AlertsError::Config(format!("topic '{ALERTS_STATE_TOPIC}' has no partition {partition}: {REPARTITION}"))
+        AlertsError::Config(format!(
+            "topic '{ALERTS_STATE_TOPIC}' has no partition {partition}: {REPARTITION}"
+        ))
     })?;
     let from = TopicPartition { topic: ALERTS_STATE_TOPIC.to_owned(), partition };
     let mut hosts = HashMap::new();

@@ -175,8 +175,10 @@ impl<'a> Session<'a> {
     /// Restores the partitions' states before any record of them is read.
     async fn assigned(&mut self, assigned: Vec<Assigned>) -> Result<(), AlertsError> {
         let log = self.worker.log.as_ref();
-        let (ours, commands): (Vec<_>, Vec<_>) =
-            assigned.iter().map(|assigned| &assigned.partition).partition(|ours| ours.topic == INVENTORY_TOPIC);
+        let (ours, commands): (Vec<_>, Vec<_>) = assigned
+            .iter()
+            .map(|assigned| &assigned.partition)
+            .partition(|ours| ours.topic == INVENTORY_TOPIC);
         let numbers: BTreeSet<i32> = ours.iter().map(|partition| partition.partition).collect();
         // A command that is read where its host isn't known would be lost.
         if commands.iter().any(|partition| !numbers.contains(&partition.partition)) {
@@ -184,7 +186,8 @@ impl<'a> Session<'a> {
         }
         let count = self.topic.partitions;
         // The end of each is waited for a while: beside each other, that is waited for once.
-        let restored = numbers.into_iter().map(|number| async move { (number, restore(log, number, count).await) });
+        let restored =
+            numbers.into_iter().map(|number| async move { (number, restore(log, number, count).await) });
         let mut restored = futures::stream::iter(restored).buffer_unordered(RESTORES);
         while let Some((number, hosts)) = restored.next().await {
             let hosts = hosts?;

@@ -20,7 +20,8 @@ use firn_policy::{
     Observation, Policy, Standing, Told, Transition, TransitionRecord, compile, finding_id, parse, shipped,
 };
 use firn_stream::{
-    Contents, EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, ProduceRecord, Record, TopicPartition, TopicSpec, partition_for_key,
+    Contents, EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, ProduceRecord, Record, TopicPartition,
+    TopicSpec, partition_for_key,
 };
 use firn_table::{FileIo, StorageConfig};
 use firn_tests::Kafka;

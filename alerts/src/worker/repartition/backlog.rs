@@ -43,7 +43,10 @@ impl<'a> Backlog<'a> {
         for (partition, start) in positions {
             let topic = partition.topic.as_str();
             if !ends.contains_key(topic) {
-                ends.insert(topic, log.offsets(topic).await.map_err(AlertsError::stream("reading the ends"))?);
+                ends.insert(
+                    topic,
+                    log.offsets(topic).await.map_err(AlertsError::stream("reading the ends"))?,
+                );
             }
             let range = usize::try_from(partition.partition).ok().and_then(|at| ends.get(topic)?.get(at));
             let end = range.map_or(*start, |range| range.end);
@@ -55,7 +58,8 @@ impl<'a> Backlog<'a> {
         let filled: Vec<_> = sources.into_iter().map(Source::filled).collect();
         let sources: Vec<Source<'a>> =
             futures::stream::iter(filled).buffered(OPENED_AT_ONCE).try_collect().await?;
-        let heads = sources.iter().enumerate().filter_map(|(at, source)| Some(Reverse((source.head_us()?, at))));
+        let heads =
+            sources.iter().enumerate().filter_map(|(at, source)| Some(Reverse((source.head_us()?, at))));
         Ok(Self { heads: heads.collect(), sources })
     }
 

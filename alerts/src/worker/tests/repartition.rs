@@ -33,7 +33,9 @@ async fn work_and_compare(lab: &mut Lab) {
 }
 
 async fn stopped(lab: &mut Lab) -> String {
-    let ended = lab.worker(lab.log.clone()).run(&CancellationToken::new()).await;
+    let (worker, forever) = (lab.worker(lab.log.clone()), CancellationToken::new());
+    let ended = tokio::time::timeout(PATIENCE, worker.run(&forever)).await.expect("the worker stops");
+    drop(worker);
     lab.end_process().await;
     ended.unwrap_err().to_string()
 }
@@ -150,9 +152,7 @@ async fn workers_that_are_at_work_are_left_alone_and_named() {
     let mut other = lab.log.subscribe(membership(Some("firn-alerts-0".to_owned()))).await.unwrap();
     let _ = other.poll(1, Duration::from_millis(100)).await.unwrap();
     let how = Repartitioning { patience: Duration::from_secs(1), ..at_once() };
-    let keep = tokio::spawn(async move {
-        while other.poll(1, Duration::from_millis(50)).await.is_ok() {}
-    });
+    let keep = tokio::spawn(async move { while other.poll(1, Duration::from_millis(50)).await.is_ok() {} });
     let quick = lab.worker(lab.log.clone()).repartition(&how, &|_| {}).await.unwrap();
     assert_eq!((quick.moved(), quick.hosts), (0, 18), "there is nothing to do");
     lab.grow(INVENTORY_TOPIC, 4).await;
@@ -170,7 +170,10 @@ async fn records_and_states_that_lie_elsewhere_than_their_keys_say_stop_the_work
     // As by one that learns late that partitions were added.
     lab.upload_by(60, 60, Some(1)).await;
     let error = stopped(&mut lab).await;
-    assert!(error.contains("belongs to another partition") && error.contains("alerts repartition"), "{error}");
+    assert!(
+        error.contains("belongs to another partition") && error.contains("alerts repartition"),
+        "{error}"
+    );
     let done = repartition(&lab, lab.log.clone()).await.unwrap();
     assert_eq!((done.records, done.moved()), (60, 0));
     lab.upload(120, 60).await;

@@ -148,10 +148,15 @@ impl Worker {
         let mut session = match alone(self, &counts, how, tell).await {
             Ok(session) => session,
             Err(occupied @ AlertsError::Config(_)) => {
-                // Workers that are at work may need nothing.
                 let plan = self.plan_repartition().await?;
-                let is_done = plan.moved() == 0 && counts.are_equal();
-                return if is_done { Ok(Repartitioned { records: 0, ..plan }) } else { Err(occupied) };
+                if plan.moved() > 0 || !counts.are_equal() {
+                    return Err(occupied);
+                }
+                tell(
+                    "workers are at work, and every state lies where it belongs; if they stop again and again nevertheless, stop \
+                     all of them, then run this again",
+                );
+                return Ok(Repartitioned { records: 0, ..plan });
             }
             Err(error) => return Err(error),
         };

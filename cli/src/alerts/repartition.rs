@@ -50,7 +50,7 @@ pub(super) async fn run(args: &RepartitionArgs) -> Result<()> {
     let done = if args.dry_run {
         alerts.plan_repartition().await?
     } else {
-        alerts.repartition(args.settle, |progress| output::complain(progress)).await?
+        alerts.repartition(args.settle, output::complain).await?
     };
     if args.json {
         let moves = |Move { from, to, hosts }: &Move| json!({ "from": from, "to": to, "hosts": hosts });

@@ -92,25 +92,23 @@ async fn growth_by_a_multiple_and_by_another_number_loses_and_doubles_nothing() 
 #[tokio::test(flavor = "multi_thread")]
 async fn repartition_that_fails_anywhere_is_completed_by_the_next() {
     // Seven steps judge what waits, the others move states.
-    for broken_at in 0..11 {
-        for fault in [Fault::Before, Fault::After] {
-            let mut lab = Lab::new().await;
-            outgrow(&mut lab, 5).await;
-            let mut faults = vec![Fault::None; broken_at];
-            faults.push(fault);
-            let faulty = Arc::new(FaultyLog::new(lab.log.clone(), faults));
-            let error = repartition(&lab, faulty.clone()).await.unwrap_err();
-            assert!(matches!(error, AlertsError::Stream { .. }), "{broken_at}: {error}");
-            assert_eq!(faulty.faults_left(), 0);
-            drop(faulty);
-            let error = stopped(&mut lab).await;
-            assert!(error.contains("run 'firn alerts repartition'"), "{broken_at}: {error}");
-            // What comes meanwhile waits, too.
-            lab.upload_by(280, 20, Some(5)).await;
-            repartition(&lab, lab.log.clone()).await.unwrap();
-            lab.upload_by(300, 100, Some(5)).await;
-            work_and_compare(&mut lab).await;
-        }
+    for (broken_at, fault) in (0..11).zip([Fault::Before, Fault::After].into_iter().cycle()) {
+        let mut lab = Lab::new().await;
+        outgrow(&mut lab, 5).await;
+        let mut faults = vec![Fault::None; broken_at];
+        faults.push(fault);
+        let faulty = Arc::new(FaultyLog::new(lab.log.clone(), faults));
+        let error = repartition(&lab, faulty.clone()).await.unwrap_err();
+        assert!(matches!(error, AlertsError::Stream { .. }), "{broken_at}: {error}");
+        assert_eq!(faulty.faults_left(), 0);
+        drop(faulty);
+        let error = stopped(&mut lab).await;
+        assert!(error.contains("run 'firn alerts repartition'"), "{broken_at}: {error}");
+        // What comes meanwhile waits, too.
+        lab.upload_by(280, 20, Some(5)).await;
+        repartition(&lab, lab.log.clone()).await.unwrap();
+        lab.upload_by(300, 100, Some(5)).await;
+        work_and_compare(&mut lab).await;
     }
 }
 

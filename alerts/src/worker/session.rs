@@ -175,15 +175,10 @@ impl<'a> Session<'a> {
     /// Restores the partitions' states before any record of them is read.
     async fn assigned(&mut self, assigned: Vec<Assigned>) -> Result<(), AlertsError> {
         let log = self.worker.log.as_ref();
-        let (ours, commands): (Vec<_>, Vec<_>) = assigned
-            .iter()
-            .map(|assigned| &assigned.partition)
-            .partition(|ours| ours.topic == INVENTORY_TOPIC);
-        let numbers: BTreeSet<i32> = ours.iter().map(|partition| partition.partition).collect();
-        // A command that is read where its host isn't known would be lost.
-        if commands.iter().any(|partition| !numbers.contains(&partition.partition)) {
-            return Err(topics::differ());
-        }
+        topics::check_assigned(&assigned)?;
+        let ours = assigned.iter().map(|assigned| &assigned.partition);
+        let ours = ours.filter(|partition| partition.topic == INVENTORY_TOPIC);
+        let numbers: Vec<i32> = ours.map(|partition| partition.partition).collect();
         let count = self.topic.partitions;
         // The end of each is waited for a while: beside each other, that is waited for once.
         let restored =

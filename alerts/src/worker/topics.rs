@@ -1,7 +1,7 @@
 //! The topics of this worker: one owner per host needs equal partition counts.
 
 use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, ALERTS_STATE_TOPIC, COMPLIANCE_TOPIC, INVENTORY_TOPIC};
-use firn_stream::{Log, Topic, TopicSpec, partition_for_key};
+use firn_stream::{Assigned, Log, Topic, TopicSpec, partition_for_key};
 
 use crate::{AlertsError, host::HostKey};
 
@@ -80,11 +80,18 @@ async fn known(log: &dyn Log, name: &str) -> Result<Topic, AlertsError> {
     })
 }
 
-/// What is said where a member of the group has commands of hosts that aren't its own.
-pub(super) fn differ() -> AlertsError {
-    AlertsError::Config(format!(
+/// A command that is read where its host isn't known would be lost: who has a partition of commands has that of inventories.
+pub(super) fn check_assigned(assigned: &[Assigned]) -> Result<(), AlertsError> {
+    let has = |topic: &str, partition: i32| {
+        assigned.iter().any(|ours| ours.partition.topic == topic && ours.partition.partition == partition)
+    };
+    let mut commands = assigned.iter().filter(|ours| ours.partition.topic == ALERTS_COMMANDS_TOPIC);
+    if commands.all(|ours| has(INVENTORY_TOPIC, ours.partition.partition)) {
+        return Ok(());
+    }
+    Err(AlertsError::Config(format!(
         "topic '{ALERTS_COMMANDS_TOPIC}' has not as many partitions as '{INVENTORY_TOPIC}': {REPARTITION}"
-    ))
+    )))
 }
 
 /// What is said of a record whose host is known in another partition.

@@ -1,6 +1,7 @@
 //! `inventory` grows: alerts stop, states move, and nothing is told twice or not at all.
 
 use firn_inventory::tables::ALERTS_STATE_TOPIC;
+use firn_stream::{Assigned, OffsetRange};
 
 use super::*;
 use crate::worker::topics::home;
@@ -186,6 +187,26 @@ async fn records_and_states_that_lie_elsewhere_than_their_keys_say_stop_the_work
     assert!(repartition(&lab, lab.log.clone()).await.unwrap().moved() > 0);
     lab.upload(180, 120).await;
     work_and_compare(&mut lab).await;
+}
+
+#[test]
+fn commands_of_hosts_that_are_anothers_are_not_taken() {
+    // What a member gets of 10 and 8 partitions among three, before the last one has stopped.
+    let assigned = |inventory: std::ops::Range<i32>, commands: std::ops::Range<i32>| {
+        let of = |topic: &'static str| {
+            move |partition| Assigned {
+                partition: TopicPartition { topic: topic.to_owned(), partition },
+                topic_id: "t".to_owned(),
+                offset: 0,
+                range: OffsetRange { start: 0, end: 0 },
+            }
+        };
+        let commands = commands.map(of(ALERTS_COMMANDS_TOPIC));
+        inventory.map(of(INVENTORY_TOPIC)).chain(commands).collect::<Vec<_>>()
+    };
+    topics::check_assigned(&assigned(0..4, 0..3)).unwrap();
+    let error = topics::check_assigned(&assigned(4..7, 3..6)).unwrap_err().to_string();
+    assert!(error.contains("run 'firn alerts repartition'"), "{error}");
 }
 
 #[tokio::test]

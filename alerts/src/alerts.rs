@@ -17,7 +17,7 @@ use crate::{
     index::FindingsIndex,
     rules::RuleBook,
     sink::{Destination, Search, Sink, SinkError, Webhook, WebhookFormat},
-    worker::{STAGE, Worker},
+    worker::{Repartitioned, Repartitioning, STAGE, Worker},
 };
 
 /// Settings.
@@ -84,6 +84,29 @@ impl Alerts {
         };
         let (ended, (), ()) = tokio::join!(work, self.keep_rules(&stop), self.deliver(&stop));
         ended
+    }
+
+    /// After the topic `inventory` grew: takes each host's state to the partition that its records come to now, and brings the
+    /// topics of alerts to as many partitions. No worker may be at work. What was interrupted is completed by another call.
+    /// `settle` is how long those who write to `inventory` may take to learn of its new partitions; `tell` hears what is going on.
+    ///
+    /// # Errors
+    /// Workers that are at work, topics that don't fit, log or catalog that fail.
+    pub async fn repartition(
+        &self,
+        settle: Duration,
+        tell: impl Fn(&str) + Send + Sync,
+    ) -> Result<Repartitioned, AlertsError> {
+        self.worker.book.learn_erased().await?;
+        self.worker.repartition(&Repartitioning::after(settle), &tell).await
+    }
+
+    /// What [`Alerts::repartition`] would do as of now; changes nothing.
+    ///
+    /// # Errors
+    /// Topics that don't fit, a log that fails.
+    pub async fn plan_repartition(&self) -> Result<Repartitioned, AlertsError> {
+        self.worker.plan_repartition().await
     }
 
     /// The API: findings, and commands to them. `/v1/tenants/{tenant}/findings…`

@@ -22,7 +22,7 @@ use firn_auth::{Action, Denied, Guard, Principal};
 use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, TENANT_HEADER};
 use firn_policy::{Command, FindingStatus};
 use firn_runtime::http::json_error;
-use firn_stream::{Log, ProduceRecord};
+use firn_stream::{Log, ProduceRecord, partition_for_key};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -308,7 +308,8 @@ struct CommandAccepted {
     offset: i64,
 }
 
-/// Appends a command and answers once it is durable. Without a partition the key decides, as it does for inventories.
+/// Appends a command and answers once it is durable. Without a partition the key decides, as it does for inventories; the
+/// topic is looked at for that, since partitions may have been added that a producer knows nothing of yet.
 async fn append(
     state: &ApiState,
     key: HostKey,
@@ -318,6 +319,15 @@ async fn append(
 ) -> Result<Response, Refused> {
     let value = serde_json::to_vec(record)
         .map_err(|error| refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()))?;
+    let unavailable = |error: &str| refuse(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", error.to_owned());
+    let partition = match partition {
+        Some(partition) => Some(partition),
+        None => {
+            let topic = state.log.topic(ALERTS_COMMANDS_TOPIC).await;
+            let topic = topic.map_err(|error| unavailable(&error.to_string()))?;
+            topic.map(|topic| partition_for_key(&key.to_bytes(), topic.partitions))
+        }
+    };
     let record = ProduceRecord {
         topic: ALERTS_COMMANDS_TOPIC.to_owned(),
         key: Some(key.to_bytes()),
@@ -331,10 +341,8 @@ async fn append(
                 CommandAccepted { subject, status: "accepted", partition: place.partition, offset };
             Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
         }
-        Some(Err(error)) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", error.to_string())),
-        None => {
-            Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "the log gave no answer: try again"))
-        }
+        Some(Err(error)) => Err(unavailable(&error.to_string())),
+        None => Err(unavailable("the log gave no answer: try again")),
     }
 }
 

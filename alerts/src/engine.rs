@@ -23,6 +23,7 @@ use crate::{
     packed::Packed,
     rules::{ErasureLists, TenantRules},
 };
+pub(crate) use judge::received_us;
 use partition::Partition;
 pub(crate) use review::Devices;
 use review::Review;
@@ -217,6 +218,13 @@ impl Engine {
     pub(crate) fn hosts(&self, tenant: &str) -> u64 {
         let hosts = self.partitions.values().flat_map(|partition| partition.hosts_of(tenant));
         hosts.filter(|(_, host)| !host.retired).count() as u64
+    }
+
+    /// All hosts' states, and the partitions that they lie in.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (i32, &Arc<HostKey>, &Packed)> {
+        self.partitions
+            .iter()
+            .flat_map(|(number, partition)| partition.states().map(|(key, state)| (*number, key, state)))
     }
 
     /// A host's state.

@@ -1,5 +1,6 @@
 //! Errors of the alerts worker.
 
+use firn_catalog_client::ClientError;
 use firn_stream::StreamError;
 use firn_table::TableError;
 
@@ -26,6 +27,9 @@ pub enum AlertsError {
         #[source]
         source: TableError,
     },
+    /// Nobody could be asked who was erased.
+    #[error("erasures could not be listed")]
+    Erasures(#[source] ClientError),
     /// A record of the state topic can't be read.
     #[error("{topic}/{partition} offset {offset}: {message}")]
     State {

@@ -36,3 +36,4 @@ pub use error::AlertsError;
 pub use history::History;
 pub use index::{Finding, FindingsPage};
 pub use sink::{Reindex, WebhookFormat};
+pub use worker::{Move, Repartitioned};

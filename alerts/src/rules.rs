@@ -145,19 +145,14 @@ impl RuleBook {
         Arc::clone(&self.erased.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn refresh_erased(&self) {
-        match self.catalog.erasure_jobs().await {
-            Ok(jobs) => {
-                let lists = ErasureList::of(&jobs);
-                let mut known = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
-                if **known != lists {
-                    *known = Arc::new(lists);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "erasures could not be listed; who is erased stays as it was");
-            }
+    /// Asks who was erased.
+    pub(crate) async fn learn_erased(&self) -> Result<(), AlertsError> {
+        let lists = ErasureList::of(&self.catalog.erasure_jobs().await.map_err(AlertsError::Erasures)?);
+        let mut known = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+        if **known != lists {
+            *known = Arc::new(lists);
         }
+        Ok(())
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
@@ -231,7 +226,9 @@ impl RuleBook {
         loop {
             match self.catalog.tenants().await {
                 Ok(tenants) => {
-                    self.refresh_erased().await;
+                    if let Err(error) = self.learn_erased().await {
+                        tracing::warn!(error = %with_causes(&error), "who is erased stays as it was");
+                    }
                     for tenant in tenants {
                         let refreshed = self.refresh(&tenant.name).await;
                         report(&tenant.name, refreshed.err().map(|error| with_causes(&error)));

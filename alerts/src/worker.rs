@@ -1,5 +1,7 @@
 //! Doing: reads records and commands, lets the engine decide, writes what it decided in one transaction, restores state.
 
+mod outputs;
+mod repartition;
 mod restore;
 mod reviews;
 mod session;
@@ -7,11 +9,14 @@ mod topics;
 
 use std::{sync::Arc, time::Duration};
 
+use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, INVENTORY_TOPIC};
 use firn_runtime::{StageState, StatusBoard, retry::Backoff, with_causes};
-use firn_stream::{Log, StreamErrorKind};
+use firn_stream::{Log, StreamErrorKind, SubscribeOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::{AlertsConfig, AlertsError, index::FindingsIndex, rules::RuleBook};
+pub(crate) use repartition::Repartitioning;
+pub use repartition::{Move, Repartitioned};
 use session::Session;
 
 /// Group of the workers.
@@ -77,8 +82,18 @@ impl Worker {
 fn may_pass(error: &AlertsError) -> bool {
     match error {
         AlertsError::Stream { source, .. } => source.kind == StreamErrorKind::Unavailable,
-        AlertsError::Rules { .. } => true,
+        AlertsError::Rules { .. } | AlertsError::Erasures(_) => true,
         AlertsError::State { .. } | AlertsError::Config(_) | AlertsError::Crashed(_) => false,
+    }
+}
+
+/// How the group is joined.
+fn membership(instance_id: Option<String>) -> SubscribeOptions {
+    SubscribeOptions {
+        group: GROUP.to_owned(),
+        topics: vec![INVENTORY_TOPIC.to_owned(), ALERTS_COMMANDS_TOPIC.to_owned()],
+        instance_id,
+        from_beginning: true,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `firn alerts`.
 
+mod repartition;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +25,8 @@ pub(crate) enum AlertsCommand {
     Comment(CommentArgs),
     /// Fill Elasticsearch or OpenSearch anew from gold.transitions
     Reindex(ReindexArgs),
+    /// After partitions were added to the topic inventory: take each computer's state to where its records come to now
+    Repartition(repartition::RepartitionArgs),
     /// Dashboards over the findings in Elasticsearch or OpenSearch
     #[command(subcommand)]
     Dashboards(DashboardsCommand),
@@ -130,6 +134,7 @@ pub(crate) async fn run(command: &AlertsCommand) -> Result<()> {
             output::line(&format!("commented on {}", args.id))
         }
         AlertsCommand::Reindex(args) => reindex(args).await,
+        AlertsCommand::Repartition(args) => repartition::run(args).await,
         AlertsCommand::Dashboards(DashboardsCommand::Export) => {
             output::line(firn_alerts::dashboards().trim_end())
         }

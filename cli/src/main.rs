@@ -194,7 +194,12 @@ fn run(command: Command) -> Result<()> {
 /// A client has one thread: it waits for one server. Queries and compactions bring their own parallelism.
 fn run_client(command: Command) -> Result<()> {
     let runtime = match command {
-        Command::Sql(_) | Command::Policy(_) | Command::Table(_) | Command::Model(_) | Command::Bench(_) => {
+        Command::Sql(_)
+        | Command::Policy(_)
+        | Command::Table(_)
+        | Command::Model(_)
+        | Command::Bench(_)
+        | Command::Alerts(AlertsCommand::Repartition(_)) => {
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?
         }
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,

@@ -24,6 +24,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use axum::{Router, http::StatusCode};
+use firn_alerts::Alerts;
 use firn_auth::{Guard, SigningKey};
 use firn_catalog::Catalog;
 use firn_runtime::{
@@ -168,6 +169,14 @@ pub(crate) fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(THREADS_END);
     done
+}
+
+/// The alerts service, which serves nobody: for a command that changes what it keeps.
+pub(crate) async fn alerts(plan: Plan) -> Result<Alerts> {
+    let (nobody, readiness) = (SocketAddr::from(([127, 0, 0, 1], 0)), Readiness::waiting_for("the start"));
+    let server =
+        open::server(plan, nobody, readiness, metrics::install()?, &CancellationToken::new()).await?;
+    stages::alerts(&server)
 }
 
 /// A process whose services run.

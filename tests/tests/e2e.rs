@@ -34,6 +34,8 @@ mod policies;
 mod producers;
 #[path = "e2e/readme.rs"]
 mod readme;
+#[path = "e2e/repartition.rs"]
+mod repartition;
 #[path = "e2e/row_deletes.rs"]
 mod row_deletes;
 #[path = "e2e/scaled_out.rs"]

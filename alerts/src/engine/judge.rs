@@ -120,10 +120,15 @@ fn understand<'a>(record: &'a Record, batch: &'a Batch) -> Option<(HostKey, &'a 
 /// Makes a position that of another record of the topic.
 fn locate(position: &mut LogPosition, record: &Record) {
     (position.partition, position.offset) = (record.partition, record.offset);
-    position.received_at_us = header(record, RECEIVED_AT_HEADER)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| record.timestamp_ms.saturating_mul(1_000));
+    position.received_at_us = received_us(record);
     header(record, SOURCE_HEADER).unwrap_or(NATIVE).clone_into(&mut position.source);
+}
+
+/// When a record was received, microseconds since the epoch: as the gateway says, else when it was appended.
+pub(crate) fn received_us(record: &Record) -> i64 {
+    header(record, RECEIVED_AT_HEADER)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| record.timestamp_ms.saturating_mul(1_000))
 }
 
 fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {

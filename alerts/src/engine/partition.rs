@@ -64,6 +64,10 @@ impl Partition {
         self.hosts.keys()
     }
 
+    pub(super) fn states(&self) -> impl Iterator<Item = (&Arc<HostKey>, &Packed)> {
+        self.hosts.iter().map(|(key, kept)| (key, &kept.state))
+    }
+
     pub(super) fn hosts_of(&self, tenant: &str) -> impl Iterator<Item = (&Arc<HostKey>, HostState)> {
         let hosts = self.hosts.iter().filter(move |(key, _)| key.tenant == tenant);
         hosts.map(|(key, kept)| (key, kept.state.state()))

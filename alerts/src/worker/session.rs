@@ -7,16 +7,14 @@ use std::{
 };
 
 use chrono::Utc;
-use firn_inventory::tables::{
-    ALERTS_COMMANDS_TOPIC, ALERTS_STATE_TOPIC, COMPLIANCE_TOPIC, INVENTORY_TOPIC, TENANT_HEADER,
-};
+use firn_inventory::tables::INVENTORY_TOPIC;
 use firn_runtime::StageState;
 use firn_stream::{
-    Assigned, Consumer, Event, ProduceRecord, Record, SubscribeOptions, TopicPartition, TransactionalProducer,
+    Assigned, Consumer, Event, Record, Topic, TopicPartition, TransactionalProducer, partition_for_key,
 };
 use futures::StreamExt as _;
 
-use super::{GROUP, STAGE, Worker, restore::restore, reviews::Reviews, topics};
+use super::{GROUP, STAGE, Worker, outputs::outputs, restore::restore, reviews::Reviews, topics};
 use crate::{
     AlertsError,
     engine::{Batch, Engine, Step},
@@ -40,12 +38,13 @@ const CLOCK_SLACK_US: i64 = 2_000_000;
 /// See the module.
 pub(super) struct Session<'a> {
     worker: &'a Worker,
-    consumer: Box<dyn Consumer>,
-    producer: Box<dyn TransactionalProducer>,
-    engine: Engine,
-    topic_id: String,
+    pub(super) consumer: Box<dyn Consumer>,
+    pub(super) producer: Box<dyn TransactionalProducer>,
+    pub(super) engine: Engine,
+    /// The topic `inventory`, as it was when we joined.
+    topic: Topic,
     /// Next offset to be read of each partition that is ours.
-    positions: BTreeMap<TopicPartition, i64>,
+    pub(super) positions: BTreeMap<TopicPartition, i64>,
     /// End of each inventory partition, and the wall clock when that was asked for.
     ends: Vec<i64>,
     ends_at_us: i64,
@@ -65,38 +64,39 @@ impl<'a> Session<'a> {
             .transactional(&id)
             .await
             .map_err(AlertsError::stream("opening the transactional producer"))?;
-        let options = SubscribeOptions {
-            group: GROUP.to_owned(),
-            topics: vec![INVENTORY_TOPIC.to_owned(), ALERTS_COMMANDS_TOPIC.to_owned()],
-            instance_id: Some(id),
-            from_beginning: true,
-        };
+        let options = super::membership(Some(id));
         let consumer = log.subscribe(options).await.map_err(AlertsError::stream("joining the group"))?;
-        Ok(Self {
+        Ok(Self::of(worker, topic, consumer, producer))
+    }
+
+    /// A membership that owns nothing yet.
+    pub(super) fn of(
+        worker: &'a Worker,
+        topic: Topic,
+        consumer: Box<dyn Consumer>,
+        producer: Box<dyn TransactionalProducer>,
+    ) -> Self {
+        Self {
             worker,
             consumer,
             producer,
             engine: Engine::new(worker.config.retire_after.map(micros)),
-            topic_id: topic.id,
+            topic,
             positions: BTreeMap::new(),
             ends: Vec::new(),
             ends_at_us: i64::MIN,
             looked_at_ends: None,
             reviews: Reviews::default(),
             swept: None,
-        })
+        }
     }
 
     /// Gathers, decides, commits: one transaction, or none if there is nothing to do.
     pub(super) async fn turn(&mut self) -> Result<(), AlertsError> {
-        let mut batch = Batch { topic_id: self.topic_id.clone(), ..Batch::default() };
+        let mut batch = Batch::default();
         let read = self.gather(&mut batch).await?;
-        batch.erased = self.worker.book.erased();
-        batch.leave_out_erased();
-        let is_swept = self.swept.as_ref().is_some_and(|swept| Arc::ptr_eq(swept, &batch.erased));
-        batch.sweeps_erased = !is_swept && !batch.erased.is_empty();
         self.look_at_ends(&read).await?;
-        batch.rules = rules(&self.worker.book, self.tenants(&batch)).await?;
+        self.complete(&mut batch).await?;
         batch.clock_us = self.clock(&read);
         let engine = &self.engine;
         batch.devices = self.reviews.next(&self.worker.book, |tenant| engine.hosts(tenant));
@@ -104,6 +104,17 @@ impl<'a> Session<'a> {
         if batch.devices.is_some() || !read.is_empty() || has_work {
             self.step(batch, read).await?;
         }
+        Ok(())
+    }
+
+    /// Adds who was erased, and the rules of all tenants that are in it.
+    pub(super) async fn complete(&mut self, batch: &mut Batch) -> Result<(), AlertsError> {
+        batch.topic_id.clone_from(&self.topic.id);
+        batch.erased = self.worker.book.erased();
+        batch.leave_out_erased();
+        let is_swept = self.swept.as_ref().is_some_and(|swept| Arc::ptr_eq(swept, &batch.erased));
+        batch.sweeps_erased = !is_swept && !batch.erased.is_empty();
+        batch.rules = rules(&self.worker.book, self.tenants(batch)).await?;
         Ok(())
     }
 
@@ -142,6 +153,7 @@ impl<'a> Session<'a> {
                     if count == 0 {
                         deadline = Instant::now() + GATHER;
                     }
+                    self.check_places(&partition, &records)?;
                     count += records.len();
                     read.insert(partition.clone(), last.offset + 1);
                     let to = if partition.topic == INVENTORY_TOPIC {
@@ -163,11 +175,14 @@ impl<'a> Session<'a> {
     /// Restores the partitions' states before any record of them is read.
     async fn assigned(&mut self, assigned: Vec<Assigned>) -> Result<(), AlertsError> {
         let log = self.worker.log.as_ref();
+        topics::check_assigned(&assigned)?;
         let ours = assigned.iter().map(|assigned| &assigned.partition);
         let ours = ours.filter(|partition| partition.topic == INVENTORY_TOPIC);
         let numbers: Vec<i32> = ours.map(|partition| partition.partition).collect();
+        let count = self.topic.partitions;
         // The end of each is waited for a while: beside each other, that is waited for once.
-        let restored = numbers.into_iter().map(|number| async move { (number, restore(log, number).await) });
+        let restored =
+            numbers.into_iter().map(|number| async move { (number, restore(log, number, count).await) });
         let mut restored = futures::stream::iter(restored).buffer_unordered(RESTORES);
         while let Some((number, hosts)) = restored.next().await {
             let hosts = hosts?;
@@ -177,6 +192,18 @@ impl<'a> Session<'a> {
         }
         self.positions.extend(assigned.into_iter().map(|assigned| (assigned.partition, assigned.offset)));
         Ok(())
+    }
+
+    /// A record that lies elsewhere than its key says is of a host that is known elsewhere.
+    fn check_places(&self, from: &TopicPartition, records: &[Record]) -> Result<(), AlertsError> {
+        let is_astray = |record: &&Record| {
+            let is_elsewhere = |key: &[u8]| partition_for_key(key, self.topic.partitions) != record.partition;
+            record.key.as_deref().is_some_and(|key| is_elsewhere(key) && HostKey::parse(key).is_some())
+        };
+        match records.iter().find(is_astray).filter(|_| from.topic == INVENTORY_TOPIC) {
+            Some(record) => Err(topics::astray(record.partition, record.offset)),
+            None => Ok(()),
+        }
     }
 
     fn drop_partition(&mut self, partition: &TopicPartition, batch: &mut Batch) {
@@ -244,7 +271,12 @@ impl<'a> Session<'a> {
             .collect()
     }
 
-    async fn step(&mut self, batch: Batch, read: BTreeMap<TopicPartition, i64>) -> Result<(), AlertsError> {
+    /// Decides and commits; answers how many transitions were told.
+    pub(super) async fn step(
+        &mut self,
+        batch: Batch,
+        read: BTreeMap<TopicPartition, i64>,
+    ) -> Result<usize, AlertsError> {
         let engine = std::mem::take(&mut self.engine);
         let decide = move || {
             let step = engine.process(&batch);
@@ -283,7 +315,7 @@ impl<'a> Session<'a> {
             self.swept = Some(batch.erased);
         }
         self.count(&step);
-        Ok(())
+        Ok(step.partitions.values().map(|part| part.transitions.len()).sum())
     }
 
     fn count(&self, step: &Step) {
@@ -358,33 +390,4 @@ async fn rules(
         }
     }
     Ok(rules)
-}
-
-/// A step as records: one state per host, and the transitions; of an erased host a record without a value in both topics, which
-/// ends what is kept of it: there, and where transitions are delivered to.
-fn outputs(step: &Step) -> Vec<ProduceRecord> {
-    let mut records = Vec::new();
-    for (partition, part) in &step.partitions {
-        let record = |topic: &str, key: &HostKey, value: Option<Vec<u8>>| ProduceRecord {
-            topic: topic.to_owned(),
-            key: Some(key.to_bytes()),
-            partition: Some(*partition),
-            value: value.map(Into::into),
-            headers: vec![(TENANT_HEADER.to_owned(), key.tenant.clone().into_bytes().into())],
-        };
-        for (key, changed) in &part.changed {
-            records.push(record(ALERTS_STATE_TOPIC, key, Some(changed.state.bytes().to_vec())));
-        }
-        for key in &part.removed {
-            records.push(record(ALERTS_STATE_TOPIC, key, None));
-            records.push(record(COMPLIANCE_TOPIC, key, None));
-        }
-        for transition in &part.transitions {
-            let key = HostKey { tenant: transition.tenant.clone(), host_id: transition.host_id.clone() };
-            // Plain data with text keys: serializing it can't fail.
-            let value = serde_json::to_vec(transition).unwrap_or_default();
-            records.push(record(COMPLIANCE_TOPIC, &key, Some(value)));
-        }
-    }
-    records
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod repartition;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,8 +19,12 @@ use firn_inventory::{
 use firn_policy::{
     Observation, Policy, Standing, Told, Transition, TransitionRecord, compile, finding_id, parse, shipped,
 };
-use firn_stream::{EmbeddedConfig, EmbeddedLog, ProduceRecord, Record, TopicPartition, TopicSpec};
+use firn_stream::{
+    Contents, EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, ProduceRecord, Record, TopicPartition,
+    TopicSpec, partition_for_key,
+};
 use firn_table::{FileIo, StorageConfig};
+use firn_tests::Kafka;
 use serde_json::json;
 
 use super::*;
@@ -39,25 +44,63 @@ fn policies() -> Vec<Policy> {
 }
 
 struct Lab {
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Log>,
     /// Receipt time of the first record: in the future, so that the wall clock opens nothing.
     base_us: i64,
-    _folder: tempfile::TempDir,
+    place: Place,
+}
+
+/// Where the log is.
+enum Place {
+    Embedded(tempfile::TempDir),
+    Kafka(KafkaConfig),
 }
 
 impl Lab {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(EmbeddedConfig::new(folder.path().join("log.db"))).unwrap();
-        let spec = TopicSpec {
-            name: INVENTORY_TOPIC.to_owned(),
-            partitions: PARTITIONS,
-            compacted: false,
-            retention: None,
-        };
-        log.ensure_topic(&spec).await.unwrap();
+        Self::over(log, Place::Embedded(folder)).await
+    }
+
+    async fn on_kafka(kafka: &Kafka) -> Self {
+        let config = KafkaConfig { replication: 1, ..KafkaConfig::new(kafka.bootstrap_servers()) };
+        Self::over(KafkaLog::connect(config.clone()).await.unwrap(), Place::Kafka(config)).await
+    }
+
+    async fn over(log: Arc<dyn Log>, place: Place) -> Self {
         let base_us = (Utc::now() + chrono::Duration::days(1)).timestamp_micros();
-        Self { log, base_us, _folder: folder }
+        let lab = Self { log, base_us, place };
+        lab.grow(INVENTORY_TOPIC, PARTITIONS).await;
+        lab
+    }
+
+    /// As where a process ends and another begins: an embedded log's groups end with it, Kafka's clients know of topics anew.
+    async fn end_process(&mut self) {
+        let folder = match &self.place {
+            Place::Kafka(config) => {
+                self.log = KafkaLog::connect(config.clone()).await.unwrap();
+                return;
+            }
+            Place::Embedded(folder) => folder,
+        };
+        let open = |name: &str| EmbeddedLog::open(EmbeddedConfig::new(folder.path().join(name)));
+        self.log = open("none.db").unwrap();
+        let closed = async {
+            loop {
+                match open("log.db") {
+                    Ok(log) => return log,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        self.log = tokio::time::timeout(PATIENCE, closed).await.expect("the log is closed");
+    }
+
+    /// Makes a topic of so many partitions, or adds what is missing.
+    async fn grow(&self, topic: &str, partitions: i32) {
+        let spec = TopicSpec { name: topic.to_owned(), partitions, compacted: false, retention: None };
+        self.log.ensure_topic(&spec).await.unwrap();
     }
 
     fn worker(&self, log: Arc<dyn Log>) -> Worker {
@@ -79,6 +122,11 @@ impl Lab {
 
     /// Hosts that break and mend rules, by a generator that knows its seed; `count` records from `first` on.
     async fn upload(&self, first: i64, count: i64) {
+        self.upload_by(first, count, None).await;
+    }
+
+    /// The same by one who knows of so many partitions.
+    async fn upload_by(&self, first: i64, count: i64, partitions: Option<i32>) {
         let records = (first..first + count).map(|number| {
             let dice = |sides: i64, salt: i64| (number.wrapping_mul(2_654_435_761) >> salt).rem_euclid(sides);
             let (tenant, host) = (["acme", "zeta"][(dice(2, 7)) as usize], format!("host-{}", dice(9, 11)));
@@ -88,10 +136,11 @@ impl Lab {
                 "cpu_usage": dice(10_000, 21), "disk_total_bytes": 1000, "disk_free_bytes": 50 + dice(100, 17),
                 "local_admins": vec!["admin"; dice(6, 19) as usize],
             });
+            let key = record_key(tenant, &host);
             ProduceRecord {
                 topic: INVENTORY_TOPIC.to_owned(),
-                key: Some(record_key(tenant, &host).into()),
-                partition: None,
+                partition: partitions.map(|partitions| partition_for_key(key.as_bytes(), partitions)),
+                key: Some(key.into()),
                 value: Some(inventory.to_string().into()),
                 headers: vec![
                     (TENANT_HEADER.to_owned(), tenant.into()),
@@ -106,18 +155,29 @@ impl Lab {
     }
 
     async fn read_all(&self, topic: &str) -> BTreeMap<i32, Vec<Record>> {
-        let mut all = BTreeMap::new();
-        let Some(known) = self.log.topic(topic).await.unwrap() else { return all };
-        for partition in 0..known.partitions {
+        let Some(known) = self.log.topic(topic).await.unwrap() else { return BTreeMap::new() };
+        let ranges = self.log.offsets(topic).await.unwrap();
+        let read = (0..known.partitions).zip(ranges).map(async |(partition, range)| {
             let from = TopicPartition { topic: topic.to_owned(), partition };
-            let end = self.log.offsets(topic).await.unwrap()[partition as usize].end;
-            let count = usize::try_from(end).unwrap();
-            let records =
-                if count == 0 { Vec::new() } else { self.log.read(&from, 0, count, PATIENCE).await.unwrap() };
-            assert_eq!(records.len(), count, "{topic}/{partition}");
-            all.insert(partition, records);
+            let (mut contents, mut records) = (Contents::new(self.log.as_ref(), from, range), Vec::new());
+            while let Some(more) = contents.next().await.unwrap() {
+                records.extend(more);
+            }
+            (partition, records)
+        });
+        futures::future::join_all(read).await.into_iter().collect()
+    }
+
+    /// Inventories by the partition that their host's records come to now, in the order of receipt.
+    async fn read_by_home(&self) -> Vec<Vec<Record>> {
+        let all = self.read_all(INVENTORY_TOPIC).await;
+        let mut by_home = vec![Vec::new(); all.len()];
+        for record in all.values().flatten() {
+            let home = partition_for_key(record.key.as_deref().unwrap(), all.len() as i32);
+            by_home[home as usize].push(record.clone());
         }
-        all
+        by_home.iter_mut().for_each(|records| records.sort_by_key(crate::engine::received_us));
+        by_home
     }
 
     async fn transitions(&self) -> Vec<TransitionRecord> {
@@ -148,7 +208,8 @@ impl Lab {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, enough).await.expect("transitions are published");
+        let all = tokio::time::timeout(PATIENCE, enough).await;
+        assert!(all.is_ok(), "{} of {count} transitions are published", self.transitions().await.len());
     }
 
     /// What must have been told, computed a record at a time from the log and the rules alone.
@@ -160,7 +221,7 @@ impl Lab {
         let rules: Vec<_> =
             policies().iter().map(|policy| compile(policy, &bronze_schema()).unwrap()).collect();
         let mut told = Vec::new();
-        for records in self.read_all(INVENTORY_TOPIC).await.into_values() {
+        for records in self.read_by_home().await {
             let mut standings: HashMap<(String, String, usize), Standing> = HashMap::new();
             let mut time_us = i64::MIN;
             for record in &records {
@@ -324,9 +385,7 @@ async fn restored_index_shows_what_the_live_one_showed() {
 #[tokio::test]
 async fn unequal_partition_counts_stop_the_worker_with_the_way_out() {
     let lab = Lab::new().await;
-    let spec =
-        TopicSpec { name: COMPLIANCE_TOPIC.to_owned(), partitions: 5, compacted: false, retention: None };
-    lab.log.ensure_topic(&spec).await.unwrap();
+    lab.grow(COMPLIANCE_TOPIC, 5).await;
     let error = lab.worker(lab.log.clone()).run(&CancellationToken::new()).await.unwrap_err();
     assert!(error.to_string().contains("firn alerts repartition"), "{error}");
 }

@@ -104,7 +104,7 @@ fn compactor(server: &Server) -> Result<Compactor> {
     Compactor::new(config, catalog, file_io, server.board.clone()).context("can't start the compactor")
 }
 
-fn alerts(server: &Server) -> Result<Alerts> {
+pub(super) fn alerts(server: &Server) -> Result<Alerts> {
     let settings = &server.settings;
     let config = AlertsConfig {
         instance: settings.server.instance.clone(),

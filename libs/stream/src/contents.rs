@@ -13,13 +13,20 @@ pub struct Contents<'a> {
     log: &'a dyn Log,
     from: TopicPartition,
     left: OffsetRange,
+    at_once: usize,
 }
 
 impl<'a> Contents<'a> {
     /// Of a partition that holds `range`.
     #[must_use]
     pub fn new(log: &'a dyn Log, from: TopicPartition, range: OffsetRange) -> Self {
-        Self { log, from, left: range }
+        Self { log, from, left: range, at_once: RECORDS_PER_READ }
+    }
+
+    /// Reads no more than so many records at once: for those who read many partitions side by side.
+    #[must_use]
+    pub fn at_once(self, records: usize) -> Self {
+        Self { at_once: records, ..self }
     }
 
     /// The next records, or `None` after the last.
@@ -30,7 +37,7 @@ impl<'a> Contents<'a> {
         if self.left.start >= self.left.end {
             return Ok(None);
         }
-        let records = self.log.read(&self.from, self.left.start, RECORDS_PER_READ, READ_WAIT).await?;
+        let records = self.log.read(&self.from, self.left.start, self.at_once, READ_WAIT).await?;
         let Some(last) = records.last() else { return Ok(None) };
         self.left.start = last.offset + 1;
         Ok(Some(records))

@@ -35,9 +35,14 @@ fn simulate(firn: &FirnProcess, seed: &str) -> Result<String> {
 
 /// Message of the ingest stage: of a tenant, or of the stage itself (`*`).
 fn message(firn: &FirnProcess, tenant: &str) -> Result<String> {
+    message_of(firn, "ingest", tenant)
+}
+
+/// Message of a stage.
+pub(crate) fn message_of(firn: &FirnProcess, stage: &str, tenant: &str) -> Result<String> {
     let status: Value = serde_json::from_str(&firn_stdout(firn.client(["status", "--json"]))?)?;
     let stages = status["server"]["stages"].as_array().context("no stages")?;
-    let line = stages.iter().find(|line| line["stage"] == "ingest" && line["tenant"] == tenant);
+    let line = stages.iter().find(|line| line["stage"] == stage && line["tenant"] == tenant);
     Ok(line.and_then(|line| line["message"].as_str()).unwrap_or_default().to_owned())
 }
 
@@ -45,7 +50,7 @@ pub(crate) fn admin(kafka: &Kafka) -> Result<AdminClient<DefaultClientContext>> 
     Ok(ClientConfig::new().set("bootstrap.servers", kafka.bootstrap_servers()).create()?)
 }
 
-fn observer(kafka: &Kafka) -> Result<BaseConsumer> {
+pub(crate) fn observer(kafka: &Kafka) -> Result<BaseConsumer> {
     let mut config = ClientConfig::new();
     Ok(config.set("bootstrap.servers", kafka.bootstrap_servers()).set("group.id", GROUP).create()?)
 }

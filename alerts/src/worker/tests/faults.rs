@@ -14,6 +14,8 @@ pub(super) enum Fault {
     None,
     Before,
     After,
+    /// Nothing comes of it, neither good nor bad.
+    Stuck,
 }
 
 pub(super) struct FaultyLog {
@@ -47,6 +49,9 @@ impl TransactionalProducer for FaultyProducer {
         let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None);
         let failed =
             StreamError { kind: StreamErrorKind::Unavailable, message: format!("injected: {fault:?}") };
+        if fault == Fault::Stuck {
+            return std::future::pending().await;
+        }
         if fault == Fault::Before {
             return Err(failed);
         }

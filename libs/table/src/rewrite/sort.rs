@@ -301,7 +301,8 @@ mod tests {
             let unique = [&order[..], &[by("number", false, true)]].concat();
             let (from_files, files) = sorted(&batches, &unique, 400 << 10);
             prop_assert_eq!(from_files, expected);
-            prop_assert!(files > 0 || rows.len() < 2_500, "{files} files of {} rows", rows.len());
+            // A row takes 150 bytes or more, as long as few are without a host.
+            prop_assert!(files > 0 || rows.len() < 4_000, "{files} files of {} rows", rows.len());
         }
     }
 

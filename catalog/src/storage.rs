@@ -17,6 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use moka::policy::EvictionPolicy;
 use object_store::aws::AwsCredentialProvider;
 use uuid::Uuid;
 
@@ -86,6 +87,8 @@ impl Storage {
                 u32::try_from(key.len() + cached.bytes.len()).unwrap_or(u32::MAX)
             })
             .max_capacity(config.cache_bytes / 8 * 3)
+            // What was written last is read next, though it was never read before.
+            .eviction_policy(EvictionPolicy::lru())
             .build();
         Ok(Self {
             inner: Arc::new(Inner {

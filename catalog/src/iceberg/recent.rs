@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 
 use super::{
     call::{Scope, sized_work},
@@ -37,7 +37,9 @@ impl RecentTables {
         let weigh = |location: &String, recent: &Recent| {
             u32::try_from(location.len() + recent.table.bytes * PARSED_FACTOR).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(capacity).weigher(weigh).build())
+        // What was written last is read next, though it was never read before.
+        let policy = EvictionPolicy::lru();
+        Self(Cache::builder().max_capacity(capacity).weigher(weigh).eviction_policy(policy).build())
     }
 
     fn get(&self, tenant: &str, generation: i64, location: &str) -> Option<SizedTable> {

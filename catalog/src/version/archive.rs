@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use moka::policy::EvictionPolicy;
 
 use super::{
     node::{Node, NodeError},
@@ -226,5 +227,7 @@ fn bounded<V: Clone + Send + Sync + 'static>(
     size: impl Fn(&V) -> usize + Send + Sync + 'static,
 ) -> moka::future::Cache<Name, V> {
     let weigh = move |_: &Name, value: &V| u32::try_from(size(value) + OVERHEAD_BYTES).unwrap_or(u32::MAX);
-    moka::future::Cache::builder().max_capacity(bytes).weigher(weigh).build()
+    // What was written last is read next, though it was never read before.
+    let policy = EvictionPolicy::lru();
+    moka::future::Cache::builder().max_capacity(bytes).weigher(weigh).eviction_policy(policy).build()
 }

@@ -12,7 +12,35 @@ use super::{MetadataError, error::invalid, history, partition, schema};
 
 /// A table's or view's metadata. All fields are kept, known or not. A copy shares the fields that it doesn't change.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Document(pub(super) BTreeMap<String, Arc<Value>>);
+pub(crate) struct Document(pub(super) BTreeMap<String, Field>);
+
+/// A field of a document. A list that changes shares its elements with the list that it was: there can be thousands of snapshots
+/// and former metadata files, and each commit adds one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Field {
+    List(Vec<Arc<Value>>),
+    Other(Arc<Value>),
+}
+
+impl From<Value> for Field {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Array(elements) => Self::List(elements.into_iter().map(Arc::new).collect()),
+            other => Self::Other(Arc::new(other)),
+        }
+    }
+}
+
+impl Field {
+    /// What it is, unless it's a list.
+    pub(crate) fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Other(value) => Some(value),
+            Self::List(_) => None,
+        }
+    }
+}
 
 /// Lists whose elements are objects with an integer id.
 const IDENTIFIED_LISTS: [(&str, &str); 4] = [
@@ -49,7 +77,7 @@ impl Document {
     fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => {
-                Ok(Self(fields.into_iter().map(|(name, value)| (name, Arc::new(value))).collect()))
+                Ok(Self(fields.into_iter().map(|(name, value)| (name, Field::from(value))).collect()))
             }
             Ok(_) => invalid("the document is not a JSON object"),
             Err(error) => invalid(format!("the document is not JSON: {error}")),
@@ -73,7 +101,7 @@ impl Document {
 
     /// A property.
     pub(crate) fn property(&self, key: &str) -> Option<&str> {
-        self.0.get("properties")?.get(key)?.as_str()
+        self.value("properties")?.get(key)?.as_str()
     }
 
     /// All properties.
@@ -93,7 +121,7 @@ impl Document {
             .collect();
         let kept =
             |snapshot: &Value| snapshot["snapshot-id"].as_i64().is_some_and(|id| referenced.contains(&id));
-        self.list_mut("snapshots").retain(kept);
+        self.list_mut("snapshots").retain(|snapshot| kept(snapshot));
     }
 
     /// Schema of a view's current version.
@@ -114,59 +142,69 @@ impl Document {
 
     /// An integer field.
     pub(crate) fn int(&self, field: &str) -> Option<i64> {
-        self.0.get(field)?.as_i64()
+        self.value(field)?.as_i64()
     }
 
     /// A text field.
     pub(crate) fn text(&self, field: &str) -> Option<&str> {
-        self.0.get(field)?.as_str()
+        self.value(field)?.as_str()
     }
 
     /// A list field; empty if absent.
-    pub(crate) fn list(&self, field: &str) -> &[Value] {
-        self.field(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    pub(crate) fn list(&self, field: &str) -> &[Arc<Value>] {
+        match self.0.get(field) {
+            Some(Field::List(elements)) => elements,
+            _ => &[],
+        }
     }
 
     /// A list field, made if absent.
-    pub(super) fn list_mut(&mut self, field: &str) -> &mut Vec<Value> {
-        let value = self.made(field, || Value::Array(Vec::new()));
-        if !value.is_array() {
-            *value = Value::Array(Vec::new());
+    pub(super) fn list_mut(&mut self, field: &str) -> &mut Vec<Arc<Value>> {
+        let made = self.0.entry(field.to_owned()).or_insert_with(|| Field::List(Vec::new()));
+        if !matches!(made, Field::List(_)) {
+            *made = Field::List(Vec::new());
         }
-        value.as_array_mut().expect("made a list above")
+        let Field::List(elements) = made else { unreachable!("made a list above") };
+        elements
+    }
+
+    /// Adds an element to a list field, made if absent.
+    pub(super) fn push(&mut self, field: &str, element: Value) {
+        self.list_mut(field).push(Arc::new(element));
     }
 
     /// An object field, made if absent.
     pub(super) fn object_mut(&mut self, field: &str) -> &mut Map<String, Value> {
-        let value = self.made(field, || Value::Object(Map::new()));
-        if !value.is_object() {
-            *value = Value::Object(Map::new());
+        let new = || Field::from(Value::Object(Map::new()));
+        let made = self.0.entry(field.to_owned()).or_insert_with(new);
+        if !made.value().is_some_and(Value::is_object) {
+            *made = new();
         }
-        value.as_object_mut().expect("made an object above")
-    }
-
-    /// A field to be changed, made if absent.
-    fn made(&mut self, field: &str, new: impl FnOnce() -> Value) -> &mut Value {
-        Arc::make_mut(self.0.entry(field.to_owned()).or_insert_with(|| Arc::new(new())))
+        let Field::Other(value) = made else { unreachable!("made an object above") };
+        Arc::make_mut(value).as_object_mut().expect("made an object above")
     }
 
     /// An object field.
     pub(crate) fn object(&self, field: &str) -> Option<&Map<String, Value>> {
-        self.0.get(field)?.as_object()
+        self.value(field)?.as_object()
     }
 
     pub(super) fn set(&mut self, field: &str, value: impl Into<Value>) {
-        self.0.insert(field.to_owned(), Arc::new(value.into()));
+        self.0.insert(field.to_owned(), Field::from(value.into()));
     }
 
     /// Sets a field that is absent.
     pub(super) fn set_default(&mut self, field: &str, value: Value) {
-        self.0.entry(field.to_owned()).or_insert_with(|| Arc::new(value));
+        self.0.entry(field.to_owned()).or_insert_with(|| Field::from(value));
     }
 
     /// A field as it is.
-    pub(crate) fn field(&self, field: &str) -> Option<&Value> {
-        self.0.get(field).map(Arc::as_ref)
+    pub(crate) fn field(&self, field: &str) -> Option<&Field> {
+        self.0.get(field)
+    }
+
+    fn value(&self, field: &str) -> Option<&Value> {
+        self.field(field)?.value()
     }
 
     /// A snapshot.
@@ -176,7 +214,7 @@ impl Document {
 
     /// The element of a list whose `id_field` is `id`.
     pub(super) fn find(&self, list: &str, id_field: &str, id: i64) -> Option<&Value> {
-        self.list(list).iter().find(|element| element[id_field].as_i64() == Some(id))
+        self.list(list).iter().map(|element| &**element).find(|element| element[id_field].as_i64() == Some(id))
     }
 
     /// Highest id in a list, -1 if there is none.
@@ -191,10 +229,11 @@ impl Document {
 
     fn check_shape(&self) -> Result<(), MetadataError> {
         for (list, id) in IDENTIFIED_LISTS {
-            let value = self.0.get(list);
-            let fits = value.is_none_or(|value| {
-                value.as_array().is_some_and(|all| all.iter().all(|element| element[id].is_i64()))
-            });
+            let fits = match self.field(list) {
+                None => true,
+                Some(Field::List(all)) => all.iter().all(|element| element[id].is_i64()),
+                Some(Field::Other(_)) => false,
+            };
             if !fits {
                 return invalid(format!("'{list}' is not a list of objects with an integer '{id}'"));
             }
@@ -213,6 +252,6 @@ impl Document {
 
 impl Serialize for Document {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, &**value)))
+        serializer.collect_map(&self.0)
     }
 }

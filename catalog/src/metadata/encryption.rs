@@ -1,5 +1,7 @@
 //! Encryption keys: `add-encryption-key`, `remove-encryption-key`.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{MetadataError, error::invalid, update::Change};
@@ -15,7 +17,7 @@ impl Change {
         }
         let keys = self.document.list_mut(KEYS);
         keys.retain(|known| known["key-id"] != key["key-id"]);
-        keys.push(key.clone());
+        keys.push(Arc::new(key.clone()));
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! What a commit leaves in the logs: `snapshot-log`, `metadata-log`, `last-updated-ms`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Document, update::Change};
 
@@ -20,7 +20,7 @@ impl Change {
         let is_new = self.added_snapshots.contains_key(&id);
         let timestamp_ms = if is_new { timestamp_ms } else { timestamp_ms.max(latest.unwrap_or_default()) };
         let entry = json!({"snapshot-id": id, "timestamp-ms": timestamp_ms});
-        self.document.list_mut("snapshot-log").push(entry);
+        self.document.push("snapshot-log", entry);
     }
 
     /// Snapshots that were current only within the commit leave the log; a removed one takes what was before it along,
@@ -33,28 +33,28 @@ impl Change {
         let snapshots = self.document.list("snapshots").iter();
         let existing: BTreeSet<i64> =
             snapshots.filter_map(|snapshot| snapshot["snapshot-id"].as_i64()).collect();
-        let mut kept: Vec<Value> = Vec::new();
+        let mut kept = Vec::new();
         for entry in self.document.list("snapshot-log") {
             let id = entry["snapshot-id"].as_i64();
             if id.is_some_and(|id| existing.contains(&id)) {
                 let was_passing =
                     id != current && id.is_some_and(|id| self.added_snapshots.contains_key(&id));
                 if !was_passing {
-                    kept.push(entry.clone());
+                    kept.push(Arc::clone(entry));
                 }
             } else {
                 kept.clear();
             }
         }
-        self.document.set("snapshot-log", kept);
+        *self.document.list_mut("snapshot-log") = kept;
     }
 
     /// Adds the metadata file that the commit replaces to the log and sets the time, which never goes back.
     pub(super) fn stamp(&mut self, previous_location: Option<&str>) {
         let before_ms = self.document.int("last-updated-ms").unwrap_or_default();
         if let Some(location) = previous_location {
-            let log = self.document.list_mut("metadata-log");
-            log.push(json!({"metadata-file": location, "timestamp-ms": before_ms}));
+            let entry = json!({"metadata-file": location, "timestamp-ms": before_ms});
+            self.document.push("metadata-log", entry);
         }
         let setting = self.document.property(PREVIOUS_VERSIONS).and_then(|text| text.parse().ok());
         let most = setting.unwrap_or(DEFAULT_PREVIOUS_VERSIONS).max(1);

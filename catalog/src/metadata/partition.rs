@@ -25,7 +25,7 @@ impl Change {
         self.give_field_ids(&mut spec)?;
         let id = self.document.highest("partition-specs", "spec-id") + 1;
         spec["spec-id"] = json!(id);
-        self.document.list_mut("partition-specs").push(spec);
+        self.document.push("partition-specs", spec);
         self.last_spec_id = Some(id);
         self.added_specs.insert(id);
         Ok(())
@@ -49,7 +49,7 @@ impl Change {
             return invalid(format!("partition spec {default} is the default one and can't be removed"));
         }
         let kept = |spec: &Value| spec["spec-id"].as_i64().is_none_or(|id| !ids.contains(&id));
-        self.document.list_mut("partition-specs").retain(kept);
+        self.document.list_mut("partition-specs").retain(|spec| kept(spec));
         Ok(())
     }
 

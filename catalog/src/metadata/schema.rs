@@ -39,7 +39,7 @@ impl Change {
             let mut schema = schema.clone();
             schema["schema-id"] = json!(id);
             schema["type"] = json!("struct");
-            self.document.list_mut("schemas").push(schema);
+            self.document.push("schemas", schema);
             id
         };
         self.last_schema_id = Some(id);
@@ -64,7 +64,7 @@ impl Change {
             return invalid(format!("schema {current} is the current one and can't be removed"));
         }
         let kept = |schema: &Value| schema["schema-id"].as_i64().is_none_or(|id| !ids.contains(&id));
-        self.document.list_mut("schemas").retain(kept);
+        self.document.list_mut("schemas").retain(|schema| kept(schema));
         Ok(())
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn adopt_single(document: &mut Document) {
     if !document.list("schemas").is_empty() {
         return;
     }
-    let Some(mut schema) = document.field("schema").filter(|schema| schema.is_object()).cloned() else {
+    let Some(mut schema) = document.object("schema").cloned().map(Value::Object) else {
         return;
     };
     let id = schema["schema-id"].as_i64().unwrap_or_default();

@@ -40,7 +40,7 @@ impl Change {
         if version >= 3 {
             self.take_row_ids(snapshot)?;
         }
-        self.document.list_mut("snapshots").push(snapshot.clone());
+        self.document.push("snapshots", snapshot.clone());
         self.added_snapshots.insert(id, timestamp_ms);
         Ok(())
     }
@@ -51,7 +51,7 @@ impl Change {
         let kept = |holder: &Value| holder["snapshot-id"].as_i64().is_none_or(|id| !ids.contains(&id));
         for list in ["snapshots", "statistics", "partition-statistics"] {
             if self.document.0.contains_key(list) {
-                self.document.list_mut(list).retain(kept);
+                self.document.list_mut(list).retain(|holder| kept(holder));
             }
         }
         let lost: Vec<String> = self

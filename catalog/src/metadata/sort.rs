@@ -25,7 +25,7 @@ impl Change {
             let id = if is_unsorted { 0 } else { next };
             let mut order = order.clone();
             order["order-id"] = json!(id);
-            self.document.list_mut("sort-orders").push(order);
+            self.document.push("sort-orders", order);
             id
         };
         self.last_order_id = Some(id);

@@ -1,5 +1,7 @@
 //! Statistics files: `set-statistics`, `remove-statistics`, and the same for partition statistics. One per snapshot.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{MetadataError, error::invalid, update::Change};
@@ -18,7 +20,7 @@ impl Change {
         };
         let files = self.document.list_mut(list);
         files.retain(|known| known["snapshot-id"].as_i64() != Some(id));
-        files.push(file.clone());
+        files.push(Arc::new(file.clone()));
         Ok(())
     }
 

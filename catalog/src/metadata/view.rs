@@ -137,7 +137,7 @@ impl ViewChange {
             let id = self.document.highest("schemas", "schema-id") + 1;
             let mut schema = schema.clone();
             schema["schema-id"] = json!(id);
-            self.document.list_mut("schemas").push(schema);
+            self.document.push("schemas", schema);
             id
         };
         self.last_schema_id = Some(id);
@@ -164,7 +164,7 @@ impl ViewChange {
             if !version["timestamp-ms"].is_i64() {
                 version["timestamp-ms"] = json!(self.now_ms);
             }
-            self.document.list_mut("versions").push(version);
+            self.document.push("versions", version);
             id
         };
         self.last_version_id = Some(id);
@@ -187,7 +187,7 @@ impl ViewChange {
         let timestamp_ms = version["timestamp-ms"].as_i64().filter(|_| is_new).unwrap_or(self.now_ms);
         self.document.set("current-version-id", id);
         let entry = json!({"version-id": id, "timestamp-ms": timestamp_ms});
-        self.document.list_mut("version-log").push(entry);
+        self.document.push("version-log", entry);
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl ViewChange {
         ids.retain(|id| Some(*id) != current);
         ids.truncate(excess);
         let kept = |holder: &Value| holder["version-id"].as_i64().is_none_or(|id| !ids.contains(&id));
-        self.document.list_mut("versions").retain(kept);
+        self.document.list_mut("versions").retain(|version| kept(version));
         let gap = self.document.list("version-log").iter().rposition(|entry| !kept(entry));
         if let Some(gap) = gap {
             self.document.list_mut("version-log").drain(..=gap);

@@ -32,7 +32,6 @@ const CONNECTIONS: u32 = 16;
 
 pub(crate) struct Limits {
     address: SocketAddr,
-    bytes: usize,
     rows: usize,
     _folder: TempDir,
 }
@@ -41,17 +40,19 @@ pub(crate) struct Limits {
 struct Handler {
     pool: PgPool,
     body: Bytes,
+    file: Bytes,
     folder: PathBuf,
     files: Arc<AtomicU64>,
     bucket: Option<Arc<dyn ObjectStore>>,
 }
 
 impl Limits {
-    /// Serves `body`, and rows of a table of its own, and puts `body` into a bucket.
+    /// Serves `body`, and rows of a table of its own, and writes `file` into a folder or a bucket.
     pub(crate) async fn start(
         database: &str,
         bucket: Option<Arc<dyn ObjectStore>>,
         body: Bytes,
+        file: Bytes,
         rows: usize,
     ) -> Result<Self> {
         let pool = PgPoolOptions::new()
@@ -73,9 +74,8 @@ impl Limits {
                 .await?;
         }
         let folder = TempDir::with_prefix("firn-bench-")?;
-        let bytes = body.len();
         let (folder_path, files) = (folder.path().to_owned(), Arc::new(AtomicU64::new(0)));
-        let handler = Handler { pool, body, folder: folder_path, files, bucket };
+        let handler = Handler { pool, body, file, folder: folder_path, files, bucket };
         let router = Router::new()
             .route("/memory", get(memory))
             .route("/select/{key}", get(select))
@@ -83,16 +83,11 @@ impl Limits {
             .route("/put/{files}/{key}", post(put))
             .route("/object", post(object))
             .with_state(handler);
-        Ok(Self { address: server::serve(router).await?, bytes, rows, _folder: folder })
+        Ok(Self { address: server::serve(router).await?, rows, _folder: folder })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Size of the body.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
     }
 
     pub(crate) fn memory(&self) -> Request {
@@ -149,13 +144,13 @@ async fn put(
     Path((files, key)): Path<(usize, String)>,
 ) -> Result<Response, StatusCode> {
     let writes = (0..files).map(|_| {
-        let (folder, body) = (state.folder.clone(), state.body.clone());
+        let (folder, body) = (state.folder.clone(), state.file.clone());
         let name = state.files.fetch_add(1, Ordering::Relaxed).to_string();
         async move { tokio::task::spawn_blocking(move || write_synced(&folder, &name, &body)).await? }
     });
     let written: Result<Vec<()>> = futures::future::try_join_all(writes).await;
     written.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let body = state.body.clone();
+    let body = state.file.clone();
     update(state, Path(key)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
@@ -164,7 +159,7 @@ async fn object(State(handler): State<Handler>) -> Result<(), StatusCode> {
     let bucket = handler.bucket.ok_or(StatusCode::NOT_FOUND)?;
     let name = format!("limits/{}.json", handler.files.fetch_add(1, Ordering::Relaxed));
     let options = PutOptions::from(PutMode::Create);
-    let put = bucket.put_opts(&ObjectPath::from(name), handler.body.into(), options).await;
+    let put = bucket.put_opts(&ObjectPath::from(name), handler.file.into(), options).await;
     put.map(drop).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 

@@ -81,8 +81,15 @@ async fn main() -> Result<()> {
     ensure!(!cfg!(debug_assertions), "a debug build measures nothing: run 'cargo bench'");
     let postgres = Postgres::start().await?;
     let server = Server::start(&postgres.url(), Files::on_disk()?, TABLES).await?;
-    let limits = Limits::start(&postgres.url(), None, server.table_bytes().await?, TABLES).await?;
-    println!("{} clients, {} s each, tables of {} bytes\n", args.clients, args.seconds, limits.bytes());
+    let (loaded, committed) = (server.loaded_bytes().await?, server.committed_bytes().await?);
+    println!(
+        "{} clients, {} s each; a load answers {} bytes, a commit writes {}\n",
+        args.clients,
+        args.seconds,
+        loaded.len(),
+        committed.len()
+    );
+    let limits = Limits::start(&postgres.url(), None, loaded, committed, TABLES).await?;
     println!(
         "{:<13} {:<28} {:>9} {:>9} {:>9} {:>9}  answers",
         "scenario", "", "per s", "ratio", "p50 ms", "p99 ms"
@@ -165,7 +172,8 @@ async fn on_s3(args: &Args) -> Result<()> {
     let files = Files::on_s3().await?;
     let bucket = files.bucket()?;
     let server = Server::start(&postgres.url(), files, TABLES).await?;
-    let limits = Limits::start(&postgres.url(), bucket, server.table_bytes().await?, TABLES).await?;
+    let (loaded, committed) = (server.loaded_bytes().await?, server.committed_bytes().await?);
+    let limits = Limits::start(&postgres.url(), bucket, loaded, committed, TABLES).await?;
     let (clients, duration) = (args.clients, Duration::from_secs(args.seconds));
     let sides = [
         Side { name: "limit: one PUT", clients, server: limits.address(), request: limits.object() },

@@ -27,9 +27,15 @@ use tokio::net::TcpListener;
 
 use crate::{client::Request, files::Files};
 
-/// So many that a table's metadata has about 10 KB.
+/// So many that a new table's metadata has about 10 KB.
 const COLUMNS: usize = 95;
+/// Commits after which a table's metadata grows no more: its log of former files is full.
+const LOGGED: usize = 101;
 const CACHE_BYTES: u64 = 256 << 20;
+/// Name of a table that was just made, with its number behind it.
+const LOADED: &str = "t";
+/// The same of one that has seen many commits.
+const COMMITTED: &str = "c";
 
 pub(crate) struct Server {
     catalog: Catalog,
@@ -90,19 +96,29 @@ impl Server {
     }
 
     /// What a load answers.
-    pub(crate) async fn table_bytes(&self) -> Result<Bytes> {
-        let answer =
-            self.send(Client::new().get(self.url("/iceberg/v1/acme/namespaces/ns/tables/t0"))).await?;
+    pub(crate) async fn loaded_bytes(&self) -> Result<Bytes> {
+        self.bytes(LOADED).await
+    }
+
+    /// What a commit answers, which is about what it writes.
+    pub(crate) async fn committed_bytes(&self) -> Result<Bytes> {
+        self.bytes(COMMITTED).await
+    }
+
+    async fn bytes(&self, kind: &str) -> Result<Bytes> {
+        let answer = self.send(Client::new().get(self.url(&table_path(kind, 0)))).await?;
         Ok(answer.bytes().await?)
     }
 
     pub(crate) fn load(&self) -> Request {
         let (tables, token) = (self.tables, self.token.clone());
-        Arc::new(move |client, turn| request("GET", &table_path((client + turn) % tables), &token, &[], None))
+        Arc::new(move |client, turn| {
+            request("GET", &table_path(LOADED, (client + turn) % tables), &token, &[], None)
+        })
     }
 
     pub(crate) async fn not_modified(&self) -> Result<Request> {
-        let path = table_path(0);
+        let path = table_path(LOADED, 0);
         let answer = self.send(Client::new().get(self.url(&path))).await?;
         let etag = answer.headers().get("etag").context("a load has an ETag")?.to_str()?.to_owned();
         let token = self.token.clone();
@@ -114,7 +130,7 @@ impl Server {
         let token = self.token.clone();
         Arc::new(move |client, turn| {
             let body = change(client, turn);
-            request("POST", &table_path(client % tables), &token, &[], Some(&body))
+            request("POST", &table_path(COMMITTED, client % tables), &token, &[], Some(&body))
         })
     }
 
@@ -135,7 +151,7 @@ impl Server {
         Arc::new(move |client, turn| {
             let changes: Vec<Value> = (0..3)
                 .map(|n| {
-                    let name = format!("t{}", (client * 3 + n) % tables);
+                    let name = format!("{COMMITTED}{}", (client * 3 + n) % tables);
                     let mut change = change(client, turn);
                     change["identifier"] = json!({"namespace": ["ns"], "name": name});
                     change
@@ -170,10 +186,23 @@ impl Server {
                 "doc": "A value of the device"})
             })
             .collect();
-        for table in 0..self.tables {
-            let body = json!({"name": format!("t{table}"), "schema": {"type": "struct", "fields": fields}});
+        let tables = (0..self.tables).flat_map(|table| [LOADED, COMMITTED].map(|kind| (kind, table)));
+        for (kind, table) in tables {
+            let body =
+                json!({"name": format!("{kind}{table}"), "schema": {"type": "struct", "fields": fields}});
             self.send(Client::new().post(self.url("/iceberg/v1/acme/namespaces/ns/tables")).json(&body))
                 .await?;
+        }
+        let client = Client::new();
+        let filled = (0..self.tables).map(|table| self.fill_log(&client, table));
+        futures::future::try_join_all(filled).await?;
+        Ok(())
+    }
+
+    async fn fill_log(&self, client: &Client, table: usize) -> Result<()> {
+        for turn in 0..LOGGED {
+            let url = self.url(&table_path(COMMITTED, table));
+            self.send(client.post(url).json(&change(table, turn))).await?;
         }
         Ok(())
     }
@@ -199,8 +228,8 @@ async fn succeed(request: RequestBuilder) -> Result<reqwest::Response> {
     Ok(answer)
 }
 
-fn table_path(table: usize) -> String {
-    format!("/iceberg/v1/acme/namespaces/ns/tables/t{table}")
+fn table_path(kind: &str, table: usize) -> String {
+    format!("/iceberg/v1/acme/namespaces/ns/tables/{kind}{table}")
 }
 
 fn change(client: usize, turn: usize) -> Value {
@@ -233,7 +262,7 @@ pub(crate) fn request(
 /// What a load asks: token, tenant, key.
 async fn allowed(guard: &Guard, headers: &HeaderMap) -> Result<(), Denied> {
     let access = guard.authorize(headers, "acme", Action::Read).await?;
-    access.require_key(Action::Read, Some("main"), &["ns".to_owned(), "t0".to_owned()])
+    access.require_key(Action::Read, Some("main"), &["ns".to_owned(), format!("{LOADED}0")])
 }
 
 /// Serves a router on a port of its own.

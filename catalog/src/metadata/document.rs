@@ -214,7 +214,10 @@ impl Document {
 
     /// The element of a list whose `id_field` is `id`.
     pub(super) fn find(&self, list: &str, id_field: &str, id: i64) -> Option<&Value> {
-        self.list(list).iter().map(|element| &**element).find(|element| element[id_field].as_i64() == Some(id))
+        self.list(list)
+            .iter()
+            .map(|element| &**element)
+            .find(|element| element[id_field].as_i64() == Some(id))
     }
 
     /// Highest id in a list, -1 if there is none.

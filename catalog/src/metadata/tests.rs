@@ -454,7 +454,10 @@ fn keys_properties_and_location_change() {
     )
     .unwrap();
     assert_eq!(json_of(&document)["encryption-keys"], json!([key]));
-    assert_eq!((&json_of(&document)["properties"], document.location()), (&json!({"b": "2"}), Some("file:///w/u")));
+    assert_eq!(
+        (&json_of(&document)["properties"], document.location()),
+        (&json!({"b": "2"}), Some("file:///w/u"))
+    );
     let document = apply(&document, json!([{"action": "remove-encryption-key", "key-id": "k"}])).unwrap();
     assert!(document.list("encryption-keys").is_empty());
     refused(

@@ -6,6 +6,7 @@
 
 mod create;
 mod document;
+mod element;
 mod encryption;
 mod error;
 mod fresh_ids;

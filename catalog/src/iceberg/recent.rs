@@ -11,8 +11,8 @@ use super::{
 };
 use crate::metadata::Document;
 
-/// A document takes about this many times the memory of its bytes; less where it shares fields with others.
-const PARSED_FACTOR: usize = 8;
+/// A document takes about this many times the memory of its bytes; less where it shares with others.
+const PARSED_FACTOR: usize = 9;
 
 /// Documents by their files' locations, bounded by memory.
 pub(crate) struct RecentTables(Cache<String, Recent>);

@@ -5,13 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{MetadataError, error::invalid, history, partition, schema};
+use super::{MetadataError, element::Element, error::invalid, history, partition, schema};
 
 /// A table's or view's metadata. All fields are kept, known or not. A copy shares the fields that it doesn't change.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Document(pub(super) BTreeMap<String, Field>);
 
 /// A field of a document. A list that changes shares its elements with the list that it was: there can be thousands of snapshots
@@ -19,14 +19,14 @@ pub(crate) struct Document(pub(super) BTreeMap<String, Field>);
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Field {
-    List(Vec<Arc<Value>>),
+    List(Vec<Arc<Element>>),
     Other(Arc<Value>),
 }
 
 impl From<Value> for Field {
     fn from(value: Value) -> Self {
         match value {
-            Value::Array(elements) => Self::List(elements.into_iter().map(Arc::new).collect()),
+            Value::Array(elements) => Self::List(elements.into_iter().map(Element::new).collect()),
             other => Self::Other(Arc::new(other)),
         }
     }
@@ -151,7 +151,7 @@ impl Document {
     }
 
     /// A list field; empty if absent.
-    pub(crate) fn list(&self, field: &str) -> &[Arc<Value>] {
+    pub(crate) fn list(&self, field: &str) -> &[Arc<Element>] {
         match self.0.get(field) {
             Some(Field::List(elements)) => elements,
             _ => &[],
@@ -159,7 +159,7 @@ impl Document {
     }
 
     /// A list field, made if absent.
-    pub(super) fn list_mut(&mut self, field: &str) -> &mut Vec<Arc<Value>> {
+    pub(super) fn list_mut(&mut self, field: &str) -> &mut Vec<Arc<Element>> {
         let made = self.0.entry(field.to_owned()).or_insert_with(|| Field::List(Vec::new()));
         if !matches!(made, Field::List(_)) {
             *made = Field::List(Vec::new());
@@ -170,7 +170,7 @@ impl Document {
 
     /// Adds an element to a list field, made if absent.
     pub(super) fn push(&mut self, field: &str, element: Value) {
-        self.list_mut(field).push(Arc::new(element));
+        self.list_mut(field).push(Element::new(element));
     }
 
     /// An object field, made if absent.
@@ -216,7 +216,7 @@ impl Document {
     pub(super) fn find(&self, list: &str, id_field: &str, id: i64) -> Option<&Value> {
         self.list(list)
             .iter()
-            .map(|element| &**element)
+            .map(|element| element.value())
             .find(|element| element[id_field].as_i64() == Some(id))
     }
 
@@ -250,11 +250,5 @@ impl Document {
             return invalid("'current-schema-id' names no schema of the document");
         }
         Ok(())
-    }
-}
-
-impl Serialize for Document {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(&self.0)
     }
 }

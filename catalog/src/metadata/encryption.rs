@@ -1,10 +1,8 @@
 //! Encryption keys: `add-encryption-key`, `remove-encryption-key`.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
-use super::{MetadataError, error::invalid, update::Change};
+use super::{MetadataError, element::Element, error::invalid, update::Change};
 
 const KEYS: &str = "encryption-keys";
 
@@ -17,7 +15,7 @@ impl Change {
         }
         let keys = self.document.list_mut(KEYS);
         keys.retain(|known| known["key-id"] != key["key-id"]);
-        keys.push(Arc::new(key.clone()));
+        keys.push(Element::new(key.clone()));
         Ok(())
     }
 

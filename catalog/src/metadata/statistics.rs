@@ -1,10 +1,8 @@
 //! Statistics files: `set-statistics`, `remove-statistics`, and the same for partition statistics. One per snapshot.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
-use super::{MetadataError, error::invalid, update::Change};
+use super::{MetadataError, element::Element, error::invalid, update::Change};
 
 impl Change {
     /// Sets the file of `update[field]` in `list`, replacing that of the same snapshot.
@@ -20,7 +18,7 @@ impl Change {
         };
         let files = self.document.list_mut(list);
         files.retain(|known| known["snapshot-id"].as_i64() != Some(id));
-        files.push(Arc::new(file.clone()));
+        files.push(Element::new(file.clone()));
         Ok(())
     }
 

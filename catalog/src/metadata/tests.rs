@@ -151,7 +151,7 @@ fn a_new_table_has_fresh_ids_and_every_field() {
           ],
           "table-uuid": "11111111-1111-4111-8111-111111111111"
         }"#]]
-    .assert_eq(&serde_json::to_string_pretty(&document.0).unwrap());
+    .assert_eq(&serde_json::to_string_pretty(&json_of(&document)).unwrap());
 }
 
 #[test]

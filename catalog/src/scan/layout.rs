@@ -1,6 +1,6 @@
 //! Partition specs: which columns partition values come from, and how.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::{datum::Datum, primitive::Primitive, transform::Transform};
 use crate::{
@@ -30,7 +30,9 @@ impl Layout {
     pub(crate) fn new(document: &Document) -> Self {
         // Types only ever widen, so that the newest schema with a column knows it best.
         let mut kinds: BTreeMap<i64, Primitive> = BTreeMap::new();
-        for schema in document.list("schemas").iter().map(Arc::as_ref).chain(document.current_schema()) {
+        for schema in
+            document.list("schemas").iter().map(|schema| schema.value()).chain(document.current_schema())
+        {
             for (id, field) in schema_fields(schema) {
                 if let Some(kind) = field.kind.as_str().and_then(Primitive::parse) {
                     kinds.insert(id, kind);

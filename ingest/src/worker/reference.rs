@@ -132,9 +132,7 @@ impl Reference {
     /// Puts it on the board; a tenant without a table and without trouble has no line there.
     fn say(&self, tenant: &str, problem: Option<&str>) {
         let Some(problem) = problem else {
-            let all = self.board.all();
-            let line = all.get(&(STAGE.to_owned(), tenant.to_owned()));
-            if line.is_some_and(|line| line.state == StageState::Failing) {
+            if self.board.get(STAGE, tenant).is_some_and(|line| line.state == StageState::Failing) {
                 self.board.update(STAGE, tenant, |status| {
                     status.state = StageState::Running;
                     status.message.clear();

@@ -50,6 +50,13 @@ impl StatusBoard {
         change(stages.entry((stage.to_owned(), tenant.to_owned())).or_default());
     }
 
+    /// One status, if there is any.
+    #[must_use]
+    pub fn get(&self, stage: &str, tenant: &str) -> Option<StageStatus> {
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        stages.get(&(stage.to_owned(), tenant.to_owned())).cloned()
+    }
+
     /// All statuses, by stage and tenant.
     #[must_use]
     pub fn all(&self) -> BTreeMap<(String, String), StageStatus> {

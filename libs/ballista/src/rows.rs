@@ -1,6 +1,6 @@
 //! Sorted rows on their way from the executors, merged.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ballista_core::{
     client::BallistaClient,
@@ -46,7 +46,10 @@ pub(crate) async fn merged(
     runs: Runs,
 ) -> Result<SendableRecordBatchStream, TableError> {
     let Runs { locations, proxy } = runs;
-    let opens = locations.iter().map(|location| run(failure, location, proxy.as_ref())).collect::<Vec<_>>();
+    // Of a task that was done again, since its executor was lost, the scheduler tells both results; the later one comes last.
+    let newest: BTreeMap<_, _> =
+        locations.iter().map(|location| (location.map_partition_id, location)).collect();
+    let opens = newest.into_values().map(|location| run(failure, location, proxy.as_ref())).collect::<Vec<_>>();
     // All of them are opened before any is read: the scheduler has what is open no longer than it likes.
     let runs: Vec<_> = stream::iter(opens).buffered(PARALLEL_CONNECTS).try_collect().await?;
     let unmerged = |error: DataFusionError| failure.with("what it sorted can't be merged", error);

@@ -83,6 +83,9 @@ impl Decoding<'_> {
         columns: &[String],
         writer: &mut DataFileWriter,
     ) -> Result<Decoded, TableError> {
+        if self.cluster_for_all().is_some() {
+            self.log_sorted_here("no other engine knows the Z-curve");
+        }
         let files = self.files.iter().map(|(file, _)| file);
         let curve = ZCurve::new(&self.layout.table, schema, columns, files)?;
         self.write_sorted(session, schema, &[ZCurve::sort_column()], Some(&curve), writer).await
@@ -113,16 +116,25 @@ impl Decoding<'_> {
         schema: &SchemaRef,
         columns: &[SortColumn],
     ) -> Result<Option<(&dyn SortCluster, SortJob)>, TableError> {
-        let bytes = self.files.iter().map(|(file, _)| file.data_file().file_size_in_bytes()).sum();
-        let Some(cluster) = self.cluster.filter(|cluster| cluster.takes(bytes)) else { return Ok(None) };
+        let Some(cluster) = self.cluster_for_all() else { return Ok(None) };
         match SortJob::new(&self.layout.table, self.files, schema, columns).await? {
             Ok(job) => Ok(Some((cluster, job))),
             Err(reason) => {
-                let table = self.layout.table.ident();
-                tracing::debug!(%table, bytes, reason, "sorted here, not on the cluster");
+                self.log_sorted_here(&reason);
                 Ok(None)
             }
         }
+    }
+
+    /// The cluster, if there is one that wants so many bytes.
+    fn cluster_for_all(&self) -> Option<&dyn SortCluster> {
+        let bytes = self.files.iter().map(|(file, _)| file.data_file().file_size_in_bytes()).sum();
+        self.cluster.filter(|cluster| cluster.takes(bytes))
+    }
+
+    fn log_sorted_here(&self, reason: &str) {
+        let (table, files) = (self.layout.table.ident(), self.files.len());
+        tracing::debug!(%table, files, reason, "sorted here, not on the cluster");
     }
 
     /// Writes rows that come sorted from elsewhere. They are read here as well, since what was read there nobody has seen: so what is

@@ -11,7 +11,10 @@ use crate::{duration, failure::usage};
 /// `[maintenance.ballista]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(not(feature = "ballista"), expect(dead_code, reason = "read, so that a wrong key is told in any build"))]
+#[cfg_attr(
+    not(feature = "ballista"),
+    expect(dead_code, reason = "read, so that a wrong key is told in any build")
+)]
 pub(crate) struct BallistaSection {
     /// Where the scheduler listens.
     pub(crate) scheduler_url: String,
@@ -87,13 +90,19 @@ mod tests {
         assert!(format!("{named:?}").contains("7200s"), "{named:?}");
         assert!(cluster("scheduler_url = 'http://s:50050'\nmin_bytes = 7").unwrap().takes(7));
         let error = cluster("scheduler_url = 's:50050'").unwrap_err();
-        assert!(error.starts_with("maintenance.ballista.scheduler_url") && error.contains("HOST:PORT"), "{error}");
+        assert!(
+            error.starts_with("maintenance.ballista.scheduler_url") && error.contains("HOST:PORT"),
+            "{error}"
+        );
     }
 
     #[cfg(not(feature = "ballista"))]
     #[test]
     fn a_firn_without_ballista_says_so() {
         let error = cluster("scheduler_url = 'http://s:50050'").unwrap_err();
-        assert!(error.starts_with("maintenance.ballista") && error.contains("--features ballista"), "{error}");
+        assert!(
+            error.starts_with("maintenance.ballista") && error.contains("--features ballista"),
+            "{error}"
+        );
     }
 }

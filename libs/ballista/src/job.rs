@@ -110,7 +110,11 @@ impl Drop for Job {
             let removed = scheduler.remove_session(RemoveSessionParams { session_id }).await;
             if let Some(error) = cancelled.err().or(cleaned.err()).or(removed.err()) {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(job = job_id, error, "what a sort left on the Ballista cluster stays for a while");
+                tracing::warn!(
+                    job = job_id,
+                    error,
+                    "what a sort left on the Ballista cluster stays for a while"
+                );
             }
         });
     }
@@ -130,9 +134,7 @@ async fn connect(failure: &Failure) -> Result<SchedulerGrpcClient<Channel>, Tabl
         )
     })?;
     let scheduler = SchedulerGrpcClient::new(channel);
-    Ok(scheduler
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    Ok(scheduler.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 fn encoded(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<u8>, DataFusionError> {

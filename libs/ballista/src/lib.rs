@@ -89,12 +89,12 @@ impl Failure {
         TableError { kind: TableErrorKind::Storage, context: self.context(reason), source: None }
     }
 
-    fn with(
-        &self,
-        reason: &str,
-        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> TableError {
-        TableError { kind: TableErrorKind::Storage, context: self.context(reason), source: Some(cause.into()) }
+    fn with(&self, reason: &str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TableError {
+        TableError {
+            kind: TableErrorKind::Storage,
+            context: self.context(reason),
+            source: Some(cause.into()),
+        }
     }
 
     fn context(&self, reason: &str) -> String {

@@ -49,7 +49,8 @@ pub(crate) async fn merged(
     // Of a task that was done again, since its executor was lost, the scheduler tells both results; the later one comes last.
     let newest: BTreeMap<_, _> =
         locations.iter().map(|location| (location.map_partition_id, location)).collect();
-    let opens = newest.into_values().map(|location| run(failure, location, proxy.as_ref())).collect::<Vec<_>>();
+    let opens =
+        newest.into_values().map(|location| run(failure, location, proxy.as_ref())).collect::<Vec<_>>();
     // All of them are opened before any is read: the scheduler has what is open no longer than it likes.
     let runs: Vec<_> = stream::iter(opens).buffered(PARALLEL_CONNECTS).try_collect().await?;
     let unmerged = |error: DataFusionError| failure.with("what it sorted can't be merged", error);
@@ -120,7 +121,8 @@ fn attended(
 ) -> SendableRecordBatchStream {
     let schema = rows.schema();
     let lost = move |cause: Box<dyn std::error::Error + Send + Sync>| {
-        let reason = format!("executor {executor} was lost while its rows were read, all is tried again later");
+        let reason =
+            format!("executor {executor} was lost while its rows were read, all is tried again later");
         DataFusionError::External(Box::new(failure.with(&reason, cause)))
     };
     let rows = stream::unfold(Some((rows, lost)), |state| async move {

@@ -10,8 +10,7 @@ use firn_table::SortJob;
 /// like). Where keys are not shared, executors take theirs from their own environment.
 pub(crate) fn of(job: &SortJob, share_keys: bool) -> Vec<KeyValuePair> {
     // A plan that is made already is refused by a planner that adapts plans.
-    let config =
-        SessionConfig::new_with_ballista().set_bool(BALLISTA_ADAPTIVE_PLANNER_ENABLED, false);
+    let config = SessionConfig::new_with_ballista().set_bool(BALLISTA_ADAPTIVE_PLANNER_ENABLED, false);
     let entries = config.options().entries().into_iter();
     let mut settings =
         entries.map(|entry| KeyValuePair { key: entry.key, value: entry.value }).collect::<Vec<_>>();

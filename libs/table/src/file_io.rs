@@ -215,7 +215,11 @@ impl FileIo {
     }
 
     pub(crate) fn resolve(&self, location: &str) -> Result<ResolvedFile, TableError> {
-        self.stores.resolve(&Location::parse(location)?, &self.present_config(), self.session_token.as_deref())
+        self.stores.resolve(
+            &Location::parse(location)?,
+            &self.present_config(),
+            self.session_token.as_deref(),
+        )
     }
 
     /// How the files are reached at this moment, with the token of temporary credentials.

@@ -38,7 +38,8 @@ use datafusion::{
     error::{DataFusionError, Result},
     execution::{
         SessionState, SessionStateBuilder,
-        runtime_env::{RuntimeEnv, RuntimeEnvBuilder}},
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
     prelude::SessionConfig,
 };
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
@@ -75,7 +76,8 @@ pub(crate) async fn scheduler() -> String {
     server.init().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = create_grpc_server(&GrpcServerConfig::default()).add_service(SchedulerGrpcServer::new(server));
+    let server =
+        create_grpc_server(&GrpcServerConfig::default()).add_service(SchedulerGrpcServer::new(server));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     url
 }
@@ -183,7 +185,8 @@ fn runtime_env(config: &SessionConfig) -> Result<Arc<RuntimeEnv>> {
             (Some(id), Some(secret)) => builder.with_access_key_id(id).with_secret_access_key(secret),
             _ => builder.with_skip_signature(true),
         };
-        let url = Url::parse(&format!("s3://{BUCKET}")).map_err(|error| DataFusionError::External(error.into()))?;
+        let url =
+            Url::parse(&format!("s3://{BUCKET}")).map_err(|error| DataFusionError::External(error.into()))?;
         runtime.register_object_store(&url, Arc::new(builder.build()?));
     }
     Ok(runtime)

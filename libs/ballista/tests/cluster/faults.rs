@@ -22,7 +22,8 @@ async fn without_a_scheduler_nothing_is_rewritten() {
     let url = format!("http://127.0.0.1:{}", free_port().unwrap());
     let error = lake.sort(Some(cluster(&url, PATIENCE))).await.unwrap_err();
     assert_eq!(error.kind, TableErrorKind::Storage);
-    for part in ["silver.sorted", url.as_str(), "no scheduler answers", "start it", "[maintenance.ballista]"] {
+    for part in ["silver.sorted", url.as_str(), "no scheduler answers", "start it", "[maintenance.ballista]"]
+    {
         assert!(error.context.contains(part), "{part}: {error}");
     }
     assert_eq!(lake.stored_files().await, before);
@@ -34,7 +35,10 @@ async fn a_cluster_without_executors_is_not_waited_for_without_end() {
     let before = lake.stored_files().await;
     let url = scheduler().await;
     let error = lake.sort(Some(cluster(&url, Duration::from_secs(1)))).await.unwrap_err();
-    assert!(error.context.contains("not done within 1 s") && error.context.contains("more executors"), "{error}");
+    assert!(
+        error.context.contains("not done within 1 s") && error.context.contains("more executors"),
+        "{error}"
+    );
     assert_eq!(lake.stored_files().await, before);
     // What was given up is no longer to be done there.
     let executor = Executor::start(&url, Arc::new(|_| {}));

@@ -38,11 +38,11 @@ impl Lake {
     pub(crate) async fn with_files(count: i64, s3: Option<(&str, StorageConfig)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (key, url) =
-            (SigningKey::generate(), format!("http://{}", listener.local_addr().unwrap()));
+        let (key, url) = (SigningKey::generate(), format!("http://{}", listener.local_addr().unwrap()));
         let local = format!("file://{}", folder.path().join("warehouse").display());
-        let (warehouse, storage) =
-            s3.map_or((local, StorageConfig::default()), |(bucket, storage)| (format!("s3://{bucket}/w"), storage));
+        let (warehouse, storage) = s3.map_or((local, StorageConfig::default()), |(bucket, storage)| {
+            (format!("s3://{bucket}/w"), storage)
+        });
         let catalog = Catalog::open(CatalogConfig {
             database_url: format!("sqlite:{}", folder.path().join("catalog.db").display()),
             warehouse,
@@ -161,12 +161,16 @@ fn rows(file: i64) -> RecordBatch {
         });
         counts.finish()
     };
-    let names: ArrayRef = Arc::new(ids.iter().map(|id| seldom(id).then(|| format!("name {id}"))).collect::<StringArray>());
+    let names: ArrayRef =
+        Arc::new(ids.iter().map(|id| seldom(id).then(|| format!("name {id}"))).collect::<StringArray>());
     let place = Arc::new(Field::new("name", DataType::Utf8, true));
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("id", Arc::new(Int64Array::from(ids.clone()))),
         ("price", {
-            let prices = ids.iter().map(|id| seldom(id).then(|| i128::from(id % 11) * 1_000)).collect::<Decimal128Array>();
+            let prices = ids
+                .iter()
+                .map(|id| seldom(id).then(|| i128::from(id % 11) * 1_000))
+                .collect::<Decimal128Array>();
             Arc::new(prices.with_precision_and_scale(20, 4).unwrap())
         }),
         ("key", Arc::new(FixedSizeBinaryArray::try_from_iter(bytes).unwrap())),
@@ -178,13 +182,21 @@ fn rows(file: i64) -> RecordBatch {
         ("local", Arc::new(ids.iter().map(|id| Some(-id)).collect::<TimestampMicrosecondArray>())),
         ("day", Arc::new(ids.iter().map(|id| i32::try_from(*id).ok()).collect::<Date32Array>())),
         ("time", Arc::new(ids.iter().map(|id| Some(*id)).collect::<Time64MicrosecondArray>())),
-        ("share", Arc::new(ids.iter().map(|id| if id % 5 == 0 { f64::NAN } else { 1.0 / *id as f64 }).collect::<Float64Array>())),
+        (
+            "share",
+            Arc::new(
+                ids.iter()
+                    .map(|id| if id % 5 == 0 { f64::NAN } else { 1.0 / *id as f64 })
+                    .collect::<Float64Array>(),
+            ),
+        ),
         ("good", Arc::new(ids.iter().map(|id| seldom(id).then_some(id % 2 == 0)).collect::<BooleanArray>())),
         ("tags", Arc::new(tags)),
         ("counts", Arc::new(counts)),
         ("place", Arc::new(StructArray::from(vec![(place, names)]))),
     ];
-    let field = |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), *name != "id");
+    let field =
+        |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), *name != "id");
     let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
     RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|(_, column)| column).collect()).unwrap()
 }

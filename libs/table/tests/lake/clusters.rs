@@ -7,8 +7,8 @@ use datafusion::{
     prelude::{ParquetReadOptions, SessionContext, col, lit},
 };
 use firn_table::{
-    RewriteOptions, RewriteScan, RewrittenFiles, RowOrder, SortCluster, SortJob, Table, TableError, TableErrorKind,
-    WriteOptions,
+    RewriteOptions, RewriteScan, RewrittenFiles, RowOrder, SortCluster, SortJob, Table, TableError,
+    TableErrorKind, WriteOptions,
 };
 
 use crate::{

@@ -33,6 +33,7 @@ pub(crate) struct Job {
     scheduler: SchedulerGrpcClient<Channel>,
     id: String,
     session_id: String,
+    is_done: bool,
 }
 
 /// What a job sorted.
@@ -64,14 +65,14 @@ impl Job {
         match answer.into_inner().result {
             Some(execute_query_result::Result::Success(sent)) => {
                 tracing::debug!(table = failure.table, job = sent.job_id, "sorting on the Ballista cluster");
-                Ok(Self { scheduler, id: sent.job_id, session_id })
+                Ok(Self { scheduler, id: sent.job_id, session_id, is_done: false })
             }
             refused => Err(failure.because(&format!("the scheduler refused the job: {refused:?}"))),
         }
     }
 
     /// Waits until all is sorted.
-    pub(crate) async fn done(&self, failure: &Failure) -> Result<Runs, TableError> {
+    pub(crate) async fn done(&mut self, failure: &Failure) -> Result<Runs, TableError> {
         let (mut scheduler, mut unknown) = (self.scheduler.clone(), 0);
         loop {
             let asked = scheduler.get_job_status(GetJobStatusParams { job_id: self.id.clone() }).await;
@@ -80,6 +81,7 @@ impl Job {
                 .into_inner();
             match answer.status.and_then(|status| status.status) {
                 Some(Status::Successful(SuccessfulJob { partition_location, .. })) => {
+                    self.is_done = true;
                     return Ok(Runs { locations: partition_location, proxy: answer.flight_proxy });
                 }
                 Some(Status::Failed(FailedJob { error, .. })) => {
@@ -100,15 +102,19 @@ impl Drop for Job {
     fn drop(&mut self) {
         let (mut scheduler, job_id, session_id) =
             (self.scheduler.clone(), std::mem::take(&mut self.id), std::mem::take(&mut self.session_id));
+        let is_done = self.is_done;
         // Without a runtime the process ends, and the scheduler removes what is old by itself.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            let cancelled = scheduler.cancel_job(CancelJobParams { job_id: job_id.clone() }).await;
-            let cleaned =
-                scheduler.clean_job_data(CleanJobDataParams { job_id: job_id.clone(), ..Default::default() });
-            let cleaned = cleaned.await;
+            let ended = if is_done {
+                let clean = CleanJobDataParams { job_id: job_id.clone(), ..CleanJobDataParams::default() };
+                scheduler.clean_job_data(clean).await.map(drop)
+            } else {
+                // Removes what was sorted already, too.
+                scheduler.cancel_job(CancelJobParams { job_id: job_id.clone() }).await.map(drop)
+            };
             let removed = scheduler.remove_session(RemoveSessionParams { session_id }).await;
-            if let Some(error) = cancelled.err().or(cleaned.err()).or(removed.err()) {
+            if let Some(error) = ended.err().or(removed.err()) {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(
                     job = job_id,

@@ -65,7 +65,7 @@ impl SortCluster for BallistaCluster {
         let failure = Failure { table: job.table.clone(), scheduler_url: self.scheduler_url.clone() };
         let plan = plan::sorted_runs(&job).map_err(|error| failure.with("the plan can't be made", error))?;
         let settings = settings::of(&job, self.config.share_keys);
-        let submitted = Job::submit(&failure, plan, settings).await?;
+        let mut submitted = Job::submit(&failure, plan, settings).await?;
         let done = tokio::time::timeout(self.config.timeout, submitted.done(&failure)).await;
         let runs = done.map_err(|_| {
             let seconds = self.config.timeout.as_secs();

@@ -19,7 +19,6 @@ use datafusion::{
 };
 use firn_table::{SortColumn, TableError};
 use futures::{StreamExt, TryStreamExt, stream};
-use url::Url;
 
 use crate::{
     Failure,
@@ -83,34 +82,36 @@ async fn run(
     let (Some(executor), Some(partition)) = (&location.executor_meta, &location.partition_id) else {
         return Err(failure.because("the scheduler does not say where the sorted rows are"));
     };
-    let port = u16::try_from(executor.port).unwrap_or_default();
     let own = format!("{}:{}", executor.host, executor.port);
     let address = match proxy {
-        Some(FlightProxy::External(address)) => address.clone(),
-        Some(FlightProxy::Local(true)) => failure.scheduler_url.trim_start_matches("http://").to_owned(),
-        Some(FlightProxy::Local(false)) | None => own.clone(),
+        Some(FlightProxy::External(address)) => address,
+        Some(FlightProxy::Local(true)) => failure.scheduler_url.trim_start_matches("http://"),
+        Some(FlightProxy::Local(false)) | None => &own,
+    };
+    let (Some((host, port)), Ok(own_port)) = (host_and_port(address), u16::try_from(executor.port)) else {
+        return Err(failure.because(&format!("'{address}', where sorted rows are to be, is no address")));
     };
     let lost = |error: DataFusionError| {
         failure.with(&format!("executor {own} does not give its rows at {address}"), error)
     };
     // A connection each: over a shared one a run that isn't read would hold back the one that is waited for.
     let open = async {
-        let parsed = Url::parse(&format!("http://{address}"));
-        let (host, its_port) = parsed
-            .ok()
-            .and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)))
-            .unwrap_or_else(|| (executor.host.clone(), port));
-        let mut client =
-            BallistaClient::try_new(&host, its_port, MAX_MESSAGE_BYTES, false, None, TRIES, PAUSE_MS, 0, 0)
-                .await?;
+        let connected =
+            BallistaClient::try_new(host, port, MAX_MESSAGE_BYTES, false, None, TRIES, PAUSE_MS, 0, 0);
         let (id, partition) = (executor.id.as_str(), partition.clone().into());
         let (file, is_sort) = (location.file_id, location.is_sort_shuffle);
-        client.fetch_partition_proxied(id, &partition, file, is_sort, &executor.host, port, true).await
+        let mut client = connected.await?;
+        client.fetch_partition_proxied(id, &partition, file, is_sort, &executor.host, own_port, true).await
     };
     let rows = tokio::time::timeout(SILENCE, open).await;
     let rows = rows.map_err(|silent| lost(DataFusionError::External(silent.into())))?;
     let rows = rows.map_err(|error| lost(DataFusionError::External(error.into())))?;
     Ok(attended(rows, failure.clone(), own))
+}
+
+fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host, port.parse().ok()?))
 }
 
 /// The rows, or an error once the executor is silent for too long.

@@ -3,25 +3,24 @@
 use std::{
     any::Any,
     fs,
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::{
-    ConfigProducer, RuntimeProducer,
+    RuntimeProducer,
     config::TaskSchedulingPolicy,
     extension::SessionConfigExt,
     registry::BallistaFunctionRegistry,
     serde::{
         BallistaCodec,
-        protobuf::{
-            ExecutorRegistration, scheduler_grpc_client::SchedulerGrpcClient,
-            scheduler_grpc_server::SchedulerGrpcServer,
-        },
+        protobuf::{ExecutorRegistration, scheduler_grpc_client::SchedulerGrpcClient},
         scheduler::{ExecutorOperatingSystemSpecification, ExecutorSpecification},
     },
     utils::{GrpcServerConfig, create_grpc_server},
@@ -30,8 +29,7 @@ use ballista_executor::{
     execution_loop, executor, flight_service::BallistaFlightService, metrics::LoggingMetricsCollector,
 };
 use ballista_scheduler::{
-    cluster::BallistaCluster, config::SchedulerConfig, metrics::default_metrics_collector,
-    scheduler_server::SchedulerServer,
+    cluster::BallistaCluster, config::SchedulerConfig, scheduler_process::start_server,
 };
 use datafusion::{
     config::{ConfigEntry, ConfigExtension, ExtensionOptions},
@@ -43,9 +41,13 @@ use datafusion::{
     prelude::SessionConfig,
 };
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use firn_tests::{free_port, until};
 use object_store::aws::AmazonS3Builder;
 use tempfile::TempDir;
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Endpoint;
 use url::Url;
@@ -53,33 +55,28 @@ use url::Url;
 /// The bucket of tests on S3.
 pub(crate) const BUCKET: &str = "lake";
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Called with its number when a task begins.
 pub(crate) type OnTask = Arc<dyn Fn(usize) + Send + Sync>;
 
-/// Starts a scheduler that misses an executor after two seconds; answers its URL.
-pub(crate) async fn scheduler() -> String {
+/// Starts a scheduler that misses an executor after two seconds, and passes on what executors sorted if it `is_proxy`; answers its URL.
+pub(crate) async fn scheduler(is_proxy: bool) -> String {
     let config = SchedulerConfig {
         scheduling_policy: TaskSchedulingPolicy::PullStaged,
         executor_timeout_seconds: 2,
         expire_dead_executor_interval_seconds: 1,
+        advertise_flight_sql_endpoint: is_proxy.then(String::new),
+        override_config_producer: Some(Arc::new(session_config)),
+        override_session_builder: Some(Arc::new(session_state)),
         ..SchedulerConfig::default()
     };
-    let produce: ConfigProducer = Arc::new(session_config);
-    let cluster = BallistaCluster::new_memory("scheduler", Arc::new(session_state), produce);
-    let mut server: SchedulerServer<LogicalPlanNode, PhysicalPlanNode> = SchedulerServer::new(
-        "scheduler".to_owned(),
-        cluster,
-        BallistaCodec::default(),
-        Arc::new(config),
-        default_metrics_collector().unwrap(),
-    );
-    server.init().await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server =
-        create_grpc_server(&GrpcServerConfig::default()).add_service(SchedulerGrpcServer::new(server));
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    url
+    let address: SocketAddr = ([127, 0, 0, 1], free_port().unwrap()).into();
+    let cluster = BallistaCluster::new_from_config(&config).await.unwrap();
+    tokio::spawn(start_server(cluster, address, Arc::new(config)));
+    let listens = until("the scheduler listens", PATIENCE, async || TcpStream::connect(address).await);
+    listens.await.unwrap();
+    format!("http://{address}")
 }
 
 /// One executor with one place for a task. Dropped, it is gone with all that it sorted.

@@ -33,7 +33,7 @@ async fn without_a_scheduler_nothing_is_rewritten() {
 async fn a_cluster_without_executors_is_not_waited_for_without_end() {
     let lake = Lake::with_files(2, None).await;
     let before = lake.stored_files().await;
-    let url = scheduler().await;
+    let url = scheduler(false).await;
     let error = lake.sort(Some(cluster(&url, Duration::from_secs(1)))).await.unwrap_err();
     assert!(
         error.context.contains("not done within 1 s") && error.context.contains("more executors"),
@@ -49,7 +49,7 @@ async fn a_cluster_without_executors_is_not_waited_for_without_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_executor_that_is_lost_midway_had_sorted_another_one_sorts_again() {
     let lake = Lake::with_files(4, None).await;
-    let url = scheduler().await;
+    let url = scheduler(false).await;
     let (begun, begins) = mpsc::channel();
     // It ends one task, and hangs in the second.
     let mut lost = Executor::start(

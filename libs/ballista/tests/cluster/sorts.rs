@@ -28,7 +28,7 @@ fn together() -> OnTask {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_executors_sort_as_one_machine_does() {
     let lake = Lake::with_files(12, None).await;
-    let url = scheduler().await;
+    let url = scheduler(false).await;
     let both = together();
     let executors = [Executor::start(&url, Arc::clone(&both)), Executor::start(&url, both)];
 
@@ -69,7 +69,8 @@ async fn executors_reach_a_bucket_with_the_keys_that_are_shared() {
         credentials: Some((SeaweedFs::ACCESS_KEY.to_owned(), SeaweedFs::SECRET_KEY.to_owned())),
     };
     let lake = Lake::with_files(3, Some((BUCKET, storage))).await;
-    let url = scheduler().await;
+    // What they sorted comes by way of the scheduler.
+    let url = scheduler(true).await;
     let executor = Executor::start(&url, Arc::new(|_| {}));
     let there = lake.sort(Some(cluster(&url, PATIENCE))).await.unwrap();
     assert_eq!((executor.tasks(), there.read_rows), (3, 3 * ROWS.unsigned_abs()));

@@ -45,5 +45,8 @@ need_build_tools() {
   need_rust
 }
 
+# What makes cargo build Ballista's client, and a cluster for tests; it needs protobuf-compiler.
+ballista_features=firn-cli/ballista,firn-ballista/in-process
+
 # Where cargo puts what it builds.
 target_dir() { printf '%s' "${CARGO_TARGET_DIR:-$PWD/target}"; }

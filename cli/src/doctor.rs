@@ -61,6 +61,9 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<()> {
         Ok(Some(url)) => checks.push(Check::new("elasticsearch", reach_url(url.as_str(), 9200).await)),
         Err(error) => checks.push(Check::new("elasticsearch", Err(format!("{error:#}")))),
     }
+    if let Some(ballista) = &settings.maintenance.ballista {
+        checks.push(Check::new("ballista", reach_url(&ballista.scheduler_url, 50050).await));
+    }
     let mut wrong = 0;
     for check in &checks {
         match &check.verdict {

@@ -1,5 +1,6 @@
 //! The configuration: `firn.toml` and `FIRN_SECTION__KEY`, resolved once. docs/CONFIGURATION.md lists the same keys.
 
+mod ballista;
 mod secret_url;
 mod sections;
 mod stream;
@@ -108,6 +109,7 @@ impl Settings {
     /// What no type can say.
     fn check(&self) -> Result<()> {
         self.stream.check()?;
+        self.maintenance.config()?;
         if self.storage.access_key_id.is_some() != self.storage.secret_access_key.is_some() {
             return Err(usage("storage: set both access_key_id and secret_access_key, or none"));
         }

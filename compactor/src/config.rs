@@ -1,6 +1,8 @@
 //! Settings of the compactor, already resolved.
 
-use std::{num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, sync::Arc, time::Duration};
+
+use firn_table::SortCluster;
 
 /// With less a data file would fall apart into row groups of few rows.
 const MIN_WRITE_BYTES: usize = 4 << 20;
@@ -102,6 +104,8 @@ pub struct MaintenanceConfig {
     pub max_bytes_per_s: Option<NonZeroU64>,
     /// How long rewrites of one tenant begin before other duties, and promotion, have their turn again.
     pub time_slice: Duration,
+    /// Where rewrites are sorted that are too large for one machine.
+    pub cluster: Option<Arc<dyn SortCluster>>,
     /// Rewrites of a tenant wait while its inventories take longer than this to come to bronze.
     pub pause_behind: Duration,
     /// Longest time that they wait before they get a turn.
@@ -150,6 +154,7 @@ impl Default for MaintenanceConfig {
             parallel_rewrites: 1,
             max_bytes_per_s: None,
             time_slice: Duration::from_secs(60),
+            cluster: None,
             pause_behind: Duration::from_secs(60),
             longest_pause: HOUR,
             remove_orphans: true,

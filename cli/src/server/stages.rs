@@ -91,7 +91,7 @@ fn compactor(server: &Server) -> Result<Compactor> {
         parallel_models: promotion.parallel_models,
         memory_bytes: promotion.memory_bytes,
         spill_bytes: promotion.spill_bytes,
-        maintenance: server.settings.maintenance.config(),
+        maintenance: server.settings.maintenance.config()?,
         ..CompactorConfig::default()
     };
     config.erasure.settle = server.settings.erasure.settle;

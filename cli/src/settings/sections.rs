@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
+use anyhow::Result;
 use firn_alerts::WebhookFormat;
 use firn_catalog::DelegationConfig;
 use firn_compactor::{CompactorConfig, ErasureConfig, MaintenanceConfig};
 use firn_runtime::config::SecretRef;
 use serde::Deserialize;
 
-use super::SecretUrl;
+use super::{SecretUrl, ballista::BallistaSection};
 use crate::duration;
 
 /// `[server]`
@@ -250,6 +251,8 @@ pub(crate) struct MaintenanceSection {
     /// How long rewrites of one tenant begin before all else has its turn again.
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) time_slice: Duration,
+    /// The cluster where rewrites are sorted that are too large for one machine.
+    pub(crate) ballista: Option<BallistaSection>,
     /// Rewrites wait while ingest is further behind than this.
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) pause_behind: Duration,
@@ -289,6 +292,7 @@ impl Default for MaintenanceSection {
             parallel_rewrites,
             max_bytes_per_s,
             time_slice,
+            ballista: None,
             pause_behind,
             longest_pause,
             remove_orphans,
@@ -300,21 +304,22 @@ impl Default for MaintenanceSection {
 
 impl MaintenanceSection {
     /// With the defaults of what isn't configured here.
-    pub(crate) fn config(&self) -> MaintenanceConfig {
-        MaintenanceConfig {
+    pub(crate) fn config(&self) -> Result<MaintenanceConfig> {
+        Ok(MaintenanceConfig {
             interval: self.interval,
             snapshot_age: self.snapshot_age,
             min_snapshots: self.min_snapshots,
             parallel_rewrites: self.parallel_rewrites,
             max_bytes_per_s: self.max_bytes_per_s,
             time_slice: self.time_slice,
+            cluster: self.ballista.as_ref().map(BallistaSection::cluster).transpose()?,
             pause_behind: self.pause_behind,
             longest_pause: self.longest_pause,
             remove_orphans: self.remove_orphans,
             orphan_interval: self.orphan_interval,
             orphan_age: self.orphan_age,
             ..MaintenanceConfig::default()
-        }
+        })
     }
 }
 

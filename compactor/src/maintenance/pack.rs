@@ -32,6 +32,7 @@ impl Maintenance {
             },
             order: settings.order.clone(),
             copy_row_groups_of_bytes: Some(settings.min_row_group_bytes),
+            cluster: self.config.maintenance.cluster.clone(),
         };
         let rewritten = scan.write(&self.engine.session(), &options).await?;
         let (rows, deleted) = (rewritten.read_rows, rewritten.deleted_rows);

@@ -17,7 +17,8 @@ const MAX_DELETED_PERCENT: u64 = 20;
 /// A row group of so small a share of a file's wanted size is decoded and goes into a larger one
 /// (`firn.maintenance.min-row-group-bytes`).
 const MIN_ROW_GROUP_SHARE: u64 = 16;
-/// Files' worth of rows that are put in order together: each file then covers about so small a share of their values.
+/// Files' worth of rows that are put in order together, unless `firn.maintenance.order-bytes` says otherwise: each file then covers
+/// about so small a share of their values.
 const FILES_IN_ORDER: u64 = 16;
 /// Snapshots that an expiry must remove at least, so that it is worth a commit.
 pub(super) const WORTH_EXPIRING: usize = 10;
@@ -34,6 +35,8 @@ pub(super) struct Settings {
     pub(super) min_snapshots: usize,
     pub(super) max_model_wait_ms: i64,
     pub(super) order: RowOrder,
+    /// Bytes of files that are put in order together.
+    pub(super) order_bytes: u64,
 }
 
 impl Settings {
@@ -64,6 +67,7 @@ impl Settings {
             min_snapshots: count("min-snapshots", config.min_snapshots).max(1),
             max_model_wait_ms: millis(config.max_model_wait),
             order: RowOrder::Kept,
+            order_bytes: number("order-bytes").unwrap_or(target_file_bytes.saturating_mul(FILES_IN_ORDER)),
         }
     }
 
@@ -78,7 +82,7 @@ impl Settings {
 
     /// Bytes that are rewritten together: one file's worth, unless rows are to move between files.
     fn group_bytes(&self) -> u64 {
-        self.target_file_bytes.saturating_mul(if self.order.moves_rows() { FILES_IN_ORDER } else { 1 })
+        if self.order.moves_rows() { self.order_bytes } else { self.target_file_bytes }
     }
 }
 
@@ -239,6 +243,9 @@ mod tests {
         let files: Vec<_> = (0..40).map(|name| file(name, "a", 900, 0)).collect();
         let sizes: Vec<_> = everything(&files, &settings).iter().map(Vec::len).collect();
         assert_eq!(sizes, [17, 17, 6]);
+        settings.order_bytes = 18_000;
+        let sizes: Vec<_> = everything(&files, &settings).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [20, 20]);
         assert!(bins(&files, &settings).is_empty(), "files of a good size stay");
     }
 

@@ -215,11 +215,24 @@ impl FileIo {
     }
 
     pub(crate) fn resolve(&self, location: &str) -> Result<ResolvedFile, TableError> {
+        self.stores.resolve(
+            &Location::parse(location)?,
+            &self.present_config(),
+            self.session_token.as_deref(),
+        )
+    }
+
+    /// How the files are reached at this moment, with the token of temporary credentials.
+    pub(crate) fn access(&self) -> (StorageConfig, Option<String>) {
+        (self.present_config().into_owned(), self.session_token.clone())
+    }
+
+    fn present_config(&self) -> Cow<'_, StorageConfig> {
         let mut config = Cow::Borrowed(&self.config);
         if let (None, Some(keys)) = (&config.credentials, &self.keys) {
             config.to_mut().credentials = Some(keys.get().as_ref().clone());
         }
-        self.stores.resolve(&Location::parse(location)?, &config, self.session_token.as_deref())
+        config
     }
 
     pub(crate) fn manifests(&self) -> &ManifestCache {

@@ -32,7 +32,7 @@ pub use file_io::{FileIo, StorageConfig};
 pub use incremental::{Increment, RETENTION, increment};
 pub use pace::Pace;
 pub use positions::{FILE_COLUMN, POSITION_COLUMN, PositionScan, RowPositions};
-pub use rewrite::{RewriteOptions, RewriteScan, RewrittenFiles, RowOrder, SortColumn};
+pub use rewrite::{RewriteOptions, RewriteScan, RewrittenFiles, RowOrder, SortCluster, SortColumn, SortJob};
 pub use scan::TableScan;
 pub use scrub::{Applied, DirtyFile, Doomed, RowMatch, Scrub, Survey, column_values};
 pub use session::{LakeCatalog, ReferenceSpec, lake_session};

@@ -2,6 +2,7 @@
 //! in order if that is wanted. Row groups that are good as they are can be copied without being decoded.
 
 mod check;
+mod cluster;
 mod copy;
 mod decode;
 mod lineage;
@@ -21,6 +22,7 @@ use crate::{
     sums::ColumnSums,
     write::UnfinishedFiles,
 };
+pub use cluster::{SortCluster, SortJob};
 use copy::{Standard, copy_row_groups};
 use decode::Decoding;
 use lineage::lineage_columns;
@@ -43,6 +45,8 @@ pub struct RewriteOptions {
     /// Files whose row groups have at least so many bytes on average, and that are as if they had just been written, are copied by
     /// row groups, without being decoded. `None`: all are decoded.
     pub copy_row_groups_of_bytes: Option<u64>,
+    /// Where large files are sorted; here if absent.
+    pub cluster: Option<Arc<dyn SortCluster>>,
 }
 
 /// What a rewrite wrote; commit it with [`crate::Operation::Rewrite`].
@@ -155,7 +159,12 @@ impl RewriteScan {
         if moves_rows {
             writer = writer.summed();
         }
-        let decoding = Decoding { layout, files, pace: options.write.pace.as_ref() };
+        let decoding = Decoding {
+            layout,
+            files,
+            pace: options.write.pace.as_ref(),
+            cluster: options.cluster.as_deref(),
+        };
         match decoding.write(session, &schema, &options.order, &mut writer).await {
             Ok(decoded) => {
                 let (files, encoded) = writer.close_summed().await?;

@@ -2,6 +2,9 @@
 
 use std::{num::NonZeroU64, path::PathBuf};
 
+use datafusion::{execution::SendableRecordBatchStream, prelude::SessionContext};
+use firn_table::{SortCluster, SortJob, TableError, TableErrorKind};
+
 use super::*;
 use crate::CompactorConfig;
 
@@ -127,4 +130,32 @@ async fn groups_with_damaged_files_rest_and_the_others_are_rewritten() {
     let told = visit(&lake, &maintenance, &mut MaintenancePlace::default()).await.1;
     assert_eq!((told.as_str(), files_by_day(&lake).await), ("up to date", vec![1, 1]));
     assert_eq!(rows().await, before);
+}
+
+/// A cluster that is not there.
+#[derive(Debug)]
+struct Away;
+
+#[async_trait::async_trait]
+impl SortCluster for Away {
+    fn takes(&self, _: u64) -> bool {
+        true
+    }
+
+    async fn sort(&self, _: &SessionContext, job: SortJob) -> Result<SendableRecordBatchStream, TableError> {
+        let context = format!("no cluster for {}", job.table);
+        Err(TableError { kind: TableErrorKind::Storage, context, source: None })
+    }
+}
+
+#[tokio::test]
+async fn what_a_cluster_is_to_sort_stays_as_it_is_while_the_cluster_is_away() {
+    let lake = Lake::start().await;
+    two_days(&lake).await;
+    set(&lake, "firn.maintenance.order", "sort(host_id)").await;
+    let maintenance = with(&lake, |config| config.cluster = Some(Arc::new(Away)));
+    let mut place = MaintenancePlace::default();
+    let (state, told) = visit(&lake, &maintenance, &mut place).await;
+    assert_eq!((state, told.as_str()), (StageState::Failing, "no cluster for bronze.inventory"));
+    assert_eq!((files_by_day(&lake).await, place.resting.count()), (vec![3, 4], 2));
 }

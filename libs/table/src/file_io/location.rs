@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use datafusion::execution::object_store::ObjectStoreUrl;
+
 use crate::{TableError, TableErrorKind};
 
 /// A parsed location. Paths are taken literally: nothing is percent-decoded.
@@ -45,6 +47,14 @@ impl Location {
         };
         path.map_err(|error| {
             TableError::caused(TableErrorKind::Invalid, format!("{self:?} is not a valid path"), error)
+        })
+    }
+
+    /// The store as other programs know it: `file:///` or `s3://bucket`.
+    pub(crate) fn store_url(&self) -> Result<ObjectStoreUrl, TableError> {
+        let Self::S3 { bucket, .. } = self else { return Ok(ObjectStoreUrl::local_filesystem()) };
+        ObjectStoreUrl::parse(format!("s3://{bucket}")).map_err(|error| {
+            TableError::caused(TableErrorKind::Invalid, format!("'{bucket}' is not a bucket name"), error)
         })
     }
 

@@ -18,7 +18,7 @@ use crate::{
     manifests::LiveFile,
     write::{RowGroupWriter, SourceFile},
 };
-pub(super) use standard::Standard;
+pub(super) use standard::{Leaf, Standard};
 
 /// Bytes read from a file's end at first; most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;

@@ -16,6 +16,7 @@ use datafusion::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
+    cluster::{SortCluster, SortJob},
     lineage::Lineage,
     order::{RowOrder, SortColumn, ZCurve},
     sort::Sorter,
@@ -37,6 +38,8 @@ pub(super) struct Decoding<'a> {
     pub(super) files: &'a [(LiveFile, FileDeletes)],
     /// How fast they are read.
     pub(super) pace: Option<&'a Pace>,
+    /// Where many of them are sorted.
+    pub(super) cluster: Option<&'a dyn SortCluster>,
 }
 
 /// What was read of them.
@@ -65,7 +68,10 @@ impl Decoding<'_> {
     ) -> Result<Decoded, TableError> {
         match order {
             RowOrder::Kept => self.read_into(session, schema, Destination::Files(writer)).await,
-            RowOrder::Sorted(columns) => self.write_sorted(session, schema, columns, None, writer).await,
+            RowOrder::Sorted(columns) => match self.job_elsewhere(schema, columns).await? {
+                Some((cluster, job)) => self.write_sorted_by(cluster, session, schema, job, writer).await,
+                None => self.write_sorted(session, schema, columns, None, writer).await,
+            },
             RowOrder::ZOrdered(columns) => self.write_z_ordered(session, schema, columns, writer).await,
         }
     }
@@ -77,6 +83,9 @@ impl Decoding<'_> {
         columns: &[String],
         writer: &mut DataFileWriter,
     ) -> Result<Decoded, TableError> {
+        if self.cluster_for_all().is_some() {
+            self.log_sorted_here("no other engine knows the Z-curve");
+        }
         let files = self.files.iter().map(|(file, _)| file);
         let curve = ZCurve::new(&self.layout.table, schema, columns, files)?;
         self.write_sorted(session, schema, &[ZCurve::sort_column()], Some(&curve), writer).await
@@ -91,26 +100,64 @@ impl Decoding<'_> {
         curve: Option<&ZCurve>,
         writer: &mut DataFileWriter,
     ) -> Result<Decoded, TableError> {
-        let unsorted = |error| {
-            let table = self.layout.table.ident();
-            table_error(format!("cannot sort rows of table {table} by {}", names(columns)), error)
-        };
+        let unsorted = |error| self.unsorted(columns, error);
         let sorted_schema = curve.map_or(schema, |curve| &curve.schema);
         let mut sorter = Sorter::new(session, sorted_schema, columns).map_err(unsorted)?;
         let destination = Destination::Sorting { sorter: &mut sorter, curve, unsorted: &unsorted };
         let read = self.read_into(session, schema, destination).await?;
-        let mut sorted = sorter.finish().await.map_err(unsorted)?;
-        let wanted = (0..schema.fields().len()).collect::<Vec<_>>();
-        let mut written = 0;
-        let mut next = sorted.next().await;
-        while let Some(batch) = next {
-            let batch = batch.and_then(|batch| Ok(batch.project(&wanted)?)).map_err(unsorted)?;
-            written += batch.num_rows() as u64;
-            // The next batch is gathered while this one is encoded.
-            let (stored, following) = futures::join!(writer.write(&batch), sorted.next());
-            stored?;
-            next = following;
+        let sorted = sorter.finish().await.map_err(unsorted)?;
+        let written = write_first(sorted, schema.fields().len(), writer, unsorted).await?;
+        self.all_written(read, written)
+    }
+
+    /// What other machines are to sort, if there are any and they can.
+    async fn job_elsewhere(
+        &self,
+        schema: &SchemaRef,
+        columns: &[SortColumn],
+    ) -> Result<Option<(&dyn SortCluster, SortJob)>, TableError> {
+        let Some(cluster) = self.cluster_for_all() else { return Ok(None) };
+        match SortJob::new(&self.layout.table, self.files, schema, columns).await? {
+            Ok(job) => Ok(Some((cluster, job))),
+            Err(reason) => {
+                self.log_sorted_here(&reason);
+                Ok(None)
+            }
         }
+    }
+
+    /// The cluster, if there is one that wants so many bytes.
+    fn cluster_for_all(&self) -> Option<&dyn SortCluster> {
+        let bytes = self.files.iter().map(|(file, _)| file.data_file().file_size_in_bytes()).sum();
+        self.cluster.filter(|cluster| cluster.takes(bytes))
+    }
+
+    fn log_sorted_here(&self, reason: &str) {
+        let (table, files) = (self.layout.table.ident(), self.files.len());
+        tracing::debug!(%table, files, reason, "sorted here, not on the cluster");
+    }
+
+    /// Writes rows that come sorted from elsewhere. They are read here as well, since what was read there nobody has seen: so what is
+    /// written is compared with the same sums as ever.
+    async fn write_sorted_by(
+        &self,
+        cluster: &dyn SortCluster,
+        session: &SessionContext,
+        schema: &SchemaRef,
+        job: SortJob,
+        writer: &mut DataFileWriter,
+    ) -> Result<Decoded, TableError> {
+        let by = job.by.clone();
+        let unsorted = |error| self.unsorted(&by, error);
+        let write = async {
+            let sorted = cluster.sort(session, job).await?;
+            write_first(sorted, schema.fields().len(), writer, unsorted).await
+        };
+        let (read, written) = futures::try_join!(self.read_into(session, schema, Destination::Sums), write)?;
+        self.all_written(read, written)
+    }
+
+    fn all_written(&self, read: Decoded, written: u64) -> Result<Decoded, TableError> {
         let expected = read.read_rows - read.deleted_rows;
         if written != expected {
             let table = self.layout.table.ident();
@@ -119,6 +166,11 @@ impl Decoding<'_> {
             )));
         }
         Ok(read)
+    }
+
+    fn unsorted(&self, by: &[SortColumn], error: DataFusionError) -> TableError {
+        let table = self.layout.table.ident();
+        table_error(format!("cannot sort rows of table {table} by {}", names(by)), error)
     }
 
     async fn read_into(
@@ -149,7 +201,7 @@ impl Decoding<'_> {
         let sums = match destination {
             // The rows that are encoded are those that were read, in memory as well; what becomes of them the footers tell.
             Destination::Files(_) => ColumnSums::default(),
-            Destination::Sorting { .. } => ColumnSums::of_values(),
+            Destination::Sorting { .. } | Destination::Sums => ColumnSums::of_values(),
         };
         let mut total = Decoded { sums, ..Decoded::default() };
         while let Some(file) = opened.try_next().await? {
@@ -254,6 +306,27 @@ fn names(columns: &[SortColumn]) -> String {
     columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// Writes the first columns of sorted rows, and answers how many rows there were.
+async fn write_first(
+    mut sorted: SendableRecordBatchStream,
+    columns: usize,
+    writer: &mut DataFileWriter,
+    unsorted: impl Fn(DataFusionError) -> TableError,
+) -> Result<u64, TableError> {
+    let wanted = (0..columns).collect::<Vec<_>>();
+    let mut written = 0;
+    let mut next = sorted.next().await;
+    while let Some(batch) = next {
+        let batch = batch.and_then(|batch| Ok(batch.project(&wanted)?)).map_err(&unsorted)?;
+        written += batch.num_rows() as u64;
+        // The next batch is gathered while this one is encoded.
+        let (stored, following) = futures::join!(writer.write(&batch), sorted.next());
+        stored?;
+        next = following;
+    }
+    Ok(written)
+}
+
 /// Where rows go.
 enum Destination<'a> {
     Files(&'a mut DataFileWriter),
@@ -262,12 +335,15 @@ enum Destination<'a> {
         curve: Option<&'a ZCurve>,
         unsorted: &'a (dyn Fn(DataFusionError) -> TableError + Sync),
     },
+    /// Nowhere: they are only added up.
+    Sums,
 }
 
 impl Destination<'_> {
     async fn take(&mut self, batch: RecordBatch) -> Result<(), TableError> {
         match self {
             Self::Files(writer) => writer.write(&batch).await,
+            Self::Sums => Ok(()),
             Self::Sorting { sorter, curve, unsorted } => {
                 let batch = curve.map_or(Ok(batch.clone()), |curve| curve.place(&batch));
                 let batch = batch.map_err(|error| {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod clusters;
 mod commits;
 mod copies;
 mod deletes;

@@ -30,7 +30,7 @@ pub(in crate::rewrite) struct Standard {
 
 /// A column of Parquet, whatever it and the groups around it are called.
 #[derive(Clone, Debug, PartialEq)]
-struct Leaf {
+pub(in crate::rewrite) struct Leaf {
     id: Option<i32>,
     physical: PhysicalType,
     logical: Option<LogicalType>,
@@ -39,7 +39,7 @@ struct Leaf {
 }
 
 impl Leaf {
-    fn new(column: &ColumnDescriptor) -> Self {
+    pub(in crate::rewrite) fn new(column: &ColumnDescriptor) -> Self {
         let info = column.self_type().get_basic_info();
         Self {
             id: info.has_id().then(|| info.id()),

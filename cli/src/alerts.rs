@@ -1,5 +1,6 @@
 //! `firn alerts`.
 
+mod rebuild;
 mod repartition;
 
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(crate) enum AlertsCommand {
     Comment(CommentArgs),
     /// Fill Elasticsearch or OpenSearch anew from gold.transitions
     Reindex(ReindexArgs),
+    /// Make states anew that were lost, or that say something else than the ledger of transitions
+    Rebuild(rebuild::RebuildArgs),
     /// After partitions were added to the topic inventory: take each computer's state to where its records come to now
     Repartition(repartition::RepartitionArgs),
     /// Dashboards over the findings in Elasticsearch or OpenSearch
@@ -134,6 +137,7 @@ pub(crate) async fn run(command: &AlertsCommand) -> Result<()> {
             output::line(&format!("commented on {}", args.id))
         }
         AlertsCommand::Reindex(args) => reindex(args).await,
+        AlertsCommand::Rebuild(args) => rebuild::run(args).await,
         AlertsCommand::Repartition(args) => repartition::run(args).await,
         AlertsCommand::Dashboards(DashboardsCommand::Export) => {
             output::line(firn_alerts::dashboards().trim_end())

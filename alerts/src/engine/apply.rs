@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The epoch of states that were never rebuilt.
-const FIRST_EPOCH: u64 = 1;
+pub(crate) const FIRST_EPOCH: u64 = 1;
 /// A version's bits below the epoch.
 const VERSION_BITS: u32 = 40;
 /// Evidence kept and published, at the most.
@@ -365,6 +365,7 @@ impl<'a> Work<'a> {
             reason: transition.reason,
             by: story.by,
             assignee: transition.assignee,
+            snoozed_until_us: transition.snoozed_until_us,
             evidence: story.evidence.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null),
             revision: rules.and_then(|rules| Some(rules.rule(rule_id)?.revision.clone())).unwrap_or_default(),
             topic: INVENTORY_TOPIC.to_owned(),
@@ -380,8 +381,17 @@ pub(super) fn published_version(epoch: u64, version: u64) -> u64 {
     (epoch << VERSION_BITS) + version
 }
 
+/// The epoch of a published version, and the finding's own transition counter.
+pub(crate) fn parts_of_version(published: u64) -> (u64, u64) {
+    (published >> VERSION_BITS, published & ((1 << VERSION_BITS) - 1))
+}
+
 pub(super) fn evidence(rule: &CompiledRule, rows: &RecordBatch, row: usize) -> String {
-    let text = rule.evidence(rows, row).to_string();
+    bounded(rule, rule.evidence(rows, row).to_string())
+}
+
+/// What is kept of evidence.
+pub(crate) fn bounded(rule: &CompiledRule, text: String) -> String {
     if text.len() <= MAX_EVIDENCE_BYTES {
         return text;
     }

@@ -160,6 +160,9 @@ async fn reindex(args: &ReindexArgs) -> Result<()> {
     let rows = session.table(format!("{namespace}.{name}")).await;
     let mut rows = rows.context("no transition was kept yet")?.execute_stream().await?;
     let server = firn_alerts::Reindex::begin(&args.elasticsearch).await?;
+    if !server.left_out().is_empty() {
+        output::complain(&format!("of the server: {}", server.left_out()));
+    }
     let (mut sent, mut refused) = (0, 0);
     while let Some(batch) = rows.next().await {
         let transitions = firn_policy::transitions_from_batch(&batch?, client.name())?;

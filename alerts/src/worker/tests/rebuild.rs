@@ -285,7 +285,7 @@ async fn states_that_say_what_nobody_was_told_and_those_that_cant_be_read_are_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_are_at_work_are_left_alone_and_a_plan_says_that_they_are() {
+async fn workers_that_are_at_work_are_left_alone_and_named() {
     let mut estate = Estate::new().await;
     estate.lab.upload(0, 60).await;
     estate.work().await;

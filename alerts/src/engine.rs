@@ -23,7 +23,7 @@ use crate::{
     packed::Packed,
     rules::{ErasureLists, TenantRules},
 };
-pub(crate) use apply::{FIRST_EPOCH, bounded, parts_of_version};
+pub(crate) use apply::bounded;
 pub(crate) use judge::received_us;
 use partition::Partition;
 pub(crate) use review::Devices;

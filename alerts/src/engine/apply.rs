@@ -20,15 +20,11 @@ use super::{
     partition::Partition,
 };
 use crate::{
-    host::{HostKey, HostState, Order},
+    host::{FIRST_EPOCH, HostKey, HostState, Order, published_version},
     packed::Packed,
     rules::TenantRules,
 };
 
-/// The epoch of states that were never rebuilt.
-pub(crate) const FIRST_EPOCH: u64 = 1;
-/// A version's bits below the epoch.
-const VERSION_BITS: u32 = 40;
 /// Evidence kept and published, at the most.
 const MAX_EVIDENCE_BYTES: usize = 8 << 10;
 
@@ -374,16 +370,6 @@ impl<'a> Work<'a> {
             catalog_commit: rules.map(|rules| rules.commit.clone()).unwrap_or_default(),
         });
     }
-}
-
-/// The version that the world sees: larger with each transition, also after a rebuild that forgot how many there were.
-pub(super) fn published_version(epoch: u64, version: u64) -> u64 {
-    (epoch << VERSION_BITS) + version
-}
-
-/// The epoch of a published version, and the finding's own transition counter.
-pub(crate) fn parts_of_version(published: u64) -> (u64, u64) {
-    (published >> VERSION_BITS, published & ((1 << VERSION_BITS) - 1))
 }
 
 pub(super) fn evidence(rule: &CompiledRule, rows: &RecordBatch, row: usize) -> String {

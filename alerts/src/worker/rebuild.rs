@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     AlertsError,
+    engine::is_erased,
     host::{HostKey, HostState},
     packed::Packed,
 };
@@ -160,7 +161,10 @@ impl Worker {
         let ledger = self.ledger(&tenants).await?;
         tell(&format!("{} findings were told; replaying the records", ledger.findings()));
         let replayed = records::replay(self, &tenants, inventory, &judged, &ledger).await?;
-        Ok(compare(&tenants, &known, &broken, &ledger, &replayed))
+        let erased = self.book.erased();
+        let counts =
+            |key: &HostKey| tenants.contains(&key.tenant) && !is_erased(&erased, &key.tenant, &key.host_id);
+        Ok(compare(counts, &known, &broken, &ledger, &replayed))
     }
 
     async fn states(&self, partitions: i32) -> Result<(restore::States, BTreeSet<HostKey>), AlertsError> {
@@ -218,17 +222,19 @@ impl Worker {
     }
 }
 
-/// Which states are to be others. Hosts of tenants that nobody knows stay as they are.
+/// Which states are to be others. Hosts of tenants that nobody knows stay as they are, and those that are erased are the workers' to
+/// forget.
 fn compare(
-    tenants: &BTreeSet<String>,
+    counts: impl Fn(&HostKey) -> bool,
     known: &restore::States,
     broken: &BTreeSet<HostKey>,
     ledger: &Ledger,
     replayed: &restore::States,
 ) -> Comparison {
     let keys = known.keys().chain(replayed.keys()).map(AsRef::as_ref);
-    let keys = keys.chain(ledger.keys()).chain(broken).filter(|key| tenants.contains(&key.tenant));
-    let keys: BTreeSet<&HostKey> = keys.collect();
+    let keys = keys.chain(ledger.keys()).filter(|key| counts(key));
+    // No worker begins as long as there is one that can't be read, whosever it is.
+    let keys: BTreeSet<&HostKey> = keys.chain(broken).collect();
     let mut report = Rebuilt {
         hosts: keys.len() as u64,
         findings: ledger.findings(),

@@ -390,11 +390,3 @@ async fn restored_index_shows_what_the_live_one_showed() {
     stop.cancel();
     task.await.unwrap().unwrap();
 }
-
-#[tokio::test]
-async fn unequal_partition_counts_stop_the_worker_with_the_way_out() {
-    let lab = Lab::new().await;
-    lab.grow(COMPLIANCE_TOPIC, 5).await;
-    let error = lab.worker(lab.log.clone()).run(&CancellationToken::new()).await.unwrap_err();
-    assert!(error.to_string().contains("firn alerts repartition"), "{error}");
-}

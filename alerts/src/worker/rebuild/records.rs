@@ -28,9 +28,9 @@ use super::{
 };
 use crate::{
     AlertsError,
-    engine::{Batch, Engine, FIRST_EPOCH, bounded, is_erased},
+    engine::{Batch, Engine, bounded, is_erased},
     history::History,
-    host::{HostKey, HostState},
+    host::{FIRST_EPOCH, HostKey, HostState},
     packed::Packed,
     rules::TenantRules,
 };

@@ -6,8 +6,7 @@ use firn_policy::FindingStatus;
 
 use super::ledger::Told;
 use crate::{
-    engine::{FIRST_EPOCH, parts_of_version},
-    host::{HostFinding, HostState},
+    host::{FIRST_EPOCH, HostFinding, HostState, parts_of_version},
     index::rfc3339,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, num::NonZero, sync::Arc};
 
-use arrow::{compute::SortOptions, record_batch::RecordBatch};
+use arrow::{compute::SortOptions, error::ArrowError, record_batch::RecordBatch};
 use datafusion::{
     common::ScalarValue,
     error::{DataFusionError, Result as DataFusionResult},
@@ -16,13 +16,13 @@ use datafusion::{
 };
 use firn_catalog_client::{ClientErrorKind, TenantClient, iceberg::TableIdent};
 use firn_inventory::tables::SILVER_INVENTORY;
-use firn_policy::{Backtest, CompiledRule, Findings};
+use firn_policy::{Backtest, ByReceipt, CompiledRule, Findings, ReplayedHost};
 use firn_table::{FileIo, ReferenceSpec, TableError, TableErrorKind, lake_session};
-use futures::{StreamExt as _, future::try_join_all};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 
 /// What sorting may hold in memory; more goes to disk.
 const MEMORY_BYTES: usize = 1 << 30;
-/// A computer's records count in the log's order.
+/// What [`ByReceipt`] wants.
 const ORDER: [&str; 3] = ["host_id", "log_partition", "log_offset"];
 
 /// Records that were received within a stretch of time, of all computers of a tenant.
@@ -69,8 +69,8 @@ impl History {
         let columns = replays().iter().flat_map(Backtest::columns).collect();
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let parts = self.by_host(&columns, cores).await.map_err(unreadable)?;
-        let replay = |mut records: SendableRecordBatchStream| {
-            let mut replays = replays();
+        let replay = |records: SendableRecordBatchStream| {
+            let (mut records, mut replays) = (Box::pin(by_receipt(records)), replays());
             tokio::spawn(async move {
                 while let Some(batch) = records.next().await {
                     let batch = batch?;
@@ -91,13 +91,36 @@ impl History {
         Ok(found)
     }
 
+    /// Replays the records; tells `each` how a computer stands after its last one.
+    ///
+    /// # Errors
+    /// If records can't be read.
+    pub async fn hosts(
+        self,
+        rules: &[CompiledRule],
+        mut each: impl FnMut(ReplayedHost),
+    ) -> Result<(), TableError> {
+        let mut replay = Backtest::of_hosts(rules.to_vec());
+        for part in self.by_host(&replay.columns(), 1).await.map_err(unreadable)? {
+            let mut records = Box::pin(by_receipt(part));
+            while let Some(batch) = records.next().await {
+                replay.add(&batch.map_err(unreadable)?).map_err(|error| unreadable(error.into()))?;
+                replay.take_hosts().into_iter().for_each(&mut each);
+            }
+        }
+        replay.end_host();
+        replay.take_hosts().into_iter().for_each(each);
+        Ok(())
+    }
+
     /// The records of these columns, in order.
     ///
     /// # Errors
     /// If they can't be read.
     pub async fn records(self, columns: &BTreeSet<String>) -> Result<Vec<RecordBatch>, TableError> {
         let mut records = Vec::new();
-        for mut part in self.by_host(columns, 1).await.map_err(unreadable)? {
+        for part in self.by_host(columns, 1).await.map_err(unreadable)? {
+            let mut part = Box::pin(by_receipt(part));
             while let Some(batch) = part.next().await {
                 records.push(batch.map_err(unreadable)?);
             }
@@ -105,7 +128,7 @@ impl History {
         Ok(records)
     }
 
-    /// In so many parts, each with all records of its computers, in order.
+    /// In so many parts, each with all records of its computers, as [`ByReceipt`] wants them.
     async fn by_host(
         self,
         columns: &BTreeSet<String>,
@@ -128,6 +151,24 @@ impl History {
     }
 }
 
+/// Sorted records in the order of their receipt.
+fn by_receipt(records: SendableRecordBatchStream) -> impl Stream<Item = DataFusionResult<RecordBatch>> {
+    let records = records.map(Some).chain(stream::once(async { None }));
+    let ready = records.scan(ByReceipt::default(), |order, batch| {
+        let ready = match batch {
+            Some(Ok(batch)) => order.push(&batch).map_err(arrow),
+            Some(Err(error)) => Err(error),
+            None => order.finish().map(Vec::from_iter).map_err(arrow),
+        };
+        std::future::ready(Some(ready))
+    });
+    ready.map_ok(|batches| stream::iter(batches.into_iter().map(Ok))).try_flatten()
+}
+
+fn arrow(error: ArrowError) -> DataFusionError {
+    error.into()
+}
+
 fn unreadable(error: DataFusionError) -> TableError {
     let (namespace, name) = SILVER_INVENTORY;
     TableError {
@@ -136,3 +177,6 @@ fn unreadable(error: DataFusionError) -> TableError {
         source: Some(Box::new(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

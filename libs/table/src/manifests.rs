@@ -20,8 +20,8 @@ pub(crate) use write::{ManifestEncoder, NewManifestList, write_manifest_list};
 /// Bytes of Avro whose parsed form is kept: about what 200,000 files take. Parsed, it takes several times as much memory, which a plan
 /// over so many files holds anyway; what nobody asks for is given back.
 const CACHED_AVRO_BYTES: u64 = 64 << 20;
-/// How long it is kept unasked for.
-const CACHED_FOR: Duration = Duration::from_secs(300);
+/// How long it is kept unasked for. Not for long: a table in use gets a new manifest with each commit, which holds what the former one did.
+const CACHED_FOR: Duration = Duration::from_secs(60);
 /// Manifests read at once.
 const PARALLEL_READS: usize = 16;
 

@@ -1,12 +1,23 @@
 //! What rules would have told over the lake's history: records of `silver.inventory`, replayed computer by computer.
 
-use std::{collections::BTreeSet, num::NonZero, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZero,
+    sync::Arc,
+};
 
-use arrow::{compute::SortOptions, error::ArrowError, record_batch::RecordBatch};
+use arrow::{
+    array::AsArray as _,
+    compute::{SortOptions, cast},
+    datatypes::{DataType, Int64Type},
+    error::ArrowError,
+    record_batch::RecordBatch,
+};
 use datafusion::{
     common::ScalarValue,
     error::{DataFusionError, Result as DataFusionResult},
     execution::SendableRecordBatchStream,
+    functions_aggregate::expr_fn::max,
     logical_expr::Expr,
     physical_expr::{LexOrdering, PhysicalSortExpr, expressions::col as column},
     physical_plan::{
@@ -58,6 +69,29 @@ impl History {
             None => rows,
         };
         Ok(Some(Self { rows }))
+    }
+
+    /// The last offset of each partition of a topic that the records have; of the same commit as they are.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn last_offsets(&self, topic_id: &str) -> Result<BTreeMap<i32, i64>, TableError> {
+        let topic = lit(ScalarValue::Utf8(Some(topic_id.to_owned())));
+        let last = max(col("log_offset")).alias("last");
+        let rows = self.rows.clone().filter(col("log_topic_id").eq(topic));
+        let rows = rows.and_then(|rows| rows.aggregate(vec![col("log_partition")], vec![last]));
+        let batches = rows.map_err(unreadable)?.collect().await.map_err(unreadable)?;
+        let mut offsets = BTreeMap::new();
+        for batch in &batches {
+            let whole = |at: usize| {
+                cast(batch.column(at), &DataType::Int64).map_err(|error| unreadable(error.into()))
+            };
+            let (partitions, last) = (whole(0)?, whole(1)?);
+            let rows = partitions.as_primitive::<Int64Type>().values().iter();
+            let rows = rows.zip(last.as_primitive::<Int64Type>().values());
+            offsets.extend(rows.map(|(partition, offset)| (*partition as i32, *offset)));
+        }
+        Ok(offsets)
     }
 
     /// Replays sets of rules beside each other until an end of time, on all cores; what each set would have told.

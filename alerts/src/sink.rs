@@ -125,11 +125,13 @@ impl Sink {
     ) -> Result<(), SinkError> {
         let left_out = self.to.prepare().await?;
         if left_out != totals.left_out {
-            tracing::warn!(
-                sink = self.to.stage(),
-                left_out,
-                "the server can't do all that findings could use"
-            );
+            if !left_out.is_empty() {
+                tracing::warn!(
+                    sink = self.to.stage(),
+                    left_out,
+                    "the server can't do all that findings could use"
+                );
+            }
             totals.left_out = left_out;
         }
         let mut consumer = self.join().await?;

@@ -38,7 +38,7 @@ pub(crate) enum AlertsCommand {
 /// Arguments of `firn alerts reindex`.
 #[derive(clap::Args)]
 pub(crate) struct ReindexArgs {
-    /// Elasticsearch or OpenSearch; user and password may stand in the URL
+    /// Elasticsearch or OpenSearch; user and password may stand in the URL, or the user 'api-key' and an encoded key
     #[arg(long, value_name = "URL", env = "FIRN_ELASTICSEARCH", hide_env_values = true)]
     elasticsearch: url::Url,
     #[command(flatten)]

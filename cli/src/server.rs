@@ -193,11 +193,13 @@ pub(crate) async fn with_alerts<T>(plan: Plan, work: impl AsyncFnOnce(Alerts) ->
     server.readiness.set_ready();
     let done = work(alerts).await;
     http_end.cancel();
-    http.await.context("the HTTP server crashed")?.context("the HTTP server failed")?;
+    let served = http.await;
     if let Some(catalog) = &server.catalog {
         catalog.close().await;
     }
-    done
+    let done = done?;
+    served.context("the HTTP server crashed")?.context("the HTTP server failed")?;
+    Ok(done)
 }
 
 /// A process whose services run.

@@ -61,18 +61,30 @@ impl Abilities {
     }
 }
 
-/// Puts the policy, unless there is one, whoever changed it since, and gives it to the indices that are there.
-pub(super) async fn prepare(client: &Elasticsearch) -> Result<(), SinkError> {
-    let path = format!("/_ilm/policy/{POLICY}");
-    let (status, body) = call(client, Method::Get, &path, None).await?;
+/// Where there is no policy, gives it to the indices that are there, and then makes it; what people changed since stays. `Refused`
+/// if this user may look, and no more.
+pub(super) async fn prepare(client: &Elasticsearch) -> Result<Has, SinkError> {
+    let policy_path = format!("/_ilm/policy/{POLICY}");
+    let (status, body) = call(client, Method::Get, &policy_path, None).await?;
     match status {
-        200..=299 => {}
-        404 => expect(call(client, Method::Put, &path, Some(policy())).await?, "the lifecycle policy")?,
+        200..=299 => return Ok(Has::Yes),
+        404 => {}
         _ => return Err(failed("the lifecycle policy", status, &body)),
     }
-    let path = format!("/{TRANSITIONS_PREFIX}*/_settings?allow_no_indices=true");
+    let present = format!("/{TRANSITIONS_PREFIX}*/_settings?allow_no_indices=true");
     let settings = json!({ "index.lifecycle.name": POLICY });
-    expect(call(client, Method::Put, &path, Some(settings)).await?, "the lifecycle of present indices")
+    for (path, body, what) in [
+        (present, settings, "the lifecycle of present indices"),
+        (policy_path, policy(), "the lifecycle policy"),
+    ] {
+        let (status, answer) = call(client, Method::Put, &path, Some(body)).await?;
+        match status {
+            200..=299 => {}
+            401 | 403 => return Ok(Has::Refused),
+            _ => return Err(failed(what, status, &answer)),
+        }
+    }
+    Ok(Has::Yes)
 }
 
 fn policy() -> Value {
@@ -93,10 +105,6 @@ fn read(status: u16) -> Option<Has> {
         400 | 404 | 405 | 410 | 501 => Some(Has::No),
         _ => None,
     }
-}
-
-fn expect((status, body): (u16, String), what: &str) -> Result<(), SinkError> {
-    if (200..300).contains(&status) { Ok(()) } else { Err(failed(what, status, &body)) }
 }
 
 fn failed(what: &str, status: u16, body: &str) -> SinkError {

@@ -76,12 +76,11 @@ impl Destination for Search {
     }
 
     async fn prepare(&self) -> Result<String, SinkError> {
-        let abilities = Abilities::of(&self.client).await?;
-        let has_lifecycles = abilities.ilm == Has::Yes;
-        if has_lifecycles {
-            lifecycle::prepare(&self.client).await?;
+        let mut abilities = Abilities::of(&self.client).await?;
+        if abilities.ilm == Has::Yes {
+            abilities.ilm = lifecycle::prepare(&self.client).await?;
         }
-        template::prepare(&self.client, has_lifecycles).await?;
+        template::prepare(&self.client, abilities.ilm == Has::Yes).await?;
         Ok(abilities.left_out())
     }
 

@@ -12,6 +12,8 @@ use crate::AlertsError;
 
 /// One look at the group.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long one look at the group takes, at the most; without any wait Kafka isn't asked.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// Joins the group and waits until every partition is ours, of the topic `inventory` and of so many of commands: which it never
 /// is while a worker is at work. `producer` is the command's name: a killed run's open transaction is ended by the next one.
@@ -57,10 +59,9 @@ pub(super) async fn alone<'a>(
     Ok(session)
 }
 
-/// Members of a group must be heard of; another one ends this.
+/// A member that polls nothing for minutes is put out of its group. Another one ends this.
 pub(super) async fn still_alone(session: &mut Session<'_>) -> Result<(), AlertsError> {
-    let event =
-        session.consumer.poll(1, Duration::ZERO).await.map_err(AlertsError::stream("asking the group"))?;
+    let event = session.consumer.poll(1, GLANCE).await.map_err(AlertsError::stream("asking the group"))?;
     match event {
         Some(Event::Assigned(_) | Event::Revoked(_)) => Err(AlertsError::Config(
             "an alerts worker, or another run of this command, was started meanwhile: stop it, then run this again to complete \

@@ -43,6 +43,8 @@ const PRODUCER: &str = "firn-alerts-rebuild";
 const RESTORES: usize = 8;
 /// Differences that are shown; all are counted.
 const SHOWN: usize = 1_000;
+/// How often the group is asked whether it has others, while states are compared.
+const POLL_EVERY: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -125,13 +127,29 @@ impl Worker {
         let all = (inventory.clone(), inventory.partitions);
         let mut session = alone(self, all, how.patience, PRODUCER).await?;
         let done = async {
-            let Comparison { remade, report } = self.compare(&inventory, tell).await?;
+            let Comparison { remade, report } = self.compare_alone(&mut session, &inventory, tell).await?;
             write(&remade, inventory.partitions, how, tell, &mut session).await?;
             Ok(report)
         };
         let done = done.await;
         session.leave().await;
         done
+    }
+
+    /// Compares, which may take longer than a group waits for a member to poll.
+    async fn compare_alone(
+        &self,
+        session: &mut Session<'_>,
+        inventory: &Topic,
+        tell: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Comparison, AlertsError> {
+        let mut compared = std::pin::pin!(self.compare(inventory, tell));
+        loop {
+            tokio::select! {
+                compared = &mut compared => return compared,
+                () = tokio::time::sleep(POLL_EVERY) => still_alone(session).await?,
+            }
+        }
     }
 
     async fn state_ends(&self) -> Result<Vec<i64>, AlertsError> {

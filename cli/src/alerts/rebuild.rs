@@ -82,8 +82,8 @@ async fn service(args: &RebuildArgs) -> Result<Alerts> {
 /// The directory's lock keeps a server out meanwhile.
 async fn beside_its_catalog(args: &RebuildArgs, dir: &Path) -> Result<Rebuilt> {
     let dir = DataDir::new(dir);
-    if !dir.catalog_file().parent().is_some_and(Path::exists) {
-        return Err(usage(format!("--data-dir: there is no directory {}", dir.root().display())));
+    if !dir.signing_key_file().parent().is_some_and(Path::exists) {
+        return Err(usage(format!("--data-dir: {} is no data directory of a server", dir.root().display())));
     }
     let settings = Settings::load(args.config.as_deref(), &dir)?;
     let tls = Tls::of_server(&settings.tls)?;

@@ -67,7 +67,9 @@ impl Settings {
             min_snapshots: count("min-snapshots", config.min_snapshots).max(1),
             max_model_wait_ms: millis(config.max_model_wait),
             order: RowOrder::Kept,
-            order_bytes: number("order-bytes").unwrap_or(target_file_bytes.saturating_mul(FILES_IN_ORDER)),
+            order_bytes: number("order-bytes")
+                .unwrap_or(target_file_bytes.saturating_mul(FILES_IN_ORDER))
+                .max(target_file_bytes),
         }
     }
 

@@ -43,8 +43,14 @@ impl BallistaCluster {
     /// A cluster that nobody has talked to yet. The error says what is wrong with the URL.
     pub fn new(config: BallistaConfig) -> Result<Self, String> {
         let url = &config.scheduler_url;
-        let is_plain = |parsed: &Url| parsed.scheme() == "http" && matches!(parsed.path(), "" | "/");
-        match Url::parse(url).ok().filter(|parsed| is_plain(parsed) && parsed.port().is_some()) {
+        // Host and port and nothing else: the URL is shown in errors, and 80 is no port that is meant unsaid.
+        let is_plain = |parsed: &Url| {
+            parsed.host_str().is_some_and(|host| {
+                let port = parsed.port_or_known_default().unwrap_or_default();
+                url.trim_end_matches('/').eq_ignore_ascii_case(&format!("http://{host}:{port}"))
+            })
+        };
+        match Url::parse(url).ok().filter(is_plain) {
             Some(_) => Ok(Self { scheduler_url: url.trim_end_matches('/').to_owned(), config }),
             None => Err(format!("'{url}' is no scheduler's URL: write http://HOST:PORT")),
         }

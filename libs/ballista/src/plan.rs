@@ -15,7 +15,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, sorts::sort::SortExec},
 };
 use firn_table::{SortColumn, SortJob};
-use object_store::path::Path;
+use object_store::{ObjectMeta, path::Path};
 
 /// Bytes of files that one task sorts.
 const RUN_BYTES: u64 = 256 << 20;
@@ -46,6 +46,11 @@ pub(crate) fn order(by: &[SortColumn], schema: &datafusion::arrow::datatypes::Sc
     LexOrdering::new(columns).ok_or_else(|| DataFusionError::Plan("rows are sorted by no column".to_owned()))
 }
 
+/// A file by its path as it is: made of a text it would be escaped once more.
+fn meta(location: Path, size: u64) -> ObjectMeta {
+    ObjectMeta { location, last_modified: Default::default(), size, e_tag: None, version: None }
+}
+
 /// The files in parts of about as many bytes.
 fn parts(files: &[(Path, u64)]) -> Vec<FileGroup> {
     let bytes: u64 = files.iter().map(|(_, bytes)| bytes).sum();
@@ -57,7 +62,7 @@ fn parts(files: &[(Path, u64)]) -> Vec<FileGroup> {
     for (path, bytes) in files {
         if let Some((total, part)) = parts.iter_mut().min_by_key(|(total, _)| *total) {
             *total += bytes;
-            part.push(PartitionedFile::new(path.as_ref(), bytes));
+            part.push(PartitionedFile::from(meta(path, bytes)));
         }
     }
     parts.into_iter().map(|(_, files)| FileGroup::new(files)).collect()
@@ -65,7 +70,16 @@ fn parts(files: &[(Path, u64)]) -> Vec<FileGroup> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+
+    #[test]
+    fn paths_stay_as_they_are() {
+        let path = Path::parse("t/day=a%2Fb/~x.parquet").unwrap();
+        let parts = parts(&[(path.clone(), 1)]);
+        assert_eq!(parts[0].iter().next().unwrap().object_meta.location, path);
+    }
 
     #[test]
     fn parts_are_even_and_neither_few_nor_many() {

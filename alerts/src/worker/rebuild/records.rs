@@ -5,22 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{
-    array::AsArray,
-    compute::cast,
-    datatypes::{DataType, Int64Type},
-};
 use datafusion::{
-    common::ScalarValue,
-    functions_aggregate::expr_fn::max,
     logical_expr::Expr,
     prelude::{col, lit},
 };
-use firn_catalog_client::TenantClient;
 use firn_inventory::tables::SILVER_INVENTORY;
 use firn_policy::{CompiledRule, ReplayedHost};
 use firn_stream::{OffsetRange, Record, Topic, TopicPartition};
-use firn_table::{FileIo, ReferenceSpec, TableError, TableErrorKind, lake_session};
 
 use super::{
     super::{Worker, backlog::Backlog, restore::States, topics::home},
@@ -37,7 +28,6 @@ use crate::{
 
 /// Records of one step.
 const AT_ONCE: usize = 5_000;
-const MEMORY_BYTES: usize = 256 << 20;
 
 type Rules = HashMap<String, Arc<TenantRules>>;
 /// The last offset that silver has, by tenant and partition. It has all of the tenant's records up to it.
@@ -60,10 +50,7 @@ pub(super) async fn replay(
         let span = (i64::MIN, i64::MAX);
         let only = only_judged(&inventory.id, judged);
         if let Some(history) = History::of(&client, file_io, span, Some(only)).await.map_err(failed())? {
-            reached.insert(
-                tenant.clone(),
-                last_offsets(&client, file_io, &inventory.id).await.map_err(failed())?,
-            );
+            reached.insert(tenant.clone(), history.last_offsets(&inventory.id).await.map_err(failed())?);
             let keep = |host: ReplayedHost| {
                 if !is_erased(&erased, tenant, &host.host_id) {
                     let key = HostKey { tenant: tenant.clone(), host_id: host.host_id.clone() };
@@ -91,38 +78,6 @@ fn only_judged(topic_id: &str, judged: &BTreeMap<TopicPartition, OffsetRange>) -
     judged.iter().fold(earlier, |only, (place, range)| {
         let here = col("log_partition").eq(lit(place.partition));
         only.or(here.and(col("log_offset").lt(lit(range.end))))
-    })
-}
-
-async fn last_offsets(
-    client: &TenantClient,
-    file_io: &FileIo,
-    topic_id: &str,
-) -> Result<BTreeMap<i32, i64>, TableError> {
-    let (namespace, name) = SILVER_INVENTORY;
-    let main = ReferenceSpec { reference: "main".to_owned() };
-    let session = lake_session(client, file_io, &main, MEMORY_BYTES).await?;
-    let rows = async {
-        let rows = session.table(format!("{namespace}.{name}")).await?;
-        let topic = lit(ScalarValue::Utf8(Some(topic_id.to_owned())));
-        let rows = rows.filter(col("log_topic_id").eq(topic))?;
-        let last = max(col("log_offset")).alias("last");
-        let batches = rows.aggregate(vec![col("log_partition")], vec![last])?.collect().await?;
-        let mut last = BTreeMap::new();
-        for batch in &batches {
-            let whole = |at: usize| cast(batch.column(at), &DataType::Int64);
-            let (partitions, offsets) = (whole(0)?, whole(1)?);
-            let (partitions, offsets) =
-                (partitions.as_primitive::<Int64Type>(), offsets.as_primitive::<Int64Type>());
-            let rows = partitions.values().iter().zip(offsets.values());
-            last.extend(rows.map(|(partition, offset)| (*partition as i32, *offset)));
-        }
-        Ok::<_, datafusion::error::DataFusionError>(last)
-    };
-    rows.await.map_err(|error| TableError {
-        kind: TableErrorKind::Storage,
-        context: "looking for the newest rows".to_owned(),
-        source: Some(Box::new(error)),
     })
 }
 

@@ -66,6 +66,7 @@ pub(super) fn remake(
 ) -> Option<HostState> {
     let epochs = told.values().map(|told| parts_of_version(told.version).0);
     let epoch = epochs.chain(known.iter().map(|known| known.epoch)).max();
+    let snoozes: BTreeMap<String, i64> = known.iter().flat_map(snoozes).collect();
     let mut host = replayed.or(known).or_else(|| from_told(told))?;
     host.epoch = epoch.map_or(FIRST_EPOCH, |epoch| epoch + 1);
     host.retired |= retired_us.is_some_and(|retired_us| retired_us >= host.received_us);
@@ -81,10 +82,15 @@ pub(super) fn remake(
         // One that began before the ledger says that it was over is over.
         let over_us = told.filter(|told| !told.status.is_live()).map(|told| told.since_us);
         let breach = breach.filter(|finding| finding.breach_since_us >= over_us);
-        finding(id, seen, breach, told)
+        finding(id, seen, breach, told, snoozes.get(id).copied())
     };
     host.findings = ids.into_iter().filter_map(finding).collect();
     Some(host)
+}
+
+/// Ends of snoozes by rule.
+fn snoozes(host: &HostState) -> impl Iterator<Item = (String, i64)> {
+    host.findings.iter().filter_map(|finding| Some((finding.rule_id.clone(), finding.snoozed_until_us?)))
 }
 
 /// What the transitions alone say of a host that has no records left.
@@ -105,6 +111,7 @@ fn finding(
     seen: Option<&HostFinding>,
     breach: Option<&HostFinding>,
     told: Option<&Told>,
+    known_until_us: Option<i64>,
 ) -> Option<HostFinding> {
     let live = told.filter(|told| told.status.is_live());
     let seen_over_us =
@@ -118,8 +125,8 @@ fn finding(
         (None, None, Some(told)) => (FindingStatus::Resolved, told.since_us.max(seen_over_us)),
         (None, None, None) => return None,
     };
-    // A snooze that was told without its end is over.
-    let until_us = |told: &Told| told.snoozed_until_us.unwrap_or(told.since_us);
+    // A snooze whose end neither the ledger nor the state has is over.
+    let until_us = |told: &Told| told.snoozed_until_us.or(known_until_us).unwrap_or(told.since_us);
     let is_snoozed = status == FindingStatus::Snoozed;
     let breach_since_us = breach.and_then(|breach| breach.breach_since_us);
     let evidence = breach.and_then(|breach| breach.evidence.clone());

@@ -24,8 +24,6 @@ mod error;
 mod history;
 mod host;
 mod index;
-#[cfg(test)]
-mod lake;
 mod packed;
 mod rules;
 mod sink;
@@ -38,4 +36,4 @@ pub use error::AlertsError;
 pub use history::History;
 pub use index::{Finding, FindingsPage};
 pub use sink::{Reindex, WebhookFormat};
-pub use worker::{Difference, Move, Rebuilt, Repartitioned};
+pub use worker::{Move, Repartitioned};

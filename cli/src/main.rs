@@ -58,7 +58,7 @@ use server::Service;
 use service::{CompactorCommand, GatewayCommand};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// An open multi-tenant lakehouse: versioned Iceberg catalog, inventory ingestion, compliance findings.
 #[derive(Parser)]

@@ -31,7 +31,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// As the binary `firn` has.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -28,7 +28,7 @@ use server::Server;
 
 /// As the binary `firn` has.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Tables of the scenarios, and clients that work on them unless a scenario says otherwise.
 const TABLES: usize = 64;

@@ -30,7 +30,7 @@ use numbers::Numbers;
 
 /// As the binary `firn` has.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A table property.
 const MIN_ROW_GROUP_BYTES: &str = "firn.maintenance.min-row-group-bytes";

@@ -30,7 +30,7 @@ use limit::Limit;
 
 /// As the binary `firn` has.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Models whose SQL DataFusion can run as it is, or nearly: the others judge by rules.
 const PLAIN: [&str; 6] = [

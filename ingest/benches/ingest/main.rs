@@ -31,7 +31,7 @@ use upload::UploadArgs;
 
 /// As the binary `firn` has.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Tenants where there are many.
 const MANY: u64 = 1_000;

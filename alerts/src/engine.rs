@@ -23,6 +23,7 @@ use crate::{
     packed::Packed,
     rules::{ErasureLists, TenantRules},
 };
+pub(crate) use apply::bounded;
 pub(crate) use judge::received_us;
 use partition::Partition;
 pub(crate) use review::Devices;
@@ -68,7 +69,7 @@ impl Batch {
 }
 
 /// Whether a host is on its tenant's erasure list.
-fn is_erased(lists: &ErasureLists, tenant: &str, host_id: &str) -> bool {
+pub(crate) fn is_erased(lists: &ErasureLists, tenant: &str, host_id: &str) -> bool {
     lists.get(tenant).is_some_and(|list| list.has("host_id", host_id))
 }
 

@@ -35,18 +35,20 @@ use faults::{Fault, FaultyLog};
 const PARTITIONS: i32 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The shipped rules, and one over windows and one about silence that see something within hours.
+/// The shipped rules, and one over windows, one about silence and one with a limit on flapping that see something within hours.
 fn policies() -> Vec<Policy> {
     let more = [
         "id='busy'\ntitle='B'\nseverity='low'\nrule='avg(cpu_usage) <= 5000'\n[window]\nsize_s=3600\nslide_s=1800\nin_a_row=2",
         "id='mute'\ntitle='M'\nseverity='low'\nabsence_s=3600",
+        "id='torn'\ntitle='T'\nseverity='low'\nrule='disk_free_bytes < 100'\n[flapping]\nopenings=2\nwithin_s=14400",
     ];
     shipped().into_iter().chain(more.map(|text| parse(text, "test.toml").unwrap())).collect()
 }
 
 struct Lab {
     log: Arc<dyn Log>,
-    /// Receipt time of the first record: in the future, so that the wall clock opens nothing.
+    /// Receipt time of the first record: in the future, so that the wall clock opens nothing. A midnight, so that windows begin
+    /// between the same records whenever this runs.
     base_us: i64,
     place: Place,
 }
@@ -70,7 +72,8 @@ impl Lab {
     }
 
     async fn over(log: Arc<dyn Log>, place: Place) -> Self {
-        let base_us = (Utc::now() + chrono::Duration::days(1)).timestamp_micros();
+        let day_us = 86_400_000_000;
+        let base_us = Utc::now().timestamp_micros() / day_us * day_us + 2 * day_us;
         let lab = Self { log, base_us, place };
         lab.grow(INVENTORY_TOPIC, PARTITIONS).await;
         lab

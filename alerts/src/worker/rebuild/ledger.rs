@@ -38,8 +38,8 @@ pub(super) struct Told {
     pub(super) evidence: Option<String>,
     /// When its host was retired, if that ended it.
     retired_us: Option<i64>,
-    /// The latest instant of what the worker told by itself: its partition's time was there by then.
-    noticed_us: i64,
+    /// The latest instant of what time made the worker tell.
+    pub(super) noticed_us: Option<i64>,
     since_version: u64,
     opened_version: u64,
     published_us: i64,
@@ -68,7 +68,7 @@ impl Told {
             opened_us: transition.at_us,
             evidence: None,
             retired_us: None,
-            noticed_us: i64::MIN,
+            noticed_us: None,
             since_version: 0,
             opened_version: 0,
             published_us,
@@ -78,8 +78,8 @@ impl Told {
 
     fn take(&mut self, transition: &TransitionRecord, published_us: i64) {
         let TransitionRecord { from, to, at_us, version, .. } = *transition;
-        if transition.cause != Cause::Command {
-            self.noticed_us = self.noticed_us.max(at_us);
+        if matches!(transition.cause, Cause::Window | Cause::Time) {
+            self.noticed_us = self.noticed_us.max(Some(at_us));
         }
         if version == self.version {
             let is_same = (to, at_us) == (self.status, self.order.1);
@@ -217,13 +217,6 @@ impl Ledger {
     pub(super) fn of(&self, key: &HostKey) -> &BTreeMap<String, Told> {
         static NOTHING: BTreeMap<String, Told> = BTreeMap::new();
         self.hosts.get(key).unwrap_or(&NOTHING)
-    }
-
-    /// Hosts, rules, and the latest instant of what was told of them without a person.
-    pub(super) fn noticed(&self) -> impl Iterator<Item = (&HostKey, &str, i64)> {
-        self.hosts.iter().flat_map(|(key, host)| {
-            host.iter().map(move |(rule_id, told)| (key, rule_id.as_str(), told.noticed_us))
-        })
     }
 
     /// When a host was retired last, if ever.

@@ -1,4 +1,10 @@
 //! What the records say of each host that were judged: those of `silver.inventory`, then those that promotion had not reached.
+//!
+//! A worker lets time pass for a host before each of its records, up to the record's receipt, and beyond its last one with the
+//! partition's time: the largest receipt there, or the wall clock. How far it came with that is kept nowhere. So time passes here
+//! with the host's own records alone, and beyond them for each rule as far as the ledger tells: up to the last that time made it
+//! tell. Transitions of a finding by time come in their order, so that those told are all up to there, and none behind it. What
+//! a worker saw of windows and graces behind it without telling anyone, the next worker sees anew: time passes for it in the same way.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,7 +21,7 @@ use firn_stream::{OffsetRange, Record, Topic, TopicPartition};
 
 use super::{
     super::{Worker, backlog::Backlog, restore::States, topics::home},
-    ledger::Ledger,
+    ledger::{Ledger, Told},
 };
 use crate::{
     AlertsError,
@@ -61,15 +67,17 @@ pub(super) async fn replay(
         }
         rules.insert(tenant.clone(), present);
     }
-    let batch = Batch {
-        topic_id: inventory.id.clone(),
-        clock_us: clock(inventory, &rules, ledger),
-        erased,
-        rules,
-        ..Batch::default()
-    };
-    let rest = Rest { left: left(judged, &reached, &batch.rules), reached, batch };
-    judge_rest(worker, inventory.partitions, rest, states).await
+    let batch =
+        Batch { topic_id: inventory.id.clone(), erased, rules, only_records: true, ..Batch::default() };
+    let rules = batch.rules.clone();
+    let rest = Rest { left: left(judged, &reached, &rules), reached, batch };
+    let mut states = judge_rest(worker, inventory.partitions, rest, states).await?;
+    for (key, state) in &mut states {
+        if let Some(rules) = rules.get(&key.tenant) {
+            pass_what_was_told(state, rules, ledger.of(key));
+        }
+    }
+    Ok(states)
 }
 
 /// Rows of this topic that lie before the positions, and all of earlier topics.
@@ -98,16 +106,20 @@ fn state(host: ReplayedHost, rules: &TenantRules) -> HostState {
     state
 }
 
-/// How far time had come in each partition, as far as more was told than records say: what lies before has been noticed.
-fn clock(inventory: &Topic, rules: &Rules, ledger: &Ledger) -> BTreeMap<i32, i64> {
-    let mut clock = BTreeMap::new();
-    for (key, rule_id, noticed_us) in ledger.noticed() {
-        let rule = rules.get(&key.tenant).and_then(|rules| rules.rule(rule_id));
-        let noticed_us = noticed_us.saturating_add(rule.map_or(0, CompiledRule::delay_us));
-        let clock_us = clock.entry(home(key, inventory.partitions)).or_insert(noticed_us);
-        *clock_us = noticed_us.max(*clock_us);
+/// Lets time pass beyond the host's last record, as far as it made its worker tell something.
+fn pass_what_was_told(state: &mut Packed, rules: &TenantRules, told: &BTreeMap<String, Told>) {
+    let noticed = |(rule_id, told): (&String, &Told)| Some((rules.rule(rule_id)?, told.noticed_us?));
+    let noticed: Vec<(&CompiledRule, i64)> = told.iter().filter_map(noticed).collect();
+    if noticed.is_empty() {
+        return;
     }
-    clock
+    let mut host = state.state();
+    for (rule, noticed_us) in noticed {
+        let mut standing = host.take(&rule.policy.id);
+        standing.pass(rule, noticed_us.saturating_add(rule.delay_us()), &mut Vec::new());
+        host.put(&rule.policy.id, standing);
+    }
+    *state = Packed::of(&host);
 }
 
 /// What silver has not.
@@ -118,7 +130,7 @@ struct Rest {
     batch: Batch,
 }
 
-/// Lets an engine judge the rest on top of what silver has, and time pass; what that would tell is dropped.
+/// Lets an engine judge the rest on top of what silver has; what that would tell is dropped.
 async fn judge_rest(
     worker: &Worker,
     partitions: i32,
@@ -134,8 +146,6 @@ async fn judge_rest(
     parts.into_iter().for_each(|(number, states)| engine.assign(number, states));
     let Rest { left, reached, mut batch } = rest;
     let mut backlog = Backlog::open(worker.log.as_ref(), left, i64::MAX).await?;
-    // Time passes behind the last record.
-    let clock_us = std::mem::take(&mut batch.clock_us);
     loop {
         let mut count = 0;
         while count < AT_ONCE
@@ -149,10 +159,7 @@ async fn judge_rest(
             }
         }
         if count == 0 {
-            batch.clock_us.clone_from(&clock_us);
-            if !engine.has_work(&batch) {
-                return Ok(engine.states().map(|(_, key, state)| (Arc::clone(key), state.clone())).collect());
-            }
+            return Ok(engine.states().map(|(_, key, state)| (Arc::clone(key), state.clone())).collect());
         }
         batch.leave_out_erased();
         let judge = move || {

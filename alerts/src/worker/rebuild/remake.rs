@@ -130,15 +130,19 @@ fn finding(
     let is_snoozed = status == FindingStatus::Snoozed;
     let breach_since_us = breach.and_then(|breach| breach.breach_since_us);
     let evidence = breach.and_then(|breach| breach.evidence.clone());
+    let mut flaps = seen.map(|seen| seen.flaps.clone()).unwrap_or_default();
+    // One that flaps stays open while the computer complies, unless something else ended it.
+    flaps.passing_since_us = live.and(flaps.passing_since_us);
+    let opened_us = live.filter(|_| flaps.passing_since_us.is_none()).map(|told| told.opened_us);
     Some(HostFinding {
         rule_id: id.to_owned(),
         status,
         since_us,
-        breach_since_us: breach_since_us.or(live.map(|told| told.opened_us)),
+        breach_since_us: breach_since_us.or(opened_us),
         version: told.map_or(0, |told| parts_of_version(told.version).1),
         snoozed_until_us: live.filter(|_| is_snoozed).map(until_us),
-        evidence: evidence.or_else(|| live.and_then(|told| told.evidence.clone())),
+        evidence: evidence.or_else(|| opened_us.and(told?.evidence.clone())),
         assignee: told.and_then(|told| told.assignee.clone()),
-        flaps: seen.map(|seen| seen.flaps.clone()).unwrap_or_default(),
+        flaps,
     })
 }

@@ -2,6 +2,7 @@
 
 use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, ALERTS_STATE_TOPIC, GOLD_TRANSITIONS, SILVER_INVENTORY};
 use firn_policy::{Command, FindingStatus, TransitionsBuilder};
+use futures::StreamExt as _;
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions},
@@ -25,7 +26,14 @@ struct Estate {
 
 impl Estate {
     async fn new() -> Self {
-        Self { lab: Lab::new().await, lake: Lake::open(&["acme", "zeta"]).await }
+        Self::at(0).await
+    }
+
+    /// With windows that begin so many seconds before the first record.
+    async fn at(alignment_s: i64) -> Self {
+        let mut lab = Lab::new().await;
+        lab.base_us += alignment_s * 1_000_000;
+        Self { lab, lake: Lake::open(&["acme", "zeta"]).await }
     }
 
     fn worker(&self, log: Arc<dyn Log>) -> Worker {
@@ -139,6 +147,20 @@ impl Estate {
     }
 }
 
+/// Runs a scenario with records that begin at some seconds after a full hour, spread over it: it depends on them what windows and
+/// graces hold when states are lost. At as many as `FIRN_TEST_ALIGNMENTS` says, else at a few.
+async fn at_alignments<F: Future<Output = ()> + Send + 'static>(few: i64, scenario: impl Fn(i64, i64) -> F) {
+    let count = std::env::var("FIRN_TEST_ALIGNMENTS").map_or(few, |count| count.parse().unwrap());
+    let runs = (0..count).map(|number| {
+        let alignment_s = number * 3_600 / count;
+        let run = tokio::spawn(scenario(number, alignment_s));
+        async move { run.await.is_err().then_some(alignment_s) }
+    });
+    let failed: Vec<i64> =
+        futures::stream::iter(runs).buffered(4).filter_map(std::future::ready).collect().await;
+    assert_eq!(failed, [0; 0], "seconds after the hour at which it fails");
+}
+
 /// Whether all say the same. Epochs tell that there was a rebuild; windows that are over are closed at the next look at them.
 fn assert_same(after: &BTreeMap<HostKey, HostState>, before: &BTreeMap<HostKey, HostState>) {
     assert!(after.keys().eq(before.keys()));
@@ -154,7 +176,11 @@ fn assert_same(after: &BTreeMap<HostKey, HostState>, before: &BTreeMap<HostKey, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_states_come_back_as_they_were_and_nothing_is_lost_or_told_twice() {
-    let mut estate = Estate::new().await;
+    at_alignments(3, |_, alignment_s| lose_and_rebuild(alignment_s)).await;
+}
+
+async fn lose_and_rebuild(alignment_s: i64) {
+    let mut estate = Estate::at(alignment_s).await;
     estate.lab.upload(0, 160).await;
     estate.work().await;
     let sound = estate.plan().await;
@@ -185,25 +211,53 @@ async fn lost_states_come_back_as_they_were_and_nothing_is_lost_or_told_twice() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rebuild_that_fails_anywhere_is_completed_by_the_next() {
-    for (broken_at, fault) in (0..6).zip([Fault::Before, Fault::After].into_iter().cycle()) {
-        let mut estate = Estate::new().await;
-        estate.lab.upload(0, 240).await;
-        estate.work().await;
+    at_alignments(6, |number, alignment_s| {
+        let fault = if number % 2 == 0 { Fault::Before } else { Fault::After };
+        rebuild_that_fails(number as usize % 6, fault, alignment_s)
+    })
+    .await;
+}
+
+async fn rebuild_that_fails(broken_at: usize, fault: Fault, alignment_s: i64) {
+    let mut estate = Estate::at(alignment_s).await;
+    estate.lab.upload(0, 240).await;
+    estate.work().await;
+    estate.lose().await;
+    let mut faults = vec![Fault::None; broken_at];
+    faults.push(fault);
+    let faulty = Arc::new(FaultyLog::new(estate.lab.log.clone(), faults));
+    let error = estate.rebuild(faulty.clone()).await.unwrap_err();
+    assert!(matches!(error, AlertsError::Stream { .. }), "{broken_at}: {error}");
+    assert_eq!(faulty.faults_left(), 0);
+    drop(faulty);
+    estate.lab.end_process().await;
+    let written = 3 * (broken_at + usize::from(fault == Fault::After));
+    assert_eq!(estate.states().await.len(), written, "{broken_at}");
+    assert_eq!(estate.rebuild(estate.lab.log.clone()).await.unwrap().lost, 18 - written as u64);
+    estate.lab.end_process().await;
+    estate.assert_it_goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_lost_at_any_moment_of_a_killed_worker_come_back_and_nothing_is_lost_or_told_twice() {
+    at_alignments(2, |_, alignment_s| lose_again_and_again(alignment_s)).await;
+}
+
+async fn lose_again_and_again(alignment_s: i64) {
+    let mut estate = Estate::at(alignment_s).await;
+    for round in 0..6 {
+        estate.lab.upload(round * 40, 40).await;
+        let told = estate.lab.transitions().await.len();
+        let (task, _) = start(&estate.worker(estate.lab.log.clone()));
+        estate.lab.until_transitions(told + 1).await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        estate.lab.end_process().await;
         estate.lose().await;
-        let mut faults = vec![Fault::None; broken_at];
-        faults.push(fault);
-        let faulty = Arc::new(FaultyLog::new(estate.lab.log.clone(), faults));
-        let error = estate.rebuild(faulty.clone()).await.unwrap_err();
-        assert!(matches!(error, AlertsError::Stream { .. }), "{broken_at}: {error}");
-        assert_eq!(faulty.faults_left(), 0);
-        drop(faulty);
+        estate.rebuild(estate.lab.log.clone()).await.unwrap();
         estate.lab.end_process().await;
-        let written = 3 * (broken_at + usize::from(fault == Fault::After));
-        assert_eq!(estate.states().await.len(), written, "{broken_at}");
-        assert_eq!(estate.rebuild(estate.lab.log.clone()).await.unwrap().lost, 18 - written as u64);
-        estate.lab.end_process().await;
-        estate.assert_it_goes_on().await;
     }
+    estate.assert_it_goes_on().await;
 }
 
 /// A host of a tenant, and a rule of it that is open and can't end by itself meanwhile.

@@ -76,12 +76,19 @@ impl Destination for Search {
     }
 
     async fn prepare(&self) -> Result<String, SinkError> {
-        let mut abilities = Abilities::of(&self.client).await?;
-        if abilities.ilm == Has::Yes {
-            abilities.ilm = lifecycle::prepare(&self.client).await?;
-        }
-        template::prepare(&self.client, abilities.ilm == Has::Yes).await?;
-        Ok(abilities.left_out())
+        let abilities = Abilities::of(&self.client).await?;
+        let policy = match abilities.ilm {
+            Has::Yes => lifecycle::ensure(&self.client).await?,
+            other => other,
+        };
+        let ends_by = lifecycle::of_template(&self.client, policy).await?;
+        template::prepare(&self.client, ends_by.as_deref()).await?;
+        // Those made from now on have it from the template.
+        let unended = match policy {
+            Has::Yes => lifecycle::give_to_present(&self.client).await?,
+            _ => Vec::new(),
+        };
+        Ok(abilities.left_out(policy, &unended))
     }
 
     async fn deliver(&self, records: &[Record]) -> Result<Delivered, SinkError> {

@@ -10,13 +10,12 @@ use super::{
 };
 
 /// Puts templates and, if it is missing, the state index. Done at each start: templates follow this version. Indices of transitions
-/// end by their policy, if the server has any.
-pub(super) async fn prepare(client: &Elasticsearch, has_lifecycles: bool) -> Result<(), SinkError> {
+/// end by the policy `ends_by`.
+pub(super) async fn prepare(client: &Elasticsearch, ends_by: Option<&str>) -> Result<(), SinkError> {
     let patterns =
         [(STATE_ALIAS, "firn-findings-*".to_owned()), (lifecycle::POLICY, format!("{TRANSITIONS_PREFIX}*"))];
     for (name, pattern) in patterns {
-        let ends = has_lifecycles && name == lifecycle::POLICY;
-        let body = template(&pattern, ends.then_some(name));
+        let body = template(&pattern, ends_by.filter(|_| name == lifecycle::POLICY));
         let parts = indices::IndicesPutIndexTemplateParts::Name(name);
         let response = client.indices().put_index_template(parts).body(body).send().await;
         check("the index template", response).await?;

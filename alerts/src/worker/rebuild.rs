@@ -3,7 +3,10 @@
 //! The ledger says which findings people were told of: rows of `gold.transitions`, and what lies in the topic `compliance`, which
 //! is written together with states. What it does not say follows from the records, which are replayed up to where they were
 //! judged: what lies within its grace, windows, when a host was heard of last. A host whose state says of findings what the
-//! ledger says is left as it is.
+//! ledger says, and is as new as its records, is left as it is.
+//!
+//! Invariant: the workers go on from there, and over the whole run the transitions are those of a run that lost nothing, none missing
+//! and none doubled, whenever states were lost: a replay decides nothing that a worker had not decided (see [`records`]).
 //!
 //! States are written by transactions, each of some hosts. Whatever ends this in its midst, the next run finds what differs
 //! still and does what is left.
@@ -87,7 +90,7 @@ pub struct Rebuilt {
     pub findings: u64,
     /// Hosts whose state was not there, or could not be read.
     pub lost: u64,
-    /// Hosts whose state said something else than the ledger.
+    /// Hosts whose state said something else than the ledger, or was older than their records.
     pub wrong: u64,
     /// Findings of which two transitions have the same version: they were told by a worker that had lost its state.
     pub doubled: u64,
@@ -264,7 +267,7 @@ fn compare(
         let known = known.get(key).map(Packed::state);
         let replayed = replayed.get(key).map(Packed::state);
         let told = ledger.of(key);
-        let differences = remake::differences(known.as_ref(), told);
+        let differences = remake::differences(known.as_ref(), replayed.as_ref(), told);
         if differences.is_empty() {
             continue;
         }

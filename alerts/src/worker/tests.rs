@@ -203,8 +203,12 @@ impl Lab {
         let caught_up = async {
             loop {
                 let ends = self.log.offsets(topic).await.unwrap();
-                let committed = self.log.committed(GROUP, topic).await.unwrap();
-                if ends.iter().zip(&committed).all(|(range, done)| done.unwrap_or_default() == range.end) {
+                // A broker that has just begun has no coordinator of the group yet.
+                let committed = self.log.committed(GROUP, topic).await.or_else(|error| {
+                    if error.kind == StreamErrorKind::Unavailable { Ok(Vec::new()) } else { Err(error) }
+                });
+                let committed = committed.unwrap().into_iter().map(Option::unwrap_or_default);
+                if ends.iter().map(|range| range.end).eq(committed) {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -2,7 +2,7 @@
 //!
 //! Within a partition that is the order of the log. A host's records lie in more than one partition if partitions were added
 //! meanwhile; then those of all its partitions are merged as they were received, each partition kept in its own order: the
-//! clocks of two gateways may differ.
+//! clocks of two gateways may differ. If the topic was made anew, all that the host sent to the earlier one comes first.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use arrow::{
     error::ArrowError,
 };
 
-/// Reorders batches that come sorted by `host_id`, `log_partition`, `log_offset` over all of them.
+/// Reorders batches that come sorted by `host_id`, `log_partition`, `log_offset` over all of them. Where there is no
+/// `log_topic_id`, all are of one topic.
 #[derive(Default)]
 pub struct ByReceipt {
     /// What came so far of the host that came last: more of it may follow.
@@ -63,33 +64,59 @@ impl ByReceipt {
 
 /// Whole hosts in order.
 fn in_order(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let (hosts, partitions) = (text(&batch, "host_id")?, whole(&batch, "log_partition")?);
+    let (hosts, places) = (text(&batch, "host_id")?, Places::of(&batch)?);
     let rows = batch.num_rows();
     let same_host = |row: usize| hosts.value(row) == hosts.value(row - 1);
-    let moves = |row: usize| same_host(row) && partitions.value(row) != partitions.value(row - 1);
-    if !(1..rows).any(moves) {
+    if !(1..rows).any(|row| same_host(row) && places.at(row) != places.at(row - 1)) {
         return Ok(batch);
     }
     let received = whole(&batch, "received_at")?;
     let (mut order, mut begin) = (Vec::with_capacity(rows), 0);
     for end in 1..=rows {
         if end == rows || !same_host(end) {
-            order.extend(merged(begin..end, &partitions, &received));
+            order.extend(merged(begin..end, &places, &received));
             begin = end;
         }
     }
     take_record_batch(&batch, &UInt32Array::from(order))
 }
 
-/// A host's rows, merged as those of its partitions were received.
-fn merged(rows: std::ops::Range<usize>, partitions: &Int64Array, received: &Int64Array) -> Vec<u32> {
+/// Where in the log rows lie.
+struct Places {
+    topics: Option<StringArray>,
+    partitions: Int64Array,
+}
+
+impl Places {
+    fn of(batch: &RecordBatch) -> Result<Self, ArrowError> {
+        let topics = batch.column_by_name("log_topic_id").map(|_| text(batch, "log_topic_id"));
+        Ok(Self { topics: topics.transpose()?, partitions: whole(batch, "log_partition")? })
+    }
+
+    fn at(&self, row: usize) -> (&str, i64) {
+        (self.topic(row), self.partitions.value(row))
+    }
+
+    fn topic(&self, row: usize) -> &str {
+        self.topics.as_ref().map_or("", |topics| topics.value(row))
+    }
+}
+
+/// A host's rows: those of the topic that got one first, merged as those of its partitions were received, then those of the next.
+fn merged(rows: std::ops::Range<usize>, places: &Places, received: &Int64Array) -> Vec<u32> {
+    let mut begun: BTreeMap<&str, i64> = BTreeMap::new();
+    for row in rows.clone() {
+        let begun = begun.entry(places.topic(row)).or_insert(i64::MAX);
+        *begun = received.value(row).min(*begun);
+    }
     // When the latest so far of each partition was received: none behind it in the log counts as received before.
-    let mut latest: BTreeMap<i64, i64> = BTreeMap::new();
-    let mut keyed: Vec<(i64, i64, usize)> = rows
+    let mut latest: BTreeMap<(&str, i64), i64> = BTreeMap::new();
+    let mut keyed: Vec<_> = rows
         .map(|row| {
-            let latest = latest.entry(partitions.value(row)).or_insert(i64::MIN);
+            let (topic, partition) = places.at(row);
+            let latest = latest.entry((topic, partition)).or_insert(i64::MIN);
             *latest = received.value(row).max(*latest);
-            (*latest, partitions.value(row), row)
+            (begun[topic], topic, *latest, partition, row)
         })
         .collect();
     keyed.sort_unstable();
@@ -119,18 +146,24 @@ mod tests {
 
     use super::*;
 
-    /// Host, partition, offset, received.
-    type Row = (&'static str, i64, i64, i64);
+    /// Host, topic, partition, offset, received.
+    type Row = (&'static str, &'static str, i64, i64, i64);
 
     fn batch(rows: &[Row]) -> RecordBatch {
         let names = ["log_partition", "log_offset", "received_at"];
         let fields = names.map(|name| Field::new(name, DataType::Int64, false));
-        let host = Field::new("host_id", DataType::Utf8, false);
-        let schema = Schema::new([host].into_iter().chain(fields).collect::<Vec<_>>());
+        let texts = ["host_id", "log_topic_id"].map(|name| Field::new(name, DataType::Utf8, false));
+        let schema = Schema::new(texts.into_iter().chain(fields).collect::<Vec<_>>());
         let whole = |of: fn(&Row) -> i64| Arc::new(rows.iter().map(of).map(Some).collect::<Int64Array>());
-        let hosts = rows.iter().map(|row| Some(row.0)).collect::<StringArray>();
-        let columns: Vec<arrow::array::ArrayRef> =
-            vec![Arc::new(hosts), whole(|row| row.1), whole(|row| row.2), whole(|row| row.3)];
+        let text =
+            |of: fn(&Row) -> &'static str| Arc::new(rows.iter().map(of).map(Some).collect::<StringArray>());
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            text(|row| row.0),
+            text(|row| row.1),
+            whole(|row| row.2),
+            whole(|row| row.3),
+            whole(|row| row.4),
+        ];
         RecordBatch::try_new(Arc::new(schema), columns).unwrap()
     }
 
@@ -154,18 +187,38 @@ mod tests {
     #[test]
     fn partitions_of_a_host_are_merged_as_received_and_each_keeps_the_order_of_the_log() {
         let rows = [
-            ("a", 0, 1, 10),
-            ("b", 0, 2, 20),
-            ("b", 0, 5, 50),
+            ("a", "t", 0, 1, 10),
+            ("b", "t", 0, 2, 20),
+            ("b", "t", 0, 5, 50),
             // Another gateway's clock is behind.
-            ("b", 0, 6, 25),
-            ("b", 3, 0, 30),
-            ("b", 3, 1, 60),
-            ("c", 1, 0, 40),
-            ("c", 2, 0, 15),
+            ("b", "t", 0, 6, 25),
+            ("b", "t", 3, 0, 30),
+            ("b", "t", 3, 1, 60),
+            ("c", "t", 1, 0, 40),
+            ("c", "t", 2, 0, 15),
         ];
         let expected =
             [("a", 10), ("b", 20), ("b", 30), ("b", 50), ("b", 25), ("b", 60), ("c", 15), ("c", 40)];
+        let expected = expected.map(|(host, received)| (host.to_owned(), received));
+        for at_once in 1..=rows.len() {
+            assert_eq!(ordered(&rows, at_once), expected, "batches of {at_once}");
+        }
+    }
+
+    #[test]
+    fn records_of_a_topic_made_anew_follow_those_of_the_earlier_one_whatever_their_partitions_and_offsets() {
+        let rows = [
+            // Sorted by partition and offset; the earlier topic is the second by name.
+            ("a", "new", 0, 0, 50),
+            ("a", "old", 0, 0, 10),
+            ("a", "new", 0, 1, 60),
+            ("a", "old", 0, 1, 30),
+            // Partitions were added to the earlier one, and another gateway's clock was ahead.
+            ("a", "old", 2, 0, 20),
+            ("a", "old", 2, 1, 55),
+            ("b", "new", 0, 2, 70),
+        ];
+        let expected = [("a", 10), ("a", 20), ("a", 30), ("a", 55), ("a", 50), ("a", 60), ("b", 70)];
         let expected = expected.map(|(host, received)| (host.to_owned(), received));
         for at_once in 1..=rows.len() {
             assert_eq!(ordered(&rows, at_once), expected, "batches of {at_once}");

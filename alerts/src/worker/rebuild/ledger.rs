@@ -43,6 +43,9 @@ pub(super) struct Told {
     since_version: u64,
     opened_version: u64,
     published_us: i64,
+    /// By version, when it was published: what tells a transition that was told again from one that comes from table and topic.
+    /// Invariant: sorted.
+    published: Vec<(u64, i64)>,
     is_doubled: bool,
 }
 
@@ -72,6 +75,7 @@ impl Told {
             since_version: 0,
             opened_version: 0,
             published_us,
+            published: Vec::new(),
             is_doubled: false,
         }
     }
@@ -81,13 +85,13 @@ impl Told {
         if matches!(transition.cause, Cause::Window | Cause::Time) {
             self.noticed_us = self.noticed_us.max(Some(at_us));
         }
-        if version == self.version {
-            let is_same = (to, at_us) == (self.status, self.order.1);
-            self.is_doubled |= !is_same;
-            // What was told later is what people know.
-            if is_same || published_us <= self.published_us {
-                return;
-            }
+        match self.published.binary_search_by_key(&version, |(known, _)| *known) {
+            Ok(at) => self.is_doubled |= self.published[at].1 != published_us,
+            Err(at) => self.published.insert(at, (version, published_us)),
+        }
+        // Of two with the same version, what was told later is what people know.
+        if version == self.version && published_us <= self.published_us {
+            return;
         }
         if version >= self.version {
             (self.version, self.status, self.published_us) = (version, to, published_us);
@@ -232,5 +236,57 @@ impl Ledger {
     pub(super) fn doubled(&self) -> u64 {
         let told = self.hosts.values().flat_map(BTreeMap::values);
         told.filter(|told| told.is_doubled).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn transition(to: &str, version: u64, at_us: i64) -> TransitionRecord {
+        serde_json::from_value(json!({
+            "finding_id": "f", "tenant": "acme", "host_id": "h", "rule_id": "enc", "title": "T", "severity": "high",
+            "from": if to == "open" { "compliant" } else { "open" }, "to": to, "at_us": at_us, "version": version,
+            "cause": "record", "reason": "", "revision": "r", "topic": "inventory", "partition": 3, "offset": 9,
+            "catalog_commit": "c",
+        }))
+        .unwrap()
+    }
+
+    /// Transitions: what they go to, version, when, and when they were published.
+    fn ledger(told: &[(&str, u64, i64, i64)]) -> Ledger {
+        let mut ledger = Ledger::default();
+        for (to, version, at_us, published_us) in told {
+            ledger.take(&transition(to, *version, *at_us), *published_us);
+        }
+        ledger
+    }
+
+    #[test]
+    fn a_version_told_twice_is_doubled_wherever_it_comes_and_one_from_table_and_topic_is_not() {
+        let first = [("open", 1, 10, 15), ("resolved", 2, 20, 25), ("open", 3, 30, 35)];
+        let again: Vec<_> = first.into_iter().chain(first).collect();
+        assert_eq!((ledger(&again).doubled(), ledger(&again).findings()), (0, 1));
+        // By a worker that had lost its state: the same record read again, or a later one.
+        for doubled in [("open", 1, 10, 45), ("resolved", 2, 40, 45), ("open", 3, 30, 45)] {
+            for at in 0..=first.len() {
+                let mut told = first.to_vec();
+                told.insert(at, doubled);
+                assert_eq!(ledger(&told).doubled(), 1, "{told:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_with_the_same_version_the_one_told_later_holds_in_any_order() {
+        let key = HostKey { tenant: "acme".to_owned(), host_id: "h".to_owned() };
+        for told in
+            [[("open", 1, 10, 15), ("resolved", 1, 20, 25)], [("resolved", 1, 20, 25), ("open", 1, 10, 15)]]
+        {
+            assert_eq!(ledger(&told).of(&key)["enc"].status, FindingStatus::Resolved);
+        }
     }
 }

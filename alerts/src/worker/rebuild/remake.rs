@@ -1,4 +1,4 @@
-//! Deciding: whether a state says what the ledger says, and what it has to say.
+//! Deciding: whether a state says what ledger and records say, and what it has to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,21 @@ use crate::{
 /// A rule, or none for all of the host; what the state says of it; what the ledger says.
 pub(super) type Differs = (Option<String>, String, String);
 
-/// Where they differ. What people were never told of, the ledger says nothing about.
-pub(super) fn differences(known: Option<&HostState>, told: &BTreeMap<String, Told>) -> Vec<Differs> {
+/// Where they differ. What people were never told of, the ledger says nothing about; a state that is older than the host's records,
+/// as an old copy is, doesn't know what they began.
+pub(super) fn differences(
+    known: Option<&HostState>,
+    replayed: Option<&HostState>,
+    told: &BTreeMap<String, Told>,
+) -> Vec<Differs> {
     let Some(known) = known else {
         return vec![(None, "is not there".to_owned(), format!("{} findings told", told.len()))];
     };
+    let heard_us = replayed.map_or(i64::MIN, |replayed| replayed.received_us);
+    if known.received_us < heard_us {
+        let until = |us: i64| format!("has records up to {}", rfc3339(us));
+        return vec![(None, until(known.received_us), until(heard_us))];
+    }
     let ids = known.findings.iter().map(|finding| finding.rule_id.as_str());
     let ids: BTreeSet<&str> = ids.chain(told.keys().map(String::as_str)).collect();
     let differs = |id: &str| {

@@ -191,7 +191,6 @@ async fn lose_and_rebuild(alignment_s: i64) {
     estate.work().await;
     assert_eq!(estate.plan().await.differences, []);
     let before = estate.states().await;
-
     estate.lose().await;
     let plan = estate.plan().await;
     assert_eq!((plan.lost, plan.wrong, plan.hosts), (18, 0, 18), "{plan:?}");
@@ -305,18 +304,25 @@ async fn what_people_said_comes_back_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn states_that_say_what_nobody_was_told_and_those_that_cant_be_read_are_corrected() {
+async fn states_that_are_wrong_or_old_and_those_that_cant_be_read_are_corrected() {
     let mut estate = Estate::new().await;
     estate.lab.upload(0, 240).await;
     estate.work().await;
-    let (before, chosen) = (estate.states().await, open(&estate, 3).await);
-    let [(reopened, rule), (forgot, _), (broken, _)] = chosen.as_slice() else { panic!("{chosen:?}") };
+    let (before, chosen) = (estate.states().await, open(&estate, 4).await);
+    let [(reopened, rule), (forgot, _), (broken, _), (old, _)] = chosen.as_slice() else {
+        panic!("{chosen:?}")
+    };
     let mut wrong = before[reopened].clone();
     let finding = wrong.findings.iter_mut().find(|finding| finding.rule_id == *rule).unwrap();
     (finding.status, finding.version) = (FindingStatus::Acknowledged, finding.version + 1);
     let mut empty = before[forgot].clone();
     empty.findings.clear();
-    estate.write([(reopened.clone(), Some(wrong)), (forgot.clone(), Some(empty))].into_iter()).await;
+    // As in a copy from before the last record, which told nothing.
+    let mut copy = before[old].clone();
+    copy.received_us -= 1;
+    copy.windows.clear();
+    let wrong = [(reopened, wrong), (forgot, empty), (old, copy)];
+    estate.write(wrong.into_iter().map(|(key, state)| (key.clone(), Some(state)))).await;
     let mut record = outputs::state(home(broken, PARTITIONS), broken, None);
     record.value = Some(b"\x63nonsense".to_vec().into());
     estate.lab.log.append(vec![record]).await.pop().unwrap().unwrap();
@@ -327,7 +333,7 @@ async fn states_that_say_what_nobody_was_told_and_those_that_cant_be_read_are_co
     estate.lab.end_process().await;
 
     let plan = estate.plan().await;
-    assert_eq!((plan.wrong, plan.lost), (2, 1), "{plan:?}");
+    assert_eq!((plan.wrong, plan.lost), (3, 1), "{plan:?}");
     let difference =
         plan.differences.iter().find(|difference| difference.rule_id.as_ref() == Some(rule)).unwrap();
     assert!(difference.state.starts_with("acknowledged since "), "{difference:?}");

@@ -17,7 +17,7 @@ use crate::{
     index::FindingsIndex,
     rules::RuleBook,
     sink::{Destination, Search, Sink, SinkError, Webhook, WebhookFormat},
-    worker::{Repartitioned, Repartitioning, STAGE, Worker},
+    worker::{Rebuilding, Rebuilt, Repartitioned, Repartitioning, STAGE, Worker},
 };
 
 /// Settings.
@@ -107,6 +107,23 @@ impl Alerts {
     /// Topics that don't fit, a log that fails.
     pub async fn plan_repartition(&self) -> Result<Repartitioned, AlertsError> {
         self.worker.plan_repartition().await
+    }
+
+    /// After states were lost, or are doubted: makes those that differ from the ledger anew. No worker may be at work. What was
+    /// interrupted is completed by another call. `tell` hears what is going on.
+    ///
+    /// # Errors
+    /// Workers that are at work, topics that don't fit, log, catalog or tables that fail.
+    pub async fn rebuild(&self, tell: impl Fn(&str) + Send + Sync) -> Result<Rebuilt, AlertsError> {
+        self.worker.rebuild(&Rebuilding::default(), &tell).await
+    }
+
+    /// What [`Alerts::rebuild`] would do as of now; changes nothing.
+    ///
+    /// # Errors
+    /// Topics that don't fit, log, catalog or tables that fail.
+    pub async fn plan_rebuild(&self, tell: impl Fn(&str) + Send + Sync) -> Result<Rebuilt, AlertsError> {
+        self.worker.plan_rebuild(&tell).await
     }
 
     /// The API: findings, and commands to them. `/v1/tenants/{tenant}/findings…`

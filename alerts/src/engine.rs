@@ -23,6 +23,7 @@ use crate::{
     packed::Packed,
     rules::{ErasureLists, TenantRules},
 };
+pub(crate) use apply::bounded;
 pub(crate) use judge::received_us;
 use partition::Partition;
 pub(crate) use review::Devices;
@@ -44,6 +45,8 @@ pub(crate) struct Batch {
     pub(crate) clock_us: BTreeMap<i32, i64>,
     /// Hosts to be judged again, by their newest record.
     pub(crate) devices: Option<Devices>,
+    /// Whether time passes for a host with its own records alone, as in a replay.
+    pub(crate) only_records: bool,
     /// Id of the inventory topic.
     pub(crate) topic_id: String,
     /// Who was erased.
@@ -68,7 +71,7 @@ impl Batch {
 }
 
 /// Whether a host is on its tenant's erasure list.
-fn is_erased(lists: &ErasureLists, tenant: &str, host_id: &str) -> bool {
+pub(crate) fn is_erased(lists: &ErasureLists, tenant: &str, host_id: &str) -> bool {
     lists.get(tenant).is_some_and(|list| list.has("host_id", host_id))
 }
 
@@ -198,7 +201,9 @@ impl Engine {
             for record in batch.commands.get(number).into_iter().flatten() {
                 work.command(record);
             }
-            work.pass_time(MAX_HOSTS_PER_SWEEP);
+            if !batch.only_records {
+                work.pass_time(MAX_HOSTS_PER_SWEEP);
+            }
             work.forget_erased();
             work.finish(&mut step);
         }

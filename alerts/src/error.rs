@@ -30,6 +30,20 @@ pub enum AlertsError {
     /// Nobody could be asked who was erased.
     #[error("erasures could not be listed")]
     Erasures(#[source] ClientError),
+    /// Nobody could be asked which tenants there are.
+    #[error("tenants could not be listed")]
+    Tenants(#[source] ClientError),
+    /// A table of a tenant could not be read.
+    #[error("{table} of tenant '{tenant}' could not be read")]
+    Lake {
+        /// Tenant.
+        tenant: String,
+        /// Table.
+        table: String,
+        /// The cause.
+        #[source]
+        source: TableError,
+    },
     /// A record of the state topic can't be read.
     #[error("{topic}/{partition} offset {offset}: {message}")]
     State {
@@ -53,6 +67,11 @@ pub enum AlertsError {
 impl AlertsError {
     pub(crate) fn stream(doing: &'static str) -> impl FnOnce(StreamError) -> Self {
         move |source| Self::Stream { doing, source }
+    }
+
+    pub(crate) fn lake(tenant: &str, (namespace, name): (&str, &str)) -> impl FnOnce(TableError) -> Self {
+        let (tenant, table) = (tenant.to_owned(), format!("{namespace}.{name}"));
+        move |source| Self::Lake { tenant, table, source }
     }
 
     pub(crate) fn rules(tenant: &str, doing: &'static str) -> impl FnOnce(TableError) -> Self {

@@ -9,6 +9,21 @@ use firn_policy::{CompiledRule, FindingState, FindingStatus, Flaps, Standing, Wi
 /// Event time, received_at, partition, offset: of two records of a host the one with the larger order is the newer.
 pub(crate) use firn_policy::Order;
 
+/// The epoch of states that were never rebuilt.
+pub(crate) const FIRST_EPOCH: u64 = 1;
+/// A version's bits below the epoch.
+const VERSION_BITS: u32 = 40;
+
+/// The version that the world sees: larger with each transition, also after a rebuild that forgot how many there were.
+pub(crate) fn published_version(epoch: u64, version: u64) -> u64 {
+    (epoch << VERSION_BITS) + version
+}
+
+/// The epoch of a published version, and the finding's own transition counter.
+pub(crate) fn parts_of_version(published: u64) -> (u64, u64) {
+    (published >> VERSION_BITS, published & ((1 << VERSION_BITS) - 1))
+}
+
 /// A host of a tenant: the key of records in all topics of this worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HostKey {

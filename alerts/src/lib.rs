@@ -24,6 +24,8 @@ mod error;
 mod history;
 mod host;
 mod index;
+#[cfg(test)]
+mod lake;
 mod packed;
 mod rules;
 mod sink;
@@ -36,4 +38,4 @@ pub use error::AlertsError;
 pub use history::History;
 pub use index::{Finding, FindingsPage};
 pub use sink::{Reindex, WebhookFormat};
-pub use worker::{Move, Repartitioned};
+pub use worker::{Difference, Move, Rebuilt, Repartitioned};

@@ -155,6 +155,17 @@ impl RuleBook {
         Ok(())
     }
 
+    /// The names of all tenants.
+    pub(crate) async fn tenants(&self) -> Result<Vec<String>, AlertsError> {
+        let tenants = self.catalog.tenants().await.map_err(AlertsError::Tenants)?;
+        Ok(tenants.into_iter().map(|tenant| tenant.name).collect())
+    }
+
+    /// A tenant's tables.
+    pub(crate) fn lake(&self, tenant: &str) -> (TenantClient, &FileIo) {
+        (self.catalog.tenant(tenant), &self.file_io)
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,6 +12,7 @@ mod aliases;
 mod bulk;
 mod document;
 mod erase;
+mod lifecycle;
 mod outcome;
 mod search;
 mod template;
@@ -57,8 +58,8 @@ pub(crate) trait Destination: Send + Sync {
     /// The stage on the status board; the group of its sinks is this behind `firn-`.
     fn stage(&self) -> &'static str;
 
-    /// Makes sure that it is there and can take transitions.
-    async fn prepare(&self) -> Result<(), SinkError>;
+    /// Makes sure that it is there and can take transitions; answers what had to be left out, for people.
+    async fn prepare(&self) -> Result<String, SinkError>;
 
     /// Delivers records of one partition in order. An error means that none was taken and that it should be left alone for
     /// a while.
@@ -86,6 +87,7 @@ pub(crate) struct Sink {
 struct Totals {
     delivered: u64,
     dead: u64,
+    left_out: String,
 }
 
 impl Sink {
@@ -121,7 +123,17 @@ impl Sink {
         totals: &mut Totals,
         failures: &mut u32,
     ) -> Result<(), SinkError> {
-        self.to.prepare().await?;
+        let left_out = self.to.prepare().await?;
+        if left_out != totals.left_out {
+            if !left_out.is_empty() {
+                tracing::warn!(
+                    sink = self.to.stage(),
+                    left_out,
+                    "the server can't do all that findings could use"
+                );
+            }
+            totals.left_out = left_out;
+        }
         let mut consumer = self.join().await?;
         let result = loop {
             if stop.is_cancelled() {
@@ -218,7 +230,7 @@ impl Sink {
     fn tell(&self, totals: &Totals, newest: Option<&Record>) {
         self.board.update(self.to.stage(), "*", |status| {
             status.state = StageState::Running;
-            status.message.clear();
+            status.message.clone_from(&totals.left_out);
             if let Some(record) = newest {
                 status.fresh_until_ms = Some(record.timestamp_ms);
             }

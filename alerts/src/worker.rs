@@ -1,6 +1,9 @@
 //! Doing: reads records and commands, lets the engine decide, writes what it decided in one transaction, restores state.
 
+mod alone;
+mod backlog;
 mod outputs;
+mod rebuild;
 mod repartition;
 mod restore;
 mod reviews;
@@ -15,6 +18,8 @@ use firn_stream::{Log, StreamErrorKind, SubscribeOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::{AlertsConfig, AlertsError, index::FindingsIndex, rules::RuleBook};
+pub(crate) use rebuild::Rebuilding;
+pub use rebuild::{Difference, Rebuilt};
 pub(crate) use repartition::Repartitioning;
 pub use repartition::{Move, Repartitioned};
 use session::Session;
@@ -82,7 +87,10 @@ impl Worker {
 fn may_pass(error: &AlertsError) -> bool {
     match error {
         AlertsError::Stream { source, .. } => source.kind == StreamErrorKind::Unavailable,
-        AlertsError::Rules { .. } | AlertsError::Erasures(_) => true,
+        AlertsError::Rules { .. }
+        | AlertsError::Erasures(_)
+        | AlertsError::Tenants(_)
+        | AlertsError::Lake { .. } => true,
         AlertsError::State { .. } | AlertsError::Config(_) | AlertsError::Crashed(_) => false,
     }
 }

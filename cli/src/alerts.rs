@@ -1,5 +1,6 @@
 //! `firn alerts`.
 
+mod rebuild;
 mod repartition;
 
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(crate) enum AlertsCommand {
     Comment(CommentArgs),
     /// Fill Elasticsearch or OpenSearch anew from gold.transitions
     Reindex(ReindexArgs),
+    /// Make states anew that were lost, or that say something else than the ledger of transitions
+    Rebuild(rebuild::RebuildArgs),
     /// After partitions were added to the topic inventory: take each computer's state to where its records come to now
     Repartition(repartition::RepartitionArgs),
     /// Dashboards over the findings in Elasticsearch or OpenSearch
@@ -35,7 +38,7 @@ pub(crate) enum AlertsCommand {
 /// Arguments of `firn alerts reindex`.
 #[derive(clap::Args)]
 pub(crate) struct ReindexArgs {
-    /// Elasticsearch or OpenSearch; user and password may stand in the URL
+    /// Elasticsearch or OpenSearch; user and password may stand in the URL, or the user 'api-key' and an encoded key
     #[arg(long, value_name = "URL", env = "FIRN_ELASTICSEARCH", hide_env_values = true)]
     elasticsearch: url::Url,
     #[command(flatten)]
@@ -134,6 +137,7 @@ pub(crate) async fn run(command: &AlertsCommand) -> Result<()> {
             output::line(&format!("commented on {}", args.id))
         }
         AlertsCommand::Reindex(args) => reindex(args).await,
+        AlertsCommand::Rebuild(args) => rebuild::run(args).await,
         AlertsCommand::Repartition(args) => repartition::run(args).await,
         AlertsCommand::Dashboards(DashboardsCommand::Export) => {
             output::line(firn_alerts::dashboards().trim_end())
@@ -156,6 +160,9 @@ async fn reindex(args: &ReindexArgs) -> Result<()> {
     let rows = session.table(format!("{namespace}.{name}")).await;
     let mut rows = rows.context("no transition was kept yet")?.execute_stream().await?;
     let server = firn_alerts::Reindex::begin(&args.elasticsearch).await?;
+    if !server.left_out().is_empty() {
+        output::complain(&format!("of the server: {}", server.left_out()));
+    }
     let (mut sent, mut refused) = (0, 0);
     while let Some(batch) = rows.next().await {
         let transitions = firn_policy::transitions_from_batch(&batch?, client.name())?;

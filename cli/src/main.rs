@@ -199,7 +199,7 @@ fn run_client(command: Command) -> Result<()> {
         | Command::Table(_)
         | Command::Model(_)
         | Command::Bench(_)
-        | Command::Alerts(AlertsCommand::Repartition(_)) => {
+        | Command::Alerts(AlertsCommand::Rebuild(_) | AlertsCommand::Repartition(_)) => {
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?
         }
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,

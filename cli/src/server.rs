@@ -179,6 +179,29 @@ pub(crate) async fn alerts(plan: Plan) -> Result<Alerts> {
     stages::alerts(&server)
 }
 
+/// The same beside the catalog of a directory that nobody serves, until `work` is done with it.
+pub(crate) async fn with_alerts<T>(plan: Plan, work: impl AsyncFnOnce(Alerts) -> Result<T>) -> Result<T> {
+    let (signal, http_end) = (CancellationToken::new(), CancellationToken::new());
+    let tls = plan.tls.clone();
+    let (listener, address) = listen::bind("127.0.0.1:0", tls.serves()).await?;
+    let readiness = Readiness::waiting_for("the start");
+    let server = open::server(plan, address, readiness, metrics::install()?, &signal).await?;
+    let services = Services::new(&server)?;
+    let alerts = services.alerts.clone().context("alerts are not among the services")?;
+    let routes = router::of(&server, &services, &signal)?;
+    let http = tokio::spawn(serve(listener, tls, routes, http_end.clone()));
+    server.readiness.set_ready();
+    let done = work(alerts).await;
+    http_end.cancel();
+    let served = http.await;
+    if let Some(catalog) = &server.catalog {
+        catalog.close().await;
+    }
+    let done = done?;
+    served.context("the HTTP server crashed")?.context("the HTTP server failed")?;
+    Ok(done)
+}
+
 /// A process whose services run.
 pub(crate) struct Running {
     pub(crate) server: Server,

@@ -34,6 +34,8 @@ mod policies;
 mod producers;
 #[path = "e2e/readme.rs"]
 mod readme;
+#[path = "e2e/rebuild.rs"]
+mod rebuild;
 #[path = "e2e/repartition.rs"]
 mod repartition;
 #[path = "e2e/row_deletes.rs"]

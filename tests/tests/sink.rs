@@ -107,6 +107,11 @@ async fn findings_reach_the_server_once_whatever_happens_to_it() {
         (state, delivered, dead) == (StageState::Running, 4, 1)
     })
     .await;
+    // It is asked what it has, and what is left out is said.
+    let board = up.board.all();
+    let said = &board[&("elasticsearch".to_owned(), "*".to_owned())].message;
+    assert!(said.starts_with("it has neither ILM nor ISM: indices firn-transitions-* are kept"), "{said}");
+    assert!(said.ends_with("it has no API keys: give Firn a user of its own"), "{said}");
     reqwest::Client::new().post(format!("{}/_refresh", server.url())).send().await.unwrap();
     let state = get(format!("{}/firn-findings/_search?sort=host.id", server.url())).await;
     assert_eq!(state["hits"]["total"]["value"], 2, "{state}");

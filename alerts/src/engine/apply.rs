@@ -20,15 +20,11 @@ use super::{
     partition::Partition,
 };
 use crate::{
-    host::{HostKey, HostState, Order},
+    host::{FIRST_EPOCH, HostKey, HostState, Order, published_version},
     packed::Packed,
     rules::TenantRules,
 };
 
-/// The epoch of states that were never rebuilt.
-const FIRST_EPOCH: u64 = 1;
-/// A version's bits below the epoch.
-const VERSION_BITS: u32 = 40;
 /// Evidence kept and published, at the most.
 const MAX_EVIDENCE_BYTES: usize = 8 << 10;
 
@@ -365,6 +361,7 @@ impl<'a> Work<'a> {
             reason: transition.reason,
             by: story.by,
             assignee: transition.assignee,
+            snoozed_until_us: transition.snoozed_until_us,
             evidence: story.evidence.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null),
             revision: rules.and_then(|rules| Some(rules.rule(rule_id)?.revision.clone())).unwrap_or_default(),
             topic: INVENTORY_TOPIC.to_owned(),
@@ -375,13 +372,12 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The version that the world sees: larger with each transition, also after a rebuild that forgot how many there were.
-pub(super) fn published_version(epoch: u64, version: u64) -> u64 {
-    (epoch << VERSION_BITS) + version
+pub(super) fn evidence(rule: &CompiledRule, rows: &RecordBatch, row: usize) -> String {
+    bounded(rule, rule.evidence(rows, row).to_string())
 }
 
-pub(super) fn evidence(rule: &CompiledRule, rows: &RecordBatch, row: usize) -> String {
-    let text = rule.evidence(rows, row).to_string();
+/// What is kept of evidence.
+pub(crate) fn bounded(rule: &CompiledRule, text: String) -> String {
     if text.len() <= MAX_EVIDENCE_BYTES {
         return text;
     }

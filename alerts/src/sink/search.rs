@@ -20,11 +20,14 @@ use super::{
     bulk::send,
     document::{self, Document},
     erase::erase,
+    lifecycle::{self, Abilities, Has},
     outcome::Rejected,
     template,
 };
 use crate::{AlertsError, host::HostKey};
 
+/// The user's name in a URL whose password is an API key.
+const API_KEY: &str = "api-key";
 /// A person waits for a reindex: after so many tries it is better to say what is wrong.
 const REINDEX_RETRIES: u32 = 8;
 
@@ -35,11 +38,10 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// User and password may stand in the URL.
+    /// User and password, or `api-key` and an encoded API key, may stand in the URL.
     pub(crate) fn new(url: &Url) -> Result<Self, SinkError> {
         let mut url = url.clone();
-        let credentials =
-            url.password().map(|password| Credentials::Basic(url.username().to_owned(), password.to_owned()));
+        let credentials = credentials(&url);
         // Errors and logs show the URL: without what it keeps secret.
         let plain = url.set_username("").and_then(|()| url.set_password(None));
         plain.map_err(|()| SinkError::Server(format!("'{url}' is no HTTP URL")))?;
@@ -57,14 +59,36 @@ impl Search {
     }
 }
 
+fn credentials(url: &Url) -> Option<Credentials> {
+    let text = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (user, password) = (text(url.username()), text(url.password()?));
+    Some(if user == API_KEY {
+        Credentials::EncodedApiKey(password)
+    } else {
+        Credentials::Basic(user, password)
+    })
+}
+
 #[async_trait]
 impl Destination for Search {
     fn stage(&self) -> &'static str {
         "elasticsearch"
     }
 
-    async fn prepare(&self) -> Result<(), SinkError> {
-        template::prepare(&self.client).await
+    async fn prepare(&self) -> Result<String, SinkError> {
+        let abilities = Abilities::of(&self.client).await?;
+        let policy = match abilities.ilm {
+            Has::Yes => lifecycle::ensure(&self.client).await?,
+            other => other,
+        };
+        let ends_by = lifecycle::of_template(&self.client, policy).await?;
+        template::prepare(&self.client, ends_by.as_deref()).await?;
+        // Those made from now on have it from the template.
+        let unended = match policy {
+            Has::Yes => lifecycle::give_to_present(&self.client).await?,
+            _ => Vec::new(),
+        };
+        Ok(abilities.left_out(policy, &unended))
     }
 
     async fn deliver(&self, records: &[Record]) -> Result<Delivered, SinkError> {
@@ -101,6 +125,7 @@ impl Destination for Search {
 /// Fills Elasticsearch anew from transitions that were kept elsewhere. Repeating it does no harm.
 pub struct Reindex {
     search: Search,
+    left_out: String,
 }
 
 impl Reindex {
@@ -108,8 +133,14 @@ impl Reindex {
     pub async fn begin(url: &Url) -> Result<Self, AlertsError> {
         let failed = |error: SinkError| AlertsError::Config(error.to_string());
         let search = Search::new(url).map_err(failed)?;
-        search.prepare().await.map_err(failed)?;
-        Ok(Self { search })
+        let left_out = search.prepare().await.map_err(failed)?;
+        Ok(Self { search, left_out })
+    }
+
+    /// What could not be set up for want of something that the server lacks; empty if nothing.
+    #[must_use]
+    pub fn left_out(&self) -> &str {
+        &self.left_out
     }
 
     /// Sends transitions, each with when it was published (microseconds since the epoch); answers how many the server can
@@ -141,5 +172,21 @@ impl Reindex {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keys_and_passwords_are_taken_from_the_url_as_they_were_meant() {
+        let of = |url: &str| credentials(&url.parse().unwrap());
+        let basic = of("https://firn:p%40ss@es:9200");
+        assert!(matches!(basic, Some(Credentials::Basic(user, word)) if user == "firn" && word == "p@ss"));
+        let key = of("https://api-key:VuaCfGcB==@es:9200");
+        assert!(matches!(key, Some(Credentials::EncodedApiKey(key)) if key == "VuaCfGcB=="));
+        assert!(of("https://es:9200").is_none());
     }
 }

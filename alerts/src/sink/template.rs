@@ -6,14 +6,16 @@ use serde_json::{Value, json};
 use super::{
     SinkError,
     document::{STATE_ALIAS, STATE_INDEX, TRANSITIONS_PREFIX},
+    lifecycle,
 };
 
-/// Puts templates and, if it is missing, the state index. Done at each start: templates follow this version.
-pub(super) async fn prepare(client: &Elasticsearch) -> Result<(), SinkError> {
+/// Puts templates and, if it is missing, the state index. Done at each start: templates follow this version. Indices of transitions
+/// end by the policy `ends_by`.
+pub(super) async fn prepare(client: &Elasticsearch, ends_by: Option<&str>) -> Result<(), SinkError> {
     let patterns =
-        [(STATE_ALIAS, "firn-findings-*".to_owned()), ("firn-transitions", format!("{TRANSITIONS_PREFIX}*"))];
+        [(STATE_ALIAS, "firn-findings-*".to_owned()), (lifecycle::POLICY, format!("{TRANSITIONS_PREFIX}*"))];
     for (name, pattern) in patterns {
-        let body = template(&pattern);
+        let body = template(&pattern, ends_by.filter(|_| name == lifecycle::POLICY));
         let parts = indices::IndicesPutIndexTemplateParts::Name(name);
         let response = client.indices().put_index_template(parts).body(body).send().await;
         check("the index template", response).await?;
@@ -48,8 +50,12 @@ fn unreachable(what: &str, error: &elasticsearch::Error) -> SinkError {
     SinkError::Server(format!("the server could not be asked for {what}: {error}"))
 }
 
-/// `dynamic: false`: a field that isn't listed is kept and not indexed, so that no document can break the mapping.
-fn template(pattern: &str) -> Value {
+/// `policy` ends its indices. `dynamic: false`: a field that isn't listed is kept and not indexed, so that no document can break the mapping.
+fn template(pattern: &str, policy: Option<&str>) -> Value {
+    let mut index = json!({ "number_of_shards": 1, "refresh_interval": "1s" });
+    if let Some(policy) = policy {
+        index["lifecycle"] = json!({ "name": policy });
+    }
     let keyword = json!({ "type": "keyword", "ignore_above": 1024 });
     let long = json!({ "type": "long" });
     let object = |names: &[&str]| {
@@ -60,7 +66,7 @@ fn template(pattern: &str) -> Value {
         "index_patterns": [pattern],
         "priority": 200,
         "template": {
-            "settings": { "index": { "number_of_shards": 1, "refresh_interval": "1s" } },
+            "settings": { "index": index },
             "mappings": {
                 "dynamic": false,
                 "properties": {
@@ -84,4 +90,16 @@ fn template(pattern: &str) -> Value {
             },
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_end_by_a_policy_only_where_there_is_one() {
+        let index = |policy| template("t-*", policy)["template"]["settings"]["index"].clone();
+        assert_eq!(index(None)["lifecycle"], Value::Null);
+        assert_eq!(index(Some("p"))["lifecycle"]["name"], "p");
+    }
 }

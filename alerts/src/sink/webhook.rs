@@ -74,8 +74,8 @@ impl Destination for Webhook {
         "webhook"
     }
 
-    async fn prepare(&self) -> Result<(), SinkError> {
-        Ok(())
+    async fn prepare(&self) -> Result<String, SinkError> {
+        Ok(String::new())
     }
 
     async fn deliver(&self, records: &[Record]) -> Result<Delivered, SinkError> {

@@ -8,8 +8,6 @@
 //! The topic of commands grows last: before that no worker begins. Whatever ends this in its midst, the next run finds the
 //! states where they lie by then and does what is left.
 
-mod backlog;
-
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -18,24 +16,24 @@ use std::{
 
 use chrono::Utc;
 use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, ALERTS_STATE_TOPIC, COMPLIANCE_TOPIC, INVENTORY_TOPIC};
-use firn_stream::{Event, Record, TopicPartition, partition_for_key};
+use firn_stream::{Record, TopicPartition, partition_for_key};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{
-    GROUP, Worker, membership, outputs,
+    GROUP, Worker,
+    alone::{alone, still_alone},
+    backlog::{self, Backlog},
+    outputs,
     restore::{States, states},
     session::Session,
     topics::{self, Counts, home},
 };
 use crate::{AlertsError, engine::Batch, host::HostKey, packed::Packed};
-use backlog::Backlog;
 
 /// Its name as a producer: a killed run's open transaction is ended by the next one.
 const PRODUCER: &str = "firn-alerts-repartition";
 /// Partitions whose states are read at once.
 const RESTORES: usize = 8;
-/// One look at the group.
-const LOOK: Duration = Duration::from_millis(250);
 /// A record received this short ago may be overtaken on its way into the log.
 const ON_ITS_WAY_US: i64 = 2_000_000;
 /// How often progress is told.
@@ -145,7 +143,13 @@ impl Worker {
     ) -> Result<Repartitioned, AlertsError> {
         let log = self.log.as_ref();
         let counts = topics::counts(log).await?;
-        let mut session = match alone(self, &counts, how, tell).await {
+        if !counts.are_equal() && !how.settle.is_zero() {
+            let settle_s = how.settle.as_secs();
+            tell(&format!("waiting {settle_s} s, until all who write know of the new partitions"));
+            tokio::time::sleep(how.settle).await;
+        }
+        let all = (counts.inventory.clone(), counts.commands);
+        let mut session = match alone(self, all, how.patience, PRODUCER).await {
             Ok(session) => session,
             Err(occupied @ AlertsError::Config(_)) => {
                 let plan = self.plan_repartition().await?;
@@ -172,6 +176,9 @@ impl Worker {
         tell: &(dyn Fn(&str) + Send + Sync),
         session: &mut Session<'_>,
     ) -> Result<Repartitioned, AlertsError> {
+        for topic in [COMPLIANCE_TOPIC, ALERTS_STATE_TOPIC] {
+            topics::grow(self.log.as_ref(), topic, counts.inventory.partitions).await?;
+        }
         let lie = read_states(self, counts.inventory.partitions).await?;
         let mut owners = Owners { partitions: counts.commands, lie: HashMap::new() };
         for (number, states) in lie {
@@ -194,8 +201,8 @@ impl Worker {
         session: &mut Session<'_>,
     ) -> Result<(u64, u64), AlertsError> {
         let until_us = how.until_us.unwrap_or_else(|| Utc::now().timestamp_micros() - ON_ITS_WAY_US);
-        let positions = session.positions.clone();
-        let mut backlog = Backlog::open(self.log.as_ref(), &positions, until_us).await?;
+        let left = backlog::left(self.log.as_ref(), &session.positions).await?;
+        let mut backlog = Backlog::open(self.log.as_ref(), left, until_us).await?;
         let (mut records, mut transitions, mut told_at) = (0, 0, Instant::now());
         loop {
             let (mut batch, mut read) = (Batch::default(), BTreeMap::new());
@@ -294,68 +301,4 @@ async fn read_states(worker: &Worker, partitions: i32) -> Result<BTreeMap<i32, S
     let read = (0..partitions)
         .map(|number| async move { Ok::<_, AlertsError>((number, states(log, number).await?)) });
     futures::stream::iter(read).buffer_unordered(RESTORES).try_collect().await
-}
-
-/// Joins the group and waits until every partition is ours, which it never is while a worker is at work. Then the topics of
-/// states and transitions get their partitions.
-async fn alone<'a>(
-    worker: &'a Worker,
-    counts: &Counts,
-    how: &Repartitioning,
-    tell: &(dyn Fn(&str) + Send + Sync),
-) -> Result<Session<'a>, AlertsError> {
-    let log = worker.log.as_ref();
-    let joining = || AlertsError::stream("joining the group");
-    if !counts.are_equal() && !how.settle.is_zero() {
-        tell(&format!("waiting {} s, until all who write know of the new partitions", how.settle.as_secs()));
-        tokio::time::sleep(how.settle).await;
-    }
-    let mut consumer = log.subscribe(membership(None)).await.map_err(joining())?;
-    let mut positions = BTreeMap::new();
-    let all = usize::try_from(counts.inventory.partitions + counts.commands).unwrap_or(usize::MAX);
-    let began = Instant::now();
-    while positions.len() < all {
-        match consumer.poll(1, LOOK).await.map_err(joining())? {
-            Some(Event::Assigned(assigned)) => {
-                let ours: Vec<TopicPartition> = assigned.iter().map(|ours| ours.partition.clone()).collect();
-                // It is read by partition, in the order of receipt.
-                consumer.pause(&ours).await.map_err(joining())?;
-                positions.extend(assigned.into_iter().map(|ours| (ours.partition, ours.offset)));
-            }
-            Some(Event::Revoked(lost)) => positions.retain(|ours, _| !lost.contains(ours)),
-            Some(Event::Records(..)) | None => {}
-        }
-        if began.elapsed() >= how.patience {
-            let (has, of) = (positions.len(), all);
-            consumer.close().await;
-            return Err(AlertsError::Config(format!(
-                "alerts workers are at work: after {} s they still have {} of {of} partitions; stop all of them ('firn \
-                 alerts serve', 'firn up'), then run this again",
-                how.patience.as_secs(),
-                of - has
-            )));
-        }
-    }
-    topics::grow(log, COMPLIANCE_TOPIC, counts.inventory.partitions).await?;
-    topics::grow(log, ALERTS_STATE_TOPIC, counts.inventory.partitions).await?;
-    // Only now: it would fence another run off.
-    let producer = log.transactional(PRODUCER).await;
-    let producer = producer.map_err(AlertsError::stream("opening the transactional producer"))?;
-    let mut session = Session::of(worker, counts.inventory.clone(), consumer, producer);
-    session.positions = positions;
-    Ok(session)
-}
-
-/// Members of a group must be heard of; another one ends this.
-async fn still_alone(session: &mut Session<'_>) -> Result<(), AlertsError> {
-    let event =
-        session.consumer.poll(1, Duration::ZERO).await.map_err(AlertsError::stream("asking the group"))?;
-    match event {
-        Some(Event::Assigned(_) | Event::Revoked(_)) => Err(AlertsError::Config(
-            "an alerts worker, or another run of this command, was started meanwhile: stop it, then run this again to complete \
-             it"
-            .to_owned(),
-        )),
-        Some(Event::Records(..)) | None => Ok(()),
-    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod rebuild;
 mod repartition;
 
 use std::{
@@ -34,18 +35,20 @@ use faults::{Fault, FaultyLog};
 const PARTITIONS: i32 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The shipped rules, and one over windows and one about silence that see something within hours.
+/// The shipped rules, and one over windows, one about silence and one with a limit on flapping that see something within hours.
 fn policies() -> Vec<Policy> {
     let more = [
         "id='busy'\ntitle='B'\nseverity='low'\nrule='avg(cpu_usage) <= 5000'\n[window]\nsize_s=3600\nslide_s=1800\nin_a_row=2",
         "id='mute'\ntitle='M'\nseverity='low'\nabsence_s=3600",
+        "id='torn'\ntitle='T'\nseverity='low'\nrule='disk_free_bytes < 100'\n[flapping]\nopenings=2\nwithin_s=14400",
     ];
     shipped().into_iter().chain(more.map(|text| parse(text, "test.toml").unwrap())).collect()
 }
 
 struct Lab {
     log: Arc<dyn Log>,
-    /// Receipt time of the first record: in the future, so that the wall clock opens nothing.
+    /// Receipt time of the first record: in the future, so that the wall clock opens nothing. A midnight, so that windows begin
+    /// between the same records whenever this runs.
     base_us: i64,
     place: Place,
 }
@@ -69,7 +72,8 @@ impl Lab {
     }
 
     async fn over(log: Arc<dyn Log>, place: Place) -> Self {
-        let base_us = (Utc::now() + chrono::Duration::days(1)).timestamp_micros();
+        let day_us = 86_400_000_000;
+        let base_us = Utc::now().timestamp_micros() / day_us * day_us + 2 * day_us;
         let lab = Self { log, base_us, place };
         lab.grow(INVENTORY_TOPIC, PARTITIONS).await;
         lab
@@ -107,6 +111,10 @@ impl Lab {
         let tokens = Arc::new(StaticToken("none".to_owned()));
         // Port 1 answers nobody: rules come from the book alone.
         let catalog = CatalogClient::new("http://127.0.0.1:1", tokens).unwrap();
+        Self::worker_over(log, catalog)
+    }
+
+    fn worker_over(log: Arc<dyn Log>, catalog: CatalogClient) -> Worker {
         let book = RuleBook::new(catalog, FileIo::new(StorageConfig::default()));
         for tenant in ["acme", "zeta"] {
             book.put(tenant, policies().into_iter().map(Ok).collect(), "commit-1", None);
@@ -188,11 +196,19 @@ impl Lab {
 
     /// Waits until the group has passed every record of `inventory`.
     async fn until_caught_up(&self) {
+        self.until_caught_up_with(INVENTORY_TOPIC).await;
+    }
+
+    async fn until_caught_up_with(&self, topic: &str) {
         let caught_up = async {
             loop {
-                let ends = self.log.offsets(INVENTORY_TOPIC).await.unwrap();
-                let committed = self.log.committed(GROUP, INVENTORY_TOPIC).await.unwrap();
-                if ends.iter().zip(&committed).all(|(range, done)| done.unwrap_or_default() == range.end) {
+                let ends = self.log.offsets(topic).await.unwrap();
+                // A broker that has just begun has no coordinator of the group yet.
+                let committed = self.log.committed(GROUP, topic).await.or_else(|error| {
+                    if error.kind == StreamErrorKind::Unavailable { Ok(Vec::new()) } else { Err(error) }
+                });
+                let committed = committed.unwrap().into_iter().map(Option::unwrap_or_default);
+                if ends.iter().map(|range| range.end).eq(committed) {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -380,12 +396,4 @@ async fn restored_index_shows_what_the_live_one_showed() {
     assert_eq!(page(&second, ids.len()).await, live);
     stop.cancel();
     task.await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn unequal_partition_counts_stop_the_worker_with_the_way_out() {
-    let lab = Lab::new().await;
-    lab.grow(COMPLIANCE_TOPIC, 5).await;
-    let error = lab.worker(lab.log.clone()).run(&CancellationToken::new()).await.unwrap_err();
-    assert!(error.to_string().contains("firn alerts repartition"), "{error}");
 }

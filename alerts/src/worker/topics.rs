@@ -3,6 +3,7 @@
 use firn_inventory::tables::{ALERTS_COMMANDS_TOPIC, ALERTS_STATE_TOPIC, COMPLIANCE_TOPIC, INVENTORY_TOPIC};
 use firn_stream::{Assigned, Log, Topic, TopicSpec, partition_for_key};
 
+use super::GROUP;
 use crate::{AlertsError, host::HostKey};
 
 /// What has as many partitions as `inventory`, and whether it is compacted.
@@ -11,8 +12,27 @@ const OURS: [(&str, bool); 3] =
 /// The way out where partitions don't fit together.
 pub(super) const REPARTITION: &str = "run 'firn alerts repartition'";
 
-/// Makes what is missing and checks the rest; answers the topic `inventory`.
+/// What makes lost states anew.
+const REBUILD: &str = "run 'firn alerts rebuild', which makes the states anew from the ledger";
+
+/// Makes what is missing and checks the rest; answers the topic `inventory`. Without the states that were kept of records that
+/// were judged, all computers would begin anew: then nothing is made.
 pub(super) async fn ensure(log: &dyn Log, partitions: i32) -> Result<Topic, AlertsError> {
+    let failed = || AlertsError::stream("asking for the topics of alerts");
+    let has = async |name: &str| Ok::<_, AlertsError>(log.topic(name).await.map_err(failed())?.is_some());
+    if has(INVENTORY_TOPIC).await? && !has(ALERTS_STATE_TOPIC).await? {
+        let committed = log.committed(GROUP, INVENTORY_TOPIC).await.map_err(failed())?;
+        if committed.iter().any(|judged| judged.is_some_and(|offset| offset > 0)) {
+            return Err(AlertsError::Config(format!(
+                "topic '{ALERTS_STATE_TOPIC}' is gone, and '{INVENTORY_TOPIC}' has records that were judged already: {REBUILD}"
+            )));
+        }
+    }
+    make(log, partitions).await
+}
+
+/// The same, whatever was lost.
+pub(super) async fn make(log: &dyn Log, partitions: i32) -> Result<Topic, AlertsError> {
     let failed = || AlertsError::stream("making the topics of alerts");
     let inventory = match log.topic(INVENTORY_TOPIC).await.map_err(failed())? {
         Some(topic) => topic,
@@ -24,14 +44,30 @@ pub(super) async fn ensure(log: &dyn Log, partitions: i32) -> Result<Topic, Aler
             None => log.ensure_topic(&spec(name, inventory.partitions, compacted)).await.map_err(failed())?,
         };
         if topic.partitions != inventory.partitions {
-            return Err(AlertsError::Config(format!(
-                "topic '{name}' has {} partitions and '{INVENTORY_TOPIC}' has {}: hosts would change their owner and lose \
-                 their state; {REPARTITION}",
-                topic.partitions, inventory.partitions
-            )));
+            return Err(unequal(&topic, &inventory));
         }
     }
     Ok(inventory)
+}
+
+/// The topic `inventory`, if those of ours that are there have as many partitions.
+pub(super) async fn inventory(log: &dyn Log) -> Result<Topic, AlertsError> {
+    let inventory = known(log, INVENTORY_TOPIC).await?;
+    for (name, _) in OURS {
+        let topic = log.topic(name).await.map_err(AlertsError::stream("asking for the topics of alerts"))?;
+        if let Some(topic) = topic.filter(|topic| topic.partitions != inventory.partitions) {
+            return Err(unequal(&topic, &inventory));
+        }
+    }
+    Ok(inventory)
+}
+
+fn unequal(topic: &Topic, inventory: &Topic) -> AlertsError {
+    AlertsError::Config(format!(
+        "topic '{}' has {} partitions and '{INVENTORY_TOPIC}' has {}: hosts would change their owner and lose their state; \
+         {REPARTITION}",
+        topic.name, topic.partitions, inventory.partitions
+    ))
 }
 
 /// How many partitions each topic has.

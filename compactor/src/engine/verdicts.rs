@@ -1,6 +1,6 @@
 //! Compliance: the tenant's rules over a stream of records.
 //!
-//! A host's records are judged in log order, and those older (by event time, received_at, partition, offset) than one
+//! A host's records are judged in the order of their receipt, and those older (by event time, received_at, partition, offset) than one
 //! already judged are dropped, as the alerts stream does. What was known before comes sorted by host beside the records,
 //! so that memory holds one host at a time.
 
@@ -17,7 +17,7 @@ use datafusion::{
     error::Result,
     physical_plan::{SendableRecordBatchStream, stream::RecordBatchReceiverStreamBuilder},
 };
-use firn_policy::{CompiledRule, Policy, RECORD_COLUMNS, Verdict};
+use firn_policy::{ByReceipt, CompiledRule, Policy, RECORD_COLUMNS, Verdict};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Sender;
@@ -156,24 +156,14 @@ struct Judge {
 
 impl Judge {
     async fn run(mut self, mut records: SendableRecordBatchStream) -> Result<()> {
-        let mut host: Option<Host> = None;
+        let (mut host, mut order) = (None, ByReceipt::default());
         while let Some(batch) = records.next().await {
-            let judged = Arc::new(JudgedBatch::new(&self.rules, batch?)?);
-            for row in 0..judged.batch.num_rows() {
-                let id = judged.host_id.value(row);
-                let known = match host.take() {
-                    Some(known) if known.id == id => known,
-                    other => {
-                        if let Some(before) = other {
-                            self.finish(before).await?;
-                        }
-                        self.begin(id).await?
-                    }
-                };
-                host.insert(known).observe(&self.rules, &judged, row);
+            for batch in order.push(&batch?)? {
+                host = self.observe(host, batch).await?;
             }
-            // Else every batch with a record that decided would be held until there are enough rows.
-            self.out.write_evidence(&self.rules);
+        }
+        if let Some(batch) = order.finish()? {
+            host = self.observe(host, batch).await?;
         }
         if let Some(last) = host {
             self.finish(last).await?;
@@ -182,6 +172,27 @@ impl Judge {
             self.finish(untouched).await?;
         }
         self.send(true).await
+    }
+
+    /// Takes records of the host at hand and of those behind it.
+    async fn observe(&mut self, mut host: Option<Host>, batch: RecordBatch) -> Result<Option<Host>> {
+        let judged = Arc::new(JudgedBatch::new(&self.rules, batch)?);
+        for row in 0..judged.batch.num_rows() {
+            let id = judged.host_id.value(row);
+            let known = match host.take() {
+                Some(known) if known.id == id => known,
+                other => {
+                    if let Some(before) = other {
+                        self.finish(before).await?;
+                    }
+                    self.begin(id).await?
+                }
+            };
+            host.insert(known).observe(&self.rules, &judged, row);
+        }
+        // Else every batch with a record that decided would be held until there are enough rows.
+        self.out.write_evidence(&self.rules);
+        Ok(host)
     }
 
     /// Lets hosts before `id` pass unchanged, and answers what is known of `id`.

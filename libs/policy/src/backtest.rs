@@ -1,6 +1,6 @@
 //! What rules would have told over the lake's history, with the whole life of a finding: grace, windows, silence.
 //!
-//! Hosts are replayed one after another, each in log order, as the stream judges them. People's commands and retirement
+//! Hosts are replayed one after another, each in the order of receipt, as the stream judges them. People's commands and retirement
 //! are not replayed: they belong to what happened, not to the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,12 +73,29 @@ impl Findings {
     }
 }
 
+/// A host as a replay left it.
+#[derive(Clone, Debug)]
+pub struct ReplayedHost {
+    /// Host.
+    pub host_id: String,
+    /// Its name, as last reported.
+    pub hostname: Option<String>,
+    /// Its organisation, as last reported.
+    pub organization_id: Option<String>,
+    /// Its newest record.
+    pub order: Order,
+    /// By rule.
+    pub standings: Vec<Standing>,
+}
+
 /// A replay under way.
 pub struct Backtest {
     rules: Vec<CompiledRule>,
     end_us: i64,
     host: Option<Host>,
     found: Findings,
+    /// Hosts that are through, if anyone wants them.
+    ended: Option<Vec<ReplayedHost>>,
 }
 
 /// The host at hand.
@@ -106,7 +123,41 @@ impl Backtest {
     /// Nothing replayed yet; time ends at `end_us`.
     #[must_use]
     pub fn new(rules: Vec<CompiledRule>, end_us: i64) -> Self {
-        Self { rules, end_us, host: None, found: Findings::default() }
+        Self { rules, end_us, host: None, found: Findings::default(), ended: None }
+    }
+
+    /// The same, for how hosts stand after their last record: time goes no further.
+    #[must_use]
+    pub fn of_hosts(rules: Vec<CompiledRule>) -> Self {
+        Self { ended: Some(Vec::new()), ..Self::new(rules, i64::MIN) }
+    }
+
+    /// Hosts that are through since the last call, of a replay that was made for them.
+    pub fn take_hosts(&mut self) -> Vec<ReplayedHost> {
+        self.ended.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Ends the host at hand: nothing more comes of it.
+    pub fn end_host(&mut self) {
+        let Some(mut host) = self.host.take() else { return };
+        host.pass(&self.rules, self.end_us, &mut self.found);
+        for (rule, standing) in self.rules.iter().zip(&host.standings) {
+            if standing.finding.as_ref().is_some_and(|finding| finding.status == FindingStatus::Pending) {
+                *self.found.pending.entry(rule.policy.id.clone()).or_default() += 1;
+            }
+        }
+        self.found.hosts += 1;
+        if let (Some(ended), Some(order)) = (&mut self.ended, host.order) {
+            // Nobody asks for their stories.
+            self.found.episodes.clear();
+            ended.push(ReplayedHost {
+                host_id: host.id,
+                hostname: host.hostname,
+                organization_id: host.organization_id,
+                order,
+                standings: host.standings,
+            });
+        }
     }
 
     /// Columns to read.
@@ -116,7 +167,7 @@ impl Backtest {
         of_rules.chain(RECORD_COLUMNS.map(ToOwned::to_owned)).collect()
     }
 
-    /// Replays records, which must come sorted by host_id, log_partition, log_offset over all batches.
+    /// Replays records, which must come by host, each host's in the order that [`crate::ByReceipt`] brings them into.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         let judged = self.judge(batch)?;
         for row in 0..batch.num_rows() {
@@ -139,17 +190,6 @@ impl Backtest {
     pub fn finish(mut self) -> Findings {
         self.end_host();
         self.found
-    }
-
-    fn end_host(&mut self) {
-        let Some(mut host) = self.host.take() else { return };
-        host.pass(&self.rules, self.end_us, &mut self.found);
-        for (rule, standing) in self.rules.iter().zip(&host.standings) {
-            if standing.finding.as_ref().is_some_and(|finding| finding.status == FindingStatus::Pending) {
-                *self.found.pending.entry(rule.policy.id.clone()).or_default() += 1;
-            }
-        }
-        self.found.hosts += 1;
     }
 
     fn judge(&mut self, batch: &RecordBatch) -> Result<Judged, ArrowError> {

@@ -138,6 +138,8 @@ pub struct Transition {
     pub reason: String,
     /// Whose it is from then on.
     pub assignee: Option<String>,
+    /// Quiet until, microseconds since the epoch, if it begins a snooze.
+    pub snoozed_until_us: Option<i64>,
 }
 
 impl FindingState {
@@ -214,14 +216,24 @@ impl FindingState {
         }
         self.enter(to, at_us);
         self.version += 1;
-        Some(Transition { from, to, at_us, version: self.version, reason, assignee: self.assignee.clone() })
+        Some(self.told(from, at_us, reason, self.snoozed_until_us))
     }
 
     /// Tells something that changes no status, `since_us` included.
     fn remark(&mut self, at_us: i64, reason: String) -> Option<Transition> {
         self.version += 1;
-        let (from, to) = (self.status, self.status);
-        Some(Transition { from, to, at_us, version: self.version, reason, assignee: self.assignee.clone() })
+        Some(self.told(self.status, at_us, reason, None))
+    }
+
+    fn told(
+        &self,
+        from: FindingStatus,
+        at_us: i64,
+        reason: String,
+        snoozed_until_us: Option<i64>,
+    ) -> Transition {
+        let (version, assignee) = (self.version, self.assignee.clone());
+        Transition { from, to: self.status, at_us, version, reason, assignee, snoozed_until_us }
     }
 }
 
@@ -327,6 +339,7 @@ fn pass_time(policy: &Policy, state: &mut FindingState, now_us: i64) -> Option<T
         FindingStatus::Snoozed => {
             state.transition(FindingStatus::Open, due_us, "the snooze is over".to_owned())
         }
+        _ if policy.grace_s == 0 => open(policy, state, due_us, String::new()),
         _ => open(policy, state, due_us, format!(" for {} seconds", policy.grace_s)),
     }
 }

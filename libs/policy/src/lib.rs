@@ -9,6 +9,7 @@ mod format;
 mod functions;
 mod policy;
 mod position;
+mod receipt;
 mod record;
 mod rules_table;
 mod shipped;
@@ -16,7 +17,7 @@ mod standing;
 mod transitions_table;
 mod window;
 
-pub use backtest::{Backtest, Episode, Findings};
+pub use backtest::{Backtest, Episode, Findings, ReplayedHost};
 pub use cases::{Case, CaseFinding, CaseVerdict, parse_cases};
 pub use compile::{CompiledRule, compile};
 pub use evaluate::{Evaluation, Verdict};
@@ -26,6 +27,7 @@ pub use finding::{
 pub use format::{cases_beside, is_policy_file};
 pub use functions::functions;
 pub use policy::{FlappingLimit, Policy, PolicyError, Severity, WindowSpec, parse};
+pub use receipt::ByReceipt;
 pub use record::{Cause, TransitionRecord, finding_id};
 pub use rules_table::{RULES_SEEDED_PROPERTY, rules_from_batches, rules_schema, rules_to_batch};
 pub use shipped::shipped;

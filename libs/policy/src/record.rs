@@ -91,6 +91,9 @@ pub struct TransitionRecord {
     /// Whose it is from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<String>,
+    /// Quiet until, if it begins a snooze.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snoozed_until_us: Option<i64>,
     /// The values that decided.
     #[serde(default)]
     pub evidence: Value,

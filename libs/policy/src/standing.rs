@@ -10,13 +10,14 @@ use crate::{
 pub type Order = (i64, i64, i32, i64);
 
 /// Columns that judging records needs beside those of the rules: whose they are, and in which order they count.
-pub const RECORD_COLUMNS: [&str; 8] = [
+pub const RECORD_COLUMNS: [&str; 9] = [
     "host_id",
     "hostname",
     "organization_id",
     "os_type",
     "event_time",
     "received_at",
+    "log_topic_id",
     "log_partition",
     "log_offset",
 ];

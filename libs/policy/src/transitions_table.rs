@@ -65,10 +65,11 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     fields.extend([
         field("record_partition", DataType::Int32, false, "Its partition"),
         field("record_offset", DataType::Int64, false, "Its offset"),
-        field("published_at", instant, false, "When the log took the transition"),
+        field("published_at", instant.clone(), false, "When the log took the transition"),
         field("log_topic_id", DataType::Utf8, false, "Id of the topic compliance"),
         field("log_partition", DataType::Int32, false, "The transition's partition in it"),
         field("log_offset", DataType::Int64, false, "The transition's offset in it"),
+        field("snoozed_until", instant, true, "Quiet until, of one that begins a snooze"),
     ]);
     Arc::new(Schema::new(fields))
 });
@@ -94,6 +95,7 @@ pub struct TransitionsBuilder {
     log_topic_id: StringBuilder,
     log_partition: Int32Builder,
     log_offset: Int64Builder,
+    snoozed_until: TimestampMicrosecondBuilder,
 }
 
 impl Default for TransitionsBuilder {
@@ -109,6 +111,7 @@ impl Default for TransitionsBuilder {
             log_topic_id: StringBuilder::new(),
             log_partition: Int32Builder::new(),
             log_offset: Int64Builder::new(),
+            snoozed_until: instants(),
         }
     }
 }
@@ -133,6 +136,7 @@ impl TransitionsBuilder {
         self.log_topic_id.append_value(topic_id);
         self.log_partition.append_value(partition);
         self.log_offset.append_value(offset);
+        self.snoozed_until.append_option(transition.snoozed_until_us);
     }
 
     /// The rows so far; the builder is empty afterwards.
@@ -142,13 +146,14 @@ impl TransitionsBuilder {
     pub fn finish(&mut self) -> RecordBatch {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(self.at.finish()), Arc::new(self.version.finish())];
         columns.extend(self.texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
-        let place: [ArrayRef; 6] = [
+        let place: [ArrayRef; 7] = [
             Arc::new(self.record_partition.finish()),
             Arc::new(self.record_offset.finish()),
             Arc::new(self.published_at.finish()),
             Arc::new(self.log_topic_id.finish()),
             Arc::new(self.log_partition.finish()),
             Arc::new(self.log_offset.finish()),
+            Arc::new(self.snoozed_until.finish()),
         ];
         columns.extend(place);
         RecordBatch::try_new(transitions_schema(), columns)
@@ -179,6 +184,8 @@ pub fn transitions_from_batch(
         texts.push((*name, column(name, &DataType::Utf8)?.as_string::<i32>().clone()));
     }
     let (at, published) = (instant("at")?, instant("published_at")?);
+    // A table that no ingest worker of this version has written to lacks it.
+    let snoozed = batch.column_by_name("snoozed_until").map(|_| instant("snoozed_until")).transpose()?;
     let (version, partition, offset) =
         (whole("version")?, whole("record_partition")?, whole("record_offset")?);
     let mut rows = Vec::with_capacity(batch.num_rows());
@@ -197,6 +204,7 @@ pub fn transitions_from_batch(
             "assignee": text("assignee"), "evidence": evidence, "revision": text("revision"),
             "topic": text("record_topic"), "partition": partition.value(row), "offset": offset.value(row),
             "catalog_commit": text("catalog_commit"),
+            "snoozed_until_us": snoozed.as_ref().filter(|until| until.is_valid(row)).map(|until| until.value(row)),
         });
         let transition =
             serde_json::from_value(value).map_err(|error| fail(format!("row {row}: {error}")))?;
@@ -215,7 +223,7 @@ mod tests {
     fn transition_becomes_a_row_with_its_whole_story() {
         let transition: TransitionRecord = serde_json::from_value(json!({
             "finding_id": "f", "tenant": "acme", "host_id": "h", "rule_id": "enc", "title": "T", "severity": "high",
-            "from": "open", "to": "acknowledged", "at_us": 5, "version": (1_u64 << 40) + 2, "cause": "command",
+            "from": "open", "to": "acknowledged", "at_us": 5, "snoozed_until_us": 6, "version": (1_u64 << 40) + 2, "cause": "command",
             "reason": "mine", "by": "alice", "evidence": { "a": 1 }, "revision": "r", "topic": "inventory",
             "partition": 3, "offset": 9, "catalog_commit": "c",
         }))

@@ -87,7 +87,7 @@ pub(crate) fn findings(firn: &FirnProcess) -> Result<BTreeSet<(String, String)>>
     with_status(firn, "open,pending")
 }
 
-fn with_status(firn: &FirnProcess, status: &str) -> Result<BTreeSet<(String, String)>> {
+pub(crate) fn with_status(firn: &FirnProcess, status: &str) -> Result<BTreeSet<(String, String)>> {
     let ls = ["findings", "ls", "--json", "--status", status, "-n", "1000"];
     let findings: Vec<serde_json::Value> = serde_json::from_str(&firn_stdout(firn.client(ls))?)?;
     Ok(pairs(&findings))

@@ -217,3 +217,11 @@ async fn topics_larger_than_inventory_are_named_with_the_way_out() {
     let error = repartition(&lab, lab.log.clone()).await.unwrap_err().to_string();
     assert!(error.contains("raise 'inventory' to 5"), "{error}");
 }
+
+#[tokio::test]
+async fn unequal_partition_counts_stop_the_worker_with_the_way_out() {
+    let lab = Lab::new().await;
+    lab.grow(COMPLIANCE_TOPIC, 5).await;
+    let error = lab.worker(lab.log.clone()).run(&CancellationToken::new()).await.unwrap_err();
+    assert!(error.to_string().contains("firn alerts repartition"), "{error}");
+}

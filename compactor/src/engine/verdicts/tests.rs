@@ -92,6 +92,22 @@ async fn late_records_change_nothing_and_untouched_hosts_stay() {
 }
 
 #[tokio::test]
+async fn records_of_a_host_in_two_partitions_are_judged_as_they_were_received() {
+    let rows =
+        batch(&[at(0, (1, 20, Some(false))), at(1, (1, 30, Some(false))), at(2, (1, 10, Some(false)))]);
+    let mut columns = rows.columns().to_vec();
+    let place = |name: &str| rows.schema().index_of(name).unwrap();
+    // The last one was received first, before partitions were added.
+    columns[place("log_partition")] = Arc::new(Int32Array::from(vec![0, 0, 1]));
+    let received = TimestampMicrosecondArray::from(vec![21, 31, 11]).with_timezone("UTC");
+    columns[place("received_at")] = Arc::new(received);
+    let rows = RecordBatch::try_new(rows.schema(), columns).unwrap();
+    let after = judged(&[policy("disk", "disk_encrypted")], rows, None).await;
+    let since = after.column_by_name("since").unwrap();
+    assert_eq!(micros(since).unwrap().value(0), 10);
+}
+
+#[tokio::test]
 async fn a_changed_rule_judges_the_newest_record_again_and_a_withdrawn_one_goes() {
     let rules = [policy("disk", "disk_encrypted"), policy("old", "disk_encrypted")];
     let records = [at(0, (1, 10, Some(true))), at(1, (2, 10, None))];

@@ -98,7 +98,7 @@ impl ModelRun<'_> {
     }
 }
 
-/// Records in the order in which rules judge them.
+/// Records as the judging of rules wants them.
 pub(crate) fn in_log_order(records: DataFrame) -> QueryResult<DataFrame> {
     sorted(records, &[HOST, "log_partition", "log_offset"])
 }

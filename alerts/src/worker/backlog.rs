@@ -15,6 +15,26 @@ const AHEAD: usize = 500;
 /// Partitions whose first records are read at once.
 const OPENED_AT_ONCE: usize = 8;
 
+/// What lies behind each position.
+pub(super) async fn left(
+    log: &dyn Log,
+    positions: &BTreeMap<TopicPartition, i64>,
+) -> Result<BTreeMap<TopicPartition, OffsetRange>, AlertsError> {
+    let mut ends: BTreeMap<&str, Vec<OffsetRange>> = BTreeMap::new();
+    let mut left = BTreeMap::new();
+    for (partition, start) in positions {
+        let topic = partition.topic.as_str();
+        if !ends.contains_key(topic) {
+            let ranges = log.offsets(topic).await.map_err(AlertsError::stream("reading the ends"))?;
+            ends.insert(topic, ranges);
+        }
+        let range = usize::try_from(partition.partition).ok().and_then(|at| ends.get(topic)?.get(at));
+        let end = range.map_or(*start, |range| range.end);
+        left.insert(partition.clone(), OffsetRange { start: *start, end });
+    }
+    Ok(left)
+}
+
 /// See the module.
 pub(super) struct Backlog<'a> {
     sources: Vec<Source<'a>>,
@@ -32,30 +52,18 @@ struct Source<'a> {
 }
 
 impl<'a> Backlog<'a> {
-    /// From each position to the end of its partition, up to records received after `until_us`.
+    /// What lies in these ranges, up to records received after `until_us`.
     pub(super) async fn open(
         log: &'a dyn Log,
-        positions: &BTreeMap<TopicPartition, i64>,
+        ranges: BTreeMap<TopicPartition, OffsetRange>,
         until_us: i64,
     ) -> Result<Self, AlertsError> {
-        let mut ends: BTreeMap<&str, Vec<OffsetRange>> = BTreeMap::new();
-        let mut sources = Vec::new();
-        for (partition, start) in positions {
-            let topic = partition.topic.as_str();
-            if !ends.contains_key(topic) {
-                ends.insert(
-                    topic,
-                    log.offsets(topic).await.map_err(AlertsError::stream("reading the ends"))?,
-                );
-            }
-            let range = usize::try_from(partition.partition).ok().and_then(|at| ends.get(topic)?.get(at));
-            let end = range.map_or(*start, |range| range.end);
-            let left = OffsetRange { start: *start, end };
-            let contents = Contents::new(log, partition.clone(), left).at_once(AHEAD);
-            let partition = partition.clone();
-            sources.push(Source { partition, contents, end, until_us, ready: VecDeque::new() });
-        }
-        let filled: Vec<_> = sources.into_iter().map(Source::filled).collect();
+        let source = |(partition, range): (TopicPartition, OffsetRange)| {
+            let contents = Contents::new(log, partition.clone(), range).at_once(AHEAD);
+            Source { partition, contents, end: range.end, until_us, ready: VecDeque::new() }
+        };
+        let sources = ranges.into_iter().map(source);
+        let filled: Vec<_> = sources.map(Source::filled).collect();
         let sources: Vec<Source<'a>> =
             futures::stream::iter(filled).buffered(OPENED_AT_ONCE).try_collect().await?;
         let heads =

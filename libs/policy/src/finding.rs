@@ -177,6 +177,12 @@ impl FindingState {
         self.status != FindingStatus::Compliant || self.version > 0
     }
 
+    /// Ends a breach that nobody was told of: what it was before, it is again.
+    fn end_grace(&mut self, at_us: i64) {
+        let before = if self.version > 0 { FindingStatus::Resolved } else { FindingStatus::Compliant };
+        self.enter(before, at_us);
+    }
+
     /// Moves to a status without telling anyone.
     fn enter(&mut self, status: FindingStatus, at_us: i64) {
         self.status = status;
@@ -272,8 +278,7 @@ fn pass(policy: &Policy, state: &mut FindingState, at_us: i64) -> Option<Transit
     match state.status {
         FindingStatus::Compliant | FindingStatus::Resolved => None,
         FindingStatus::Pending => {
-            let before = if state.version > 0 { FindingStatus::Resolved } else { FindingStatus::Compliant };
-            state.enter(before, at_us);
+            state.end_grace(at_us);
             None
         }
         _ if state.flaps(policy) => {
@@ -384,7 +389,7 @@ pub fn withdraw(state: &FindingState, at_us: i64, reason: String) -> (FindingSta
         return (after, told);
     }
     if state.status == FindingStatus::Pending {
-        after.enter(FindingStatus::Compliant, at_us);
+        after.end_grace(at_us);
     }
     (after, None)
 }

@@ -79,7 +79,8 @@ pub(super) fn remake(
     let snoozes: BTreeMap<String, i64> = known.iter().flat_map(snoozes).collect();
     let mut host = replayed.or(known).or_else(|| from_told(told))?;
     host.epoch = epoch.map_or(FIRST_EPOCH, |epoch| epoch + 1);
-    host.retired |= retired_us.is_some_and(|retired_us| retired_us >= host.received_us);
+    let retired_us = retired_us.filter(|retired_us| *retired_us >= host.received_us);
+    host.retired |= retired_us.is_some();
     if host.retired {
         host.windows.clear();
     }
@@ -92,7 +93,13 @@ pub(super) fn remake(
         // One that began before the ledger says that it was over is over.
         let over_us = told.filter(|told| !told.status.is_live()).map(|told| told.since_us);
         let breach = breach.filter(|finding| finding.breach_since_us >= over_us);
-        finding(id, seen, breach, told, snoozes.get(id).copied())
+        // A breach that nobody was told of ends with what its host's retirement ended.
+        let seen_over_us = match seen.map(|finding| (finding.breach_since_us, finding.since_us)) {
+            Some((None, since_us)) => Some(since_us),
+            Some((Some(_), _)) => retired_us,
+            None => None,
+        };
+        finding(id, (seen, seen_over_us), breach, told, snoozes.get(id).copied())
     };
     host.findings = ids.into_iter().filter_map(finding).collect();
     Some(host)
@@ -115,24 +122,25 @@ fn from_told(told: &BTreeMap<String, Told>) -> Option<HostState> {
     })
 }
 
-/// A finding as it was told. A breach that nobody was told of waits for its grace, and is told at its end if that is past.
+/// A finding as it was told, and as records have it with when that was over. A breach that nobody was told of waits for its grace, and is
+/// told at its end if that is past.
 fn finding(
     id: &str,
-    seen: Option<&HostFinding>,
+    (seen, seen_over_us): (Option<&HostFinding>, Option<i64>),
     breach: Option<&HostFinding>,
     told: Option<&Told>,
     known_until_us: Option<i64>,
 ) -> Option<HostFinding> {
     let live = told.filter(|told| told.status.is_live());
-    let seen_over_us =
-        seen.filter(|seen| seen.breach_since_us.is_none()).map_or(i64::MIN, |seen| seen.since_us);
     let (status, since_us) = match (live, breach, told) {
         (Some(told), ..) => (told.status, told.since_us),
         (None, Some(breach), _) => {
             (FindingStatus::Pending, breach.breach_since_us.unwrap_or(breach.since_us))
         }
         // A breach that was over within its grace may have moved it.
-        (None, None, Some(told)) => (FindingStatus::Resolved, told.since_us.max(seen_over_us)),
+        (None, None, Some(told)) => {
+            (FindingStatus::Resolved, seen_over_us.map_or(told.since_us, |us| told.since_us.max(us)))
+        }
         (None, None, None) => return None,
     };
     // A snooze whose end neither the ledger nor the state has is over.

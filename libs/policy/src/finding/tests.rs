@@ -154,6 +154,9 @@ fn withdrawn_rule_resolves_what_is_live_and_forgets_what_is_pending() {
         withdraw(&pending, 2 * SECOND, String::new()),
         (FindingState { since_us: 2 * SECOND, status: Compliant, breach_since_us: None, ..pending }, None)
     );
+    let (again, _) = run(&policy(9), &[(Fail, 1), (Fail, 11), (Pass, 12), (Fail, 13)]);
+    assert_eq!(again.status, Pending);
+    assert_eq!(withdraw(&again, 14 * SECOND, String::new()).0.status, Resolved, "as it was before");
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use datafusion::{arrow::util::pretty::pretty_format_batches, prelude::SessionContext};
 use firn_auth::SigningKey;
@@ -140,13 +140,30 @@ impl Lake {
         self.commit("main", &table, operation).await;
     }
 
+    /// Sets a property of a table.
+    pub(crate) async fn set(&self, table: &str, property: &str, value: &str) {
+        let table = self.table("main", table).await.unwrap();
+        let set = [(property.to_owned(), value.to_owned())].into();
+        self.commit_with("main", &table, Operation::Append { files: Vec::new() }, set).await;
+    }
+
     pub(crate) async fn commit(&self, reference: &str, table: &Table, operation: Operation) {
+        self.commit_with(reference, table, operation, BTreeMap::new()).await;
+    }
+
+    async fn commit_with(
+        &self,
+        reference: &str,
+        table: &Table,
+        operation: Operation,
+        set_properties: BTreeMap<String, String>,
+    ) {
         let operation = TableOperation {
             table: table.ident().clone(),
             operation,
             summary: [].into(),
             assert_properties: [].into(),
-            set_properties: [].into(),
+            set_properties,
         };
         let transaction =
             Transaction { reference: reference.to_owned(), operations: vec![operation], max_attempts: 3 };

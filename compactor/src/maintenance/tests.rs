@@ -31,20 +31,6 @@ async fn report_each(lake: &Lake, offsets: std::ops::Range<i64>) {
     }
 }
 
-/// Sets a property of bronze.
-async fn set(lake: &Lake, property: &str, value: &str) {
-    let operation = TableOperation {
-        table: lake.table(MAIN, BRONZE).await.unwrap().ident().clone(),
-        operation: Operation::Append { files: Vec::new() },
-        summary: BTreeMap::new(),
-        assert_properties: BTreeMap::new(),
-        set_properties: BTreeMap::from([(property.to_owned(), value.to_owned())]),
-    };
-    let transaction =
-        Transaction { reference: MAIN.to_owned(), operations: vec![operation], max_attempts: 1 };
-    transaction.commit(&lake.client, &lake.file_io).await.unwrap();
-}
-
 async fn maintain(lake: &Lake, maintenance: &Maintenance) {
     let mut place = MaintenancePlace::default();
     maintenance.visit(&lake.client, &mut place, &CancellationToken::new()).await;
@@ -79,7 +65,7 @@ async fn row_groups_that_are_good_are_copied() {
     let lake = Lake::start().await;
     let compactor = lake.compactor("one");
     report_each(&lake, 0..16).await;
-    set(&lake, "firn.maintenance.min-row-group-bytes", "1").await;
+    lake.set(BRONZE, "firn.maintenance.min-row-group-bytes", "1").await;
     let all = "SELECT * FROM t ORDER BY log_offset";
     let before = lake.rows(MAIN, BRONZE, all).await;
     maintain(&lake, &compactor.maintenance).await;
@@ -294,7 +280,7 @@ async fn rows_do_not_go_back_without_their_positions() {
     let lake = Lake::start().await;
     report_each(&lake, 0..2).await;
     let table = lake.table(MAIN, BRONZE).await.unwrap();
-    set(&lake, &format!("{POSITION}t.0"), "2").await;
+    lake.set(BRONZE, &format!("{POSITION}t.0"), "2").await;
     let first = table.snapshots()[0].id;
     let refused = roll_back(&lake, MAIN, RollbackTarget::Snapshot(first), false).await.unwrap_err();
     assert!(refused.to_string().contains("'firn branch create NAME --from COMMIT'"), "{refused}");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use firn_catalog_client::{CatalogClient, GcRequest, GcState, GcTable, StaticToken, TenantClient};
-use firn_table::{DataFileEntry, FileIo, Table};
+use firn_table::{DataFileEntry, FileIo, Operation, Table};
 use firn_tests::{Fault, FaultProxy, Process, SeaweedFs, until};
 use reqwest::Method;
 use serde_json::json;
@@ -26,7 +26,7 @@ use crate::{
     testing::{Lake, inventory, s3},
 };
 
-const BRONZE: &str = "bronze.inventory";
+pub(super) const BRONZE: &str = "bronze.inventory";
 
 /// Variables of the process that is killed.
 pub(super) const CHILD: &str = "FIRN_TEST_COMPACTOR_CATALOG";
@@ -76,12 +76,17 @@ impl House {
         self.table().await.data_files(None).await.unwrap()
     }
 
-    /// None before the table is there.
-    pub(super) async fn count_files(&self) -> usize {
-        match self.lake.table(MAIN, BRONZE).await {
-            Some(table) => table.data_files(None).await.unwrap().len(),
-            None => 0,
-        }
+    /// So many more inventories that there are so many files, from this offset on; answers the next one.
+    pub(super) async fn report_up_to(&self, files: usize, offset: i64) -> i64 {
+        let end = offset + i64::try_from(files - self.files().await.len()).unwrap();
+        self.report(offset..end).await;
+        end
+    }
+
+    /// Removes all rows.
+    pub(super) async fn clear(&self) {
+        let all = Operation::Overwrite { remove: None, add: Vec::new(), base_snapshot_id: None };
+        self.lake.commit(MAIN, &self.table().await, all).await;
     }
 
     pub(super) async fn snapshots(&self) -> usize {

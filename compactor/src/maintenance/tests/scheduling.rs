@@ -152,7 +152,7 @@ impl SortCluster for Away {
 async fn what_a_cluster_is_to_sort_stays_as_it_is_while_the_cluster_is_away() {
     let lake = Lake::start().await;
     two_days(&lake).await;
-    set(&lake, "firn.maintenance.order", "sort(host_id)").await;
+    lake.set(BRONZE, "firn.maintenance.order", "sort(host_id)").await;
     let maintenance = with(&lake, |config| config.cluster = Some(Arc::new(Away)));
     let mut place = MaintenancePlace::default();
     let (state, told) = visit(&lake, &maintenance, &mut place).await;

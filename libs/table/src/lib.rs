@@ -22,6 +22,7 @@ mod session;
 mod state;
 mod sums;
 mod table;
+mod views;
 mod write;
 
 pub use arrivals::Arrival;

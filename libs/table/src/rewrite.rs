@@ -5,6 +5,7 @@ mod check;
 mod cluster;
 mod copy;
 mod decode;
+mod gather;
 mod lineage;
 mod order;
 mod sort;
@@ -20,6 +21,7 @@ use crate::{
     manifests::LiveFile,
     scan::{FilesAndDeletes, ScanLayout, chosen_files},
     sums::ColumnSums,
+    views::with_views,
     write::UnfinishedFiles,
 };
 pub use cluster::{SortCluster, SortJob};
@@ -153,12 +155,10 @@ impl RewriteScan {
         files: &[(LiveFile, FileDeletes)],
     ) -> Result<RewrittenFiles, TableError> {
         let (layout, schema) = (&self.layout, self.written_schema());
-        let mut writer =
-            DataFileWriter::with_schema(&layout.table, Arc::clone(&schema), options.write.clone())?;
         let moves_rows = options.order.moves_rows();
-        if moves_rows {
-            writer = writer.summed();
-        }
+        let writer = |schema| DataFileWriter::with_schema(&layout.table, schema, options.write.clone());
+        let mut writer =
+            if moves_rows { writer(with_views(&schema))?.summed() } else { writer(Arc::clone(&schema))? };
         let decoding = Decoding {
             layout,
             files,

@@ -27,6 +27,7 @@ use crate::{
     manifests::LiveFile,
     scan::{EqualityScan, PlannedFile, ScanLayout, ScanRequest, hidden_columns, scan_files},
     sums::ColumnSums,
+    views::with_views,
 };
 
 /// Files opened ahead of the one that is read.
@@ -70,9 +71,11 @@ impl Decoding<'_> {
             RowOrder::Kept => self.read_into(session, schema, Destination::Files(writer)).await,
             RowOrder::Sorted(columns) => match self.job_elsewhere(schema, columns).await? {
                 Some((cluster, job)) => self.write_sorted_by(cluster, session, schema, job, writer).await,
-                None => self.write_sorted(session, schema, columns, None, writer).await,
+                None => self.write_sorted(session, &with_views(schema), columns, None, writer).await,
             },
-            RowOrder::ZOrdered(columns) => self.write_z_ordered(session, schema, columns, writer).await,
+            RowOrder::ZOrdered(columns) => {
+                self.write_z_ordered(session, &with_views(schema), columns, writer).await
+            }
         }
     }
 
@@ -265,8 +268,10 @@ impl Decoding<'_> {
             if let (Some(pace), Ok(batch)) = (self.pace, &batch) {
                 pace.spend(planned.bytes_of(batch.num_rows())).await;
             }
+            let mut bytes = 0;
             let batch = batch.and_then(|batch| {
                 read += batch.num_rows() as u64;
+                bytes = planned.bytes_read_for(batch.num_rows());
                 let batch = match &mut lineage {
                     Some(lineage) => lineage.fill(&batch, schema)?,
                     None => batch,
@@ -277,7 +282,7 @@ impl Decoding<'_> {
             written += batch.num_rows() as u64;
             sums.add(&batch);
             // The next batch is decoded while this one is encoded.
-            let (stored, following) = futures::join!(destination.take(batch), rows.next());
+            let (stored, following) = futures::join!(destination.take(batch, bytes), rows.next());
             stored?;
             next = following;
         }
@@ -340,7 +345,8 @@ enum Destination<'a> {
 }
 
 impl Destination<'_> {
-    async fn take(&mut self, batch: RecordBatch) -> Result<(), TableError> {
+    /// Takes rows for which so many bytes of a file were read.
+    async fn take(&mut self, batch: RecordBatch, bytes: u64) -> Result<(), TableError> {
         match self {
             Self::Files(writer) => writer.write(&batch).await,
             Self::Sums => Ok(()),
@@ -349,7 +355,7 @@ impl Destination<'_> {
                 let batch = batch.map_err(|error| {
                     TableError::caused(TableErrorKind::Invalid, "cannot place rows on a Z-curve", error)
                 })?;
-                sorter.push(batch).await.map_err(unsorted)
+                sorter.push(batch, bytes).await.map_err(unsorted)
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::RecordBatch,
-    compute::{SortOptions, interleave_record_batch},
+    compute::SortOptions,
     datatypes::SchemaRef,
     row::{RowConverter, Rows, SortField},
 };
@@ -31,7 +31,11 @@ use datafusion::{
 };
 use futures::stream;
 
-use super::order::SortColumn;
+use super::{
+    gather::{Buffers, Nulls, gather},
+    order::SortColumn,
+};
+use crate::views::{plain_rows, without_views};
 
 /// What holds the rows.
 const SORTER: &str = "RewriteSorter";
@@ -45,6 +49,7 @@ pub(super) struct Sorter {
     /// Positions of the columns that it is by.
     columns: Vec<usize>,
     keys: RowConverter,
+    nulls: Nulls,
     held: Held,
     memory: MemoryReservation,
     runtime: Arc<RuntimeEnv>,
@@ -57,6 +62,7 @@ pub(super) struct Sorter {
 #[derive(Default)]
 struct Held {
     batches: Vec<RecordBatch>,
+    buffers: Buffers,
     /// Of each batch's rows, such that they compare as bytes.
     keys: Vec<Rows>,
 }
@@ -87,33 +93,36 @@ impl Sorter {
             schema: Arc::clone(schema),
             order,
             columns,
+            nulls: Nulls::default(),
             held: Held::default(),
             memory: MemoryConsumer::new(SORTER).with_can_spill(true).register(&runtime.memory_pool),
-            spills: SpillManager::new(Arc::clone(&runtime), metrics, Arc::clone(schema)),
+            spills: SpillManager::new(Arc::clone(&runtime), metrics, without_views(schema)),
             runtime,
             files: Vec::new(),
             batch_rows: session.state().config().batch_size(),
         })
     }
 
-    /// Takes rows; those before them go to a file if the memory isn't enough.
-    pub(super) async fn push(&mut self, batch: RecordBatch) -> Result<()> {
+    /// Takes rows; those before them go to a file if the memory isn't enough. Views of what isn't compressed refer to the bytes as they
+    /// were read, with all that was read at once, so those count as well, spread evenly over the rows.
+    pub(super) async fn push(&mut self, batch: RecordBatch, read_bytes: u64) -> Result<()> {
         let by = self.columns.iter().map(|index| Arc::clone(batch.column(*index))).collect::<Vec<_>>();
         let keys = self.keys.convert_columns(&by)?;
-        let rows = get_record_batch_memory_size(&batch);
-        let bytes = rows + keys.size() + batch.num_rows() * size_of::<Place>();
-        // The first rows count twice, since as many are gathered at a time.
-        let room = |held: &Held| if held.batches.is_empty() { bytes + rows } else { bytes };
-        if self.memory.try_grow(room(&self.held)).is_err() {
+        let batch = self.nulls.share(batch)?;
+        let read_bytes = usize::try_from(read_bytes).unwrap_or(usize::MAX / 2);
+        let beside = keys.size() + batch.num_rows() * size_of::<Place>() + read_bytes;
+        let bytes = beside + self.held.add(&batch)?;
+        if self.memory.try_grow(bytes).is_err() {
             self.spill().await?;
-            self.memory.try_grow(room(&self.held))?;
+            let bytes = beside + self.held.add(&batch)?;
+            self.memory.try_grow(bytes)?;
         }
         self.held.batches.push(batch);
         self.held.keys.push(keys);
         Ok(())
     }
 
-    /// All rows in order.
+    /// All rows in order: in the schema that they came in, or without views if they were too many for the memory.
     pub(super) async fn finish(mut self) -> Result<SendableRecordBatchStream> {
         if self.files.is_empty() {
             let places = blocking(move || {
@@ -126,8 +135,8 @@ impl Sorter {
         self.spill().await?;
         StreamingMergeBuilder::new()
             .with_sorted_spill_files(self.files)
+            .with_schema(Arc::clone(self.spills.schema()))
             .with_spill_manager(self.spills)
-            .with_schema(self.schema)
             .with_expressions(&self.order)
             .with_metrics(BaselineMetrics::new(&ExecutionPlanMetricsSet::new(), 0))
             .with_batch_size(self.batch_rows)
@@ -136,10 +145,10 @@ impl Sorter {
     }
 
     async fn spill(&mut self) -> Result<()> {
-        let (held, spills, batch_rows) =
-            (std::mem::take(&mut self.held), self.spills.clone(), self.batch_rows);
+        let (held, schema) = (std::mem::take(&mut self.held), Arc::clone(&self.schema));
+        let (spills, batch_rows) = (self.spills.clone(), self.batch_rows);
         if !held.batches.is_empty() {
-            self.files.extend(blocking(move || held.write(&spills, batch_rows)).await??);
+            self.files.extend(blocking(move || held.write(&schema, &spills, batch_rows)).await??);
         }
         self.memory.free();
         Ok(())
@@ -150,7 +159,7 @@ impl Sorter {
         let (schema, batch_rows) = (Arc::clone(&self.schema), self.batch_rows);
         let rows = stream::unfold((self, places, 0), move |(sorter, places, from)| async move {
             let next = places.len().min(from + batch_rows);
-            let batch = (next > from).then(|| sorter.held.gather(&places[from..next]))?;
+            let batch = (next > from).then(|| sorter.held.gather(&sorter.schema, &places[from..next]))?;
             Some((batch, (sorter, places, next)))
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, rows))
@@ -158,6 +167,17 @@ impl Sorter {
 }
 
 impl Held {
+    /// Bytes that a batch takes beside those that are held.
+    fn add(&mut self, batch: &RecordBatch) -> Result<usize> {
+        let bytes = self.buffers.add(batch);
+        if !self.batches.is_empty() {
+            return Ok(bytes);
+        }
+        // As many rows as the first are gathered at a time, and then each has its own texts.
+        let gathered = plain_rows(batch, &without_views(batch.schema_ref()))?;
+        Ok(bytes + get_record_batch_memory_size(&gathered))
+    }
+
     /// Batch and row of each row, in order; rows with the same key as they came.
     fn order(&mut self) -> Vec<(usize, usize)> {
         let keys = std::mem::take(&mut self.keys);
@@ -174,16 +194,23 @@ impl Held {
         places.into_iter().map(|(_, batch, row)| (batch as usize, row as usize)).collect()
     }
 
-    fn gather(&self, places: &[(usize, usize)]) -> Result<RecordBatch> {
-        Ok(interleave_record_batch(&self.batches.iter().collect::<Vec<_>>(), places)?)
+    fn gather(&self, schema: &SchemaRef, places: &[(usize, usize)]) -> Result<RecordBatch> {
+        Ok(gather(schema, &self.batches, places)?)
     }
 
-    /// Writes all rows in order; nothing if there are none.
-    fn write(mut self, spills: &SpillManager, batch_rows: usize) -> Result<Option<SortedSpillFile>> {
+    /// Writes all rows in order; nothing if there are none. A file would hold each view's buffers in each of its batches, so texts are
+    /// copied into it.
+    fn write(
+        mut self,
+        schema: &SchemaRef,
+        spills: &SpillManager,
+        batch_rows: usize,
+    ) -> Result<Option<SortedSpillFile>> {
         let mut file = spills.create_in_progress_file(SORTER)?;
         let mut max_record_batch_memory = 0;
         for places in self.order().chunks(batch_rows) {
-            max_record_batch_memory = max_record_batch_memory.max(file.append_batch(&self.gather(places)?)?);
+            let rows = plain_rows(&self.gather(schema, places)?, spills.schema())?;
+            max_record_batch_memory = max_record_batch_memory.max(file.append_batch(&rows)?);
         }
         Ok(file.finish()?.map(|file| SortedSpillFile { file, max_record_batch_memory }))
     }
@@ -213,117 +240,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use arrow::{
-        array::{AsArray, Int64Array, StringArray},
-        compute::{concat_batches, lexsort_to_indices, take_record_batch},
-        datatypes::{DataType, Field, Int64Type, Schema},
-    };
-    use datafusion::{
-        execution::runtime_env::RuntimeEnvBuilder, physical_plan::common::collect, prelude::SessionConfig,
-    };
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const ROWS: usize = 500;
-
-    /// Batches of hosts that begin alike, some of them missing, at times of which many are equal, with what tells rows apart.
-    fn batches(rows: &[(Option<u16>, i64)]) -> Vec<RecordBatch> {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("host", DataType::Utf8, true),
-            Field::new("at", DataType::Int64, false),
-            Field::new("number", DataType::Int64, false),
-        ]));
-        let numbered = rows.iter().zip(0_i64..).collect::<Vec<_>>();
-        let batch = |rows: &[(&(Option<u16>, i64), i64)]| {
-            let host = |host: u16| format!("a computer by the number of {host}");
-            let hosts = rows.iter().map(|(row, _)| row.0.map(host)).collect::<StringArray>();
-            let at = rows.iter().map(|(row, _)| row.1).collect::<Int64Array>();
-            let number = rows.iter().map(|(_, number)| *number).collect::<Int64Array>();
-            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(hosts), Arc::new(at), Arc::new(number)])
-        };
-        numbered.chunks(ROWS).map(|rows| batch(rows).unwrap()).collect()
-    }
-
-    fn by(name: &str, descending: bool, nulls_first: bool) -> SortColumn {
-        SortColumn { name: name.to_owned(), descending, nulls_first }
-    }
-
-    /// The sorted rows, and how many files it took.
-    fn sorted(batches: &[RecordBatch], by: &[SortColumn], bytes: usize) -> (RecordBatch, usize) {
-        let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build_arc().unwrap();
-        let config = SessionConfig::new().with_batch_size(ROWS);
-        let session = SessionContext::new_with_config_rt(config, Arc::clone(&runtime));
-        let schema = batches[0].schema();
-        let sorting = async {
-            let mut sorter = Sorter::new(&session, &schema, by).unwrap();
-            for batch in batches {
-                sorter.push(batch.clone()).await.unwrap();
-            }
-            let files = sorter.files.len();
-            (collect(sorter.finish().await.unwrap()).await.unwrap(), files)
-        };
-        let (sorted, files) = tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(sorting);
-        assert_eq!(runtime.memory_pool.reserved(), 0, "memory is given back");
-        (concat_batches(&schema, &sorted).unwrap(), files)
-    }
-
-    /// By arrow's own sort, with the rows' numbers last.
-    fn expected(batches: &[RecordBatch], by: &[SortColumn]) -> RecordBatch {
-        let rows = concat_batches(&batches[0].schema(), batches).unwrap();
-        let column = |by: &SortColumn| arrow::compute::SortColumn {
-            values: Arc::clone(rows.column_by_name(&by.name).unwrap()),
-            options: Some(SortOptions { descending: by.descending, nulls_first: by.nulls_first }),
-        };
-        let number = SortColumn { name: "number".to_owned(), descending: false, nulls_first: true };
-        let columns = by.iter().chain([&number]).map(column).collect::<Vec<_>>();
-        take_record_batch(&rows, &lexsort_to_indices(&columns, None).unwrap()).unwrap()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
-        #[test]
-        fn rows_come_in_order_from_memory_and_from_files(
-            rows in prop::collection::vec((prop::option::weighted(0.95, 0..300_u16), 0..20_i64), 1..6_000),
-            [descending, nulls_first] in any::<[bool; 2]>(),
-        ) {
-            let batches = batches(&rows);
-            let order = [by("host", descending, nulls_first), by("at", !descending, true)];
-            let expected = expected(&batches, &order);
-            // Rows with one key come as they came.
-            let (in_memory, files) = sorted(&batches, &order, 64 << 20);
-            prop_assert_eq!((&in_memory, files), (&expected, 0));
-            // Of several files, rows with one key come in any order.
-            let unique = [&order[..], &[by("number", false, true)]].concat();
-            let (from_files, files) = sorted(&batches, &unique, 400 << 10);
-            prop_assert_eq!(from_files, expected);
-            // A row takes 150 bytes or more, as long as few are without a host.
-            prop_assert!(files > 0 || rows.len() < 4_000, "{files} files of {} rows", rows.len());
-        }
-    }
-
-    #[test]
-    fn what_has_no_room_is_refused_by_name() {
-        let batches = batches(&[(Some(1), 1); ROWS]);
-        let session = SessionContext::new_with_config_rt(
-            SessionConfig::new(),
-            RuntimeEnvBuilder::new().with_memory_limit(1_000, 1.0).build_arc().unwrap(),
-        );
-        let mut sorter = Sorter::new(&session, &batches[0].schema(), &[by("at", false, true)]).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
-        let error = runtime.block_on(sorter.push(batches[0].clone())).unwrap_err();
-        assert!(error.to_string().contains(SORTER), "{error}");
-    }
-
-    #[test]
-    fn nothing_sorted_is_nothing() {
-        let empty = batches(&[(None, 1)])[0].slice(0, 0);
-        let (sorted, files) = sorted(&[empty], &[by("at", false, true)], 1 << 20);
-        assert_eq!((sorted.num_rows(), files), (0, 0));
-        assert_eq!(sorted.column(1).as_primitive::<Int64Type>().len(), 0);
-    }
-}
+mod tests;

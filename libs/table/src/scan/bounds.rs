@@ -29,6 +29,8 @@ pub(super) fn scalar(literal: &PrimitiveLiteral, data_type: &DataType) -> Option
             ScalarValue::Decimal128(Some(*value), *precision, *scale)
         }
         (L::String(value), DataType::Utf8) => ScalarValue::Utf8(Some(value.clone())),
+        (L::String(value), DataType::Utf8View) => ScalarValue::Utf8View(Some(value.clone())),
+        (L::Binary(value), DataType::BinaryView) => ScalarValue::BinaryView(Some(value.clone())),
         (L::Binary(value), DataType::Binary) => ScalarValue::Binary(Some(value.clone())),
         (L::Binary(value), DataType::FixedSizeBinary(length))
             if i32::try_from(value.len()) == Ok(*length) =>
@@ -63,5 +65,15 @@ mod tests {
     fn promoted_columns_keep_their_old_bounds() {
         assert_eq!(scalar(&PrimitiveLiteral::Int(7), &DataType::Int64), Some(ScalarValue::Int64(Some(7))));
         assert_eq!(scalar(&PrimitiveLiteral::Int(7), &DataType::Utf8), None);
+    }
+
+    #[test]
+    fn texts_have_the_form_in_which_their_column_is_read() {
+        let text = PrimitiveLiteral::String("a".to_owned());
+        let of = |text: &str| Some(text.to_owned());
+        assert_eq!(scalar(&text, &DataType::Utf8), Some(ScalarValue::Utf8(of("a"))));
+        assert_eq!(scalar(&text, &DataType::Utf8View), Some(ScalarValue::Utf8View(of("a"))));
+        let raw = PrimitiveLiteral::Binary(vec![1]);
+        assert_eq!(scalar(&raw, &DataType::BinaryView), Some(ScalarValue::BinaryView(Some(vec![1]))));
     }
 }

@@ -138,7 +138,8 @@ impl FieldIdAdapter {
 
     fn absent(&self, wanted: &Field) -> Result<Arc<dyn PhysicalExpr>> {
         if let Some(default) = self.defaults.of(wanted) {
-            return Ok(lit(default.clone()));
+            // A default has the type of the table's column, which may be read as another.
+            return Ok(lit(default.cast_to(wanted.data_type())?));
         }
         if !wanted.is_nullable() {
             let name = wanted.name();

@@ -91,6 +91,12 @@ impl PlannedFile {
         u64::try_from(u128::from(bytes) * rows as u128 / u128::from(all)).unwrap_or(bytes)
     }
 
+    /// Bytes of the file that are read for so many of the rows that are left.
+    pub(crate) fn bytes_read_for(&self, rows: usize) -> u64 {
+        let (bytes, left) = (self.data_file().file_size_in_bytes(), self.rows().max(1));
+        u64::try_from(u128::from(bytes) * rows as u128 / u128::from(left)).unwrap_or(bytes)
+    }
+
     /// Rows that are left.
     pub(crate) fn rows(&self) -> u64 {
         let rows = self.data_file().record_count();

@@ -3,9 +3,12 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, GenericByteArray, GenericListArray, OffsetSizeTrait},
-    buffer::NullBuffer,
-    datatypes::{BinaryType, ByteArrayType, DataType, Field, LargeBinaryType, LargeUtf8Type, Utf8Type},
+    array::{Array, ArrayRef, AsArray, ByteView, GenericByteArray, GenericListArray, OffsetSizeTrait},
+    buffer::{Buffer, NullBuffer},
+    datatypes::{
+        BinaryType, BinaryViewType, ByteArrayType, ByteViewType, DataType, Field, LargeBinaryType,
+        LargeUtf8Type, StringViewType, Utf8Type,
+    },
 };
 
 use super::ColumnSums;
@@ -36,6 +39,8 @@ pub(super) fn add(sums: &mut ColumnSums, field: &Field, array: &ArrayRef, parent
         DataType::LargeUtf8 => texts::<LargeUtf8Type>(sums, field, array, nulls),
         DataType::Binary => texts::<BinaryType>(sums, field, array, nulls),
         DataType::LargeBinary => texts::<LargeBinaryType>(sums, field, array, nulls),
+        DataType::Utf8View => views::<StringViewType>(sums, field, array, nulls),
+        DataType::BinaryView => views::<BinaryViewType>(sums, field, array, nulls),
         _ => fixed(sums, field, array, nulls),
     }
 }
@@ -79,9 +84,29 @@ fn texts<T: ByteArrayType>(
         each_shown(offsets, nulls, length, |range| content = content.wrapping_add(of_bytes(&bytes[range])));
         put(sums, field, content);
     }
-    if let Some(id) = field_id(field) {
-        *sums.columns.entry(id).or_default().bytes.get_or_insert_default() += length as u64;
+    put_bytes(sums, field, length as u64);
+}
+
+/// The same values add up to the same, wherever they lie.
+fn views<T: ByteViewType>(
+    sums: &mut ColumnSums,
+    field: &Field,
+    array: &ArrayRef,
+    nulls: Option<&NullBuffer>,
+) {
+    let array = array.as_byte_view::<T>();
+    let (views, buffers) = (array.views(), array.data_buffers());
+    let (mut bytes, mut content) = (0_u64, 0_u64);
+    for run in runs(nulls, views.len()) {
+        for view in &views[run] {
+            bytes = bytes.wrapping_add(u64::from(ByteView::from(*view).length));
+            if sums.with_content {
+                content = content.wrapping_add(of_view(*view, buffers));
+            }
+        }
     }
+    put(sums, field, content);
+    put_bytes(sums, field, bytes);
 }
 
 /// Values of one width. Of types that no table's column has nothing is told.
@@ -113,6 +138,12 @@ fn put(sums: &mut ColumnSums, field: &Field, content: u64) {
     if let Some(id) = field_id(field).filter(|_| sums.with_content) {
         let sum = sums.columns.entry(id).or_default().content.get_or_insert_default();
         *sum = sum.wrapping_add(content);
+    }
+}
+
+fn put_bytes(sums: &mut ColumnSums, field: &Field, bytes: u64) {
+    if let Some(id) = field_id(field) {
+        *sums.columns.entry(id).or_default().bytes.get_or_insert_default() += bytes;
     }
 }
 
@@ -180,19 +211,47 @@ fn of_fixed(values: &[u8], width: usize) -> u64 {
     }
 }
 
+/// Bytes of a value that lies in its view.
+const IN_VIEW: u32 = 12;
+
+/// The sum of a view's bytes. Short values lie in it, behind their length, followed by zeros.
+fn of_view(view: u128, buffers: &[Buffer]) -> u64 {
+    let place = ByteView::from(view);
+    if place.length <= IN_VIEW {
+        return add_up(pairs((view >> 32) as u64).wrapping_add(pairs((view >> 96) as u64)));
+    }
+    let start = place.offset as usize;
+    of_bytes(&buffers[place.buffer_index as usize][start..][..place.length as usize])
+}
+
 /// The sum of bytes: eight at once, as four sums of 16 bits, which hold no more than 128 pairs of bytes.
 fn of_bytes(bytes: &[u8]) -> u64 {
     const PAIRS: usize = 128;
-    const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
     let (words, rest) = bytes.as_chunks::<8>();
-    let mut sum = rest.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    let mut sum = match bytes.last_chunk::<8>() {
+        // What the last of the words has already is shifted out.
+        Some(last) if !rest.is_empty() => add_up(pairs(u64::from_le_bytes(*last) >> (64 - 8 * rest.len()))),
+        _ => rest.iter().map(|byte| u64::from(*byte)).sum(),
+    };
     for block in words.chunks(PAIRS) {
         let mut sums = 0_u64;
         for word in block {
-            let word = u64::from_le_bytes(*word);
-            sums += (word & EVEN) + ((word >> 8) & EVEN);
+            sums = sums.wrapping_add(pairs(u64::from_le_bytes(*word)));
         }
-        sum += (sums & 0xffff) + ((sums >> 16) & 0xffff) + ((sums >> 32) & 0xffff) + (sums >> 48);
+        sum += add_up(sums);
     }
     sum
+}
+
+/// Sums of two bytes each.
+fn pairs(word: u64) -> u64 {
+    const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+    (word & EVEN).wrapping_add((word >> 8) & EVEN)
+}
+
+/// What four sums of 16 bits add up to.
+fn add_up(sums: u64) -> u64 {
+    const EVEN: u64 = 0x0000_ffff_0000_ffff;
+    let sums = (sums & EVEN).wrapping_add((sums >> 16) & EVEN);
+    (sums & 0xffff_ffff).wrapping_add(sums >> 32)
 }

@@ -6,11 +6,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, MapBuilder,
-        StringArray, StringBuilder, StructArray, UInt32Array,
+        ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray,
+        MapBuilder, StringArray, StringBuilder, StructArray, UInt32Array, make_array,
     },
     buffer::{NullBuffer, OffsetBuffer},
-    compute::{concat_batches, take_record_batch},
+    compute::{cast, concat_batches, take_record_batch},
     datatypes::{DataType, Field, Schema},
 };
 use parquet::{
@@ -19,6 +19,7 @@ use parquet::{
 };
 
 use super::*;
+use crate::views::with_views;
 
 fn named(field: Field, id: i32) -> Field {
     field.with_metadata(HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())]))
@@ -162,4 +163,38 @@ fn a_footer_tells_rows_nulls_and_bytes_and_nothing_that_is_not_so() {
     fewer.columns.remove(&1);
     let told = difference(&fewer, &sums(&[super::tests::rows()])).unwrap_or_default();
     assert_eq!(told, "0 nulls instead of 4 in column 1");
+}
+
+#[test]
+fn views_of_the_same_values_have_the_same_sums() {
+    let lengths = [0, 1, 7, 8, 11, 12, 13, 15, 16, 17, 24, 31, 2_100];
+    let value = |length: usize| (0..length).map(|at| b'!' + (at % 90) as u8).collect::<Vec<_>>();
+    let values = lengths.map(value);
+    let shown = NullBuffer::from_iter((0..values.len()).map(|row| row % 5 != 3));
+    let plain = BinaryArray::from_iter_values(&values);
+    let (offsets, bytes, _) = plain.into_parts();
+    let plain = BinaryArray::new(offsets, bytes, Some(shown.clone()));
+    let texts = cast(&plain, &DataType::Utf8).unwrap();
+    let fields = [("text", DataType::Utf8, 1), ("raw", DataType::Binary, 2)];
+    let schema =
+        Arc::new(Schema::new(fields.map(|(name, of, id)| named(Field::new(name, of, true), id)).to_vec()));
+    let plain = RecordBatch::try_new(schema, vec![texts, Arc::new(plain)]).unwrap();
+
+    let views = [DataType::Utf8View, DataType::BinaryView].into_iter().zip(plain.columns());
+    // What nulls hide is there in the views, too.
+    let views = views.map(|(of, column)| {
+        let all = make_array(column.to_data().into_builder().nulls(None).build().unwrap());
+        let all = cast(&all, &of).unwrap().to_data().into_builder().nulls(Some(shown.clone()));
+        make_array(all.build().unwrap())
+    });
+    let views = RecordBatch::try_new(with_views(&plain.schema()), views.collect()).unwrap();
+
+    let (wanted, found) = (sums(&[plain]), sums(&[views.slice(5, 8), views.slice(0, 5)]));
+    assert_eq!(found, wanted);
+    let bytes =
+        lengths.iter().enumerate().filter(|(row, _)| row % 5 != 3).map(|(_, length)| *length as u64).sum();
+    let expected = ColumnSum { nulls: Some(2), bytes: Some(bytes), content: wanted.columns[&1].content };
+    assert_eq!((&wanted.columns[&1], &wanted.columns[&2]), (&expected, &expected));
+    let content = values.iter().enumerate().filter(|(row, _)| row % 5 != 3).flat_map(|(_, value)| value);
+    assert_eq!(expected.content, Some(content.map(|byte| u64::from(*byte)).sum()));
 }

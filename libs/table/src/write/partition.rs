@@ -15,7 +15,7 @@ use iceberg::{
     transform::{BoxedTransformFunction, create_transform_function},
 };
 
-use crate::{TableError, TableErrorKind, schema::field_id};
+use crate::{TableError, TableErrorKind, schema::field_id, views::plain};
 
 /// Computes partition values and groups rows by them.
 pub(super) struct PartitionSplitter {
@@ -26,6 +26,15 @@ struct PartitionColumn {
     source_index: usize,
     transform: BoxedTransformFunction,
     result_type: Type,
+}
+
+impl PartitionColumn {
+    /// Partition values of the source column's values.
+    fn of(&self, source: &ArrayRef) -> Result<ArrayRef, TableError> {
+        self.transform.transform(ArrayRef::clone(source)).map_err(|error| {
+            TableError::caused(TableErrorKind::Invalid, "cannot compute partition values", error)
+        })
+    }
 }
 
 impl PartitionSplitter {
@@ -69,11 +78,9 @@ impl PartitionSplitter {
         let values = self
             .columns
             .iter()
-            .map(|column| column.transform.transform(ArrayRef::clone(batch.column(column.source_index))))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| {
-                TableError::caused(TableErrorKind::Invalid, "cannot compute partition values", error)
-            })?;
+            // Transforms know no views.
+            .map(|column| column.of(&plain(batch.column(column.source_index)).map_err(unsplittable)?))
+            .collect::<Result<Vec<_>, _>>()?;
         let groups = group_rows(&values).map_err(unsplittable)?;
         if groups.len() == 1 {
             return Ok(vec![(self.partition_of(&values, 0)?, batch.clone())]);

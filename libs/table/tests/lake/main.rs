@@ -10,6 +10,7 @@ mod evolution;
 mod harness;
 mod increments;
 mod merges;
+mod orders;
 mod planning;
 mod pruning;
 mod round_trips;

@@ -125,6 +125,12 @@ fn numbers(column: &ArrayRef, prefix: usize) -> Result<Vec<Option<f64>>, ArrowEr
         DataType::Binary => {
             Ok(column.as_binary::<i32>().iter().map(|bytes| Some(beginning(bytes?, prefix))).collect())
         }
+        DataType::Utf8View => {
+            Ok(column.as_string_view().iter().map(|text| Some(beginning(text?.as_bytes(), prefix))).collect())
+        }
+        DataType::BinaryView => {
+            Ok(column.as_binary_view().iter().map(|bytes| Some(beginning(bytes?, prefix))).collect())
+        }
         DataType::FixedSizeBinary(_) => {
             Ok(column.as_fixed_size_binary().iter().map(|bytes| Some(beginning(bytes?, prefix))).collect())
         }
@@ -152,8 +158,10 @@ fn beginning(bytes: &[u8], prefix: usize) -> f64 {
 
 fn common_prefix(lowest: &ScalarValue, highest: &ScalarValue) -> usize {
     let bytes = |value: &ScalarValue| match value {
-        ScalarValue::Utf8(Some(text)) => text.as_bytes().to_vec(),
-        ScalarValue::Binary(Some(bytes)) | ScalarValue::FixedSizeBinary(_, Some(bytes)) => bytes.clone(),
+        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => text.as_bytes().to_vec(),
+        ScalarValue::Binary(Some(bytes))
+        | ScalarValue::BinaryView(Some(bytes))
+        | ScalarValue::FixedSizeBinary(_, Some(bytes)) => bytes.clone(),
         _ => Vec::new(),
     };
     bytes(lowest).iter().zip(&bytes(highest)).take_while(|(one, other)| one == other).count()
@@ -206,9 +214,14 @@ mod tests {
     fn texts_count_from_where_they_differ() {
         let texts: ArrayRef =
             Arc::new(StringArray::from(vec![Some("host-1"), Some("host-2"), None, Some("host")]));
-        let numbers = numbers(&texts, 5).unwrap();
+        let views = cast(&texts, &DataType::Utf8View).unwrap();
+        let raw = cast(&cast(&texts, &DataType::Binary).unwrap(), &DataType::BinaryView).unwrap();
+        let [numbers, of_views, of_raw] = [texts, views, raw].map(|column| numbers(&column, 5).unwrap());
+        assert_eq!((&of_views, &of_raw), (&numbers, &numbers));
         assert!(numbers[0] < numbers[1] && numbers[2].is_none() && numbers[3] == Some(0.0));
         let bound = |text: &str| ScalarValue::Utf8(Some(text.to_owned()));
+        assert_eq!(common_prefix(&bound("host-1"), &bound("host-9")), 5);
+        let bound = |text: &str| ScalarValue::Utf8View(Some(text.to_owned()));
         assert_eq!(common_prefix(&bound("host-1"), &bound("host-9")), 5);
     }
 }

@@ -29,7 +29,8 @@ pub(in crate::worker) struct Pending {
 
 /// Some records, compressed.
 struct Pack {
-    bytes: Vec<u8>,
+    /// No more than they are: the compressor's own buffer has room for what it didn't compress.
+    bytes: Box<[u8]>,
     /// Bytes before compression.
     packed_bytes: usize,
     /// What the records take when they are loose.
@@ -133,7 +134,7 @@ impl Packer {
             put(&mut self.buffer, taken);
         }
         Ok(Pack {
-            bytes: self.compressor.compress(&self.buffer)?,
+            bytes: self.compressor.compress(&self.buffer)?.into_boxed_slice(),
             packed_bytes: self.buffer.len(),
             loose_bytes: records.iter().map(Taken::memory_bytes).sum(),
             spans: Spans::of(records),

@@ -220,8 +220,8 @@ impl Place<'_> {
             }
         }
         let table = plan.document.location().unwrap_or_default();
-        let bytes = plan.document.to_bytes();
-        match storage.write_metadata(self.tenant, table, Some(&plan.previous), bytes).await {
+        let (codec, bytes) = (plan.document.metadata_codec(), plan.document.to_bytes());
+        match storage.write_metadata(self.tenant, table, Some(&plan.previous), codec, bytes).await {
             Ok(location) => {
                 let content = content(&location);
                 written.metadata_location = location;

@@ -3,6 +3,7 @@
 //! A metadata file never changes once written, but for an erasure, which replaces it: then what is cached of the tenant is
 //! forgotten. Every location is checked to lie within its tenant's root before anything is read, written or deleted there.
 
+mod codec;
 mod files;
 mod list;
 mod local;
@@ -12,7 +13,6 @@ mod warehouse;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::Read as _,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::{CatalogConfig, CatalogError};
 
+use codec::MetadataCodec;
 use local::LocalFiles;
 use s3::S3Files;
 use warehouse::Warehouse;
@@ -147,20 +148,25 @@ impl Storage {
         )))
     }
 
-    /// Writes a new metadata file of a table or view at `location` and answers where. Durable when it returns.
+    /// Writes a new metadata file of a table or view at `location` and answers where. Durable when it returns. `codec` is the property
+    /// that names its compression.
     pub(crate) async fn write_metadata(
         &self,
         tenant: &str,
         location: &str,
         previous: Option<&str>,
+        codec: Option<&str>,
         bytes: Vec<u8>,
     ) -> Result<String, CatalogError> {
         let version = previous.and_then(version_of).map_or(0, |version| version.saturating_add(1));
-        let name = format!("{version:05}-{}.metadata.json", Uuid::new_v4());
+        let codec = MetadataCodec::choose(codec, bytes.len());
+        let name = format!("{version:05}-{}{}", Uuid::new_v4(), codec.suffix());
         let text = format!("{}/metadata/{name}", location.trim_end_matches('/'));
         let target = self.check(tenant, &text)?;
         let bytes = Bytes::from(bytes);
-        self.inner.files.write(&target, bytes.clone()).await?;
+        let stored = codec.encode(bytes.clone()).await;
+        let stored = stored.map_err(|error| FileError::failed("compressing", &target, error))?;
+        self.inner.files.write(&target, stored).await?;
         let generation = self.generation(tenant);
         let cached = Cached { tenant: Arc::from(tenant), generation, bytes };
         self.inner.metadata.insert(text.clone(), cached).await;
@@ -258,20 +264,9 @@ impl Storage {
     }
 
     async fn load(&self, location: &Location) -> Result<Bytes, FileError> {
-        let bytes = self.inner.files.read(location, MAX_METADATA_BYTES).await?;
-        if !location.to_string().ends_with(".gz.metadata.json") {
-            return Ok(bytes);
-        }
-        let mut plain = Vec::new();
-        let mut unzip = flate2::read::GzDecoder::new(&bytes[..]).take(MAX_METADATA_BYTES);
-        match unzip.read_to_end(&mut plain) {
-            Ok(_) => Ok(Bytes::from(plain)),
-            Err(error) => Err(FileError::Failed {
-                action: "decompressing",
-                location: location.clone(),
-                reason: error.to_string(),
-            }),
-        }
+        let stored = self.inner.files.read(location, MAX_METADATA_BYTES).await?;
+        let plain = MetadataCodec::of(location.name()).decode(stored, MAX_METADATA_BYTES).await;
+        plain.map_err(|error| FileError::failed("decompressing", location, error))
     }
 }
 
@@ -312,8 +307,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let storage = storage(&folder);
         let table = storage.new_location("acme", &["a/b".to_owned()], "t 1");
-        let first = storage.write_metadata("acme", &table, None, b"{}".to_vec()).await.unwrap();
-        let second = storage.write_metadata("acme", &table, Some(&first), b"[]".to_vec()).await.unwrap();
+        let first = storage.write_metadata("acme", &table, None, None, b"{}".to_vec()).await.unwrap();
+        let second =
+            storage.write_metadata("acme", &table, Some(&first), None, b"[]".to_vec()).await.unwrap();
         assert!(first.contains("/acme/a_b/t_1-") && first.contains("/metadata/00000-"), "{first}");
         assert!(second.contains("/metadata/00001-"), "{second}");
         storage.inner.metadata.invalidate_all();
@@ -328,7 +324,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let storage = storage(&folder);
         let table = storage.new_location("acme", &["a".to_owned()], "t");
-        let file = storage.write_metadata("acme", &table, None, b"{}".to_vec()).await.unwrap();
+        let file = storage.write_metadata("acme", &table, None, None, b"{}".to_vec()).await.unwrap();
         std::fs::write(file.strip_prefix("file://").unwrap(), "[]").unwrap();
         assert_eq!(storage.read_metadata("acme", &file).await.unwrap(), "{}", "it is cached");
         storage.note_generation("other", 1);
@@ -346,25 +342,29 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let storage = storage(&folder);
         let table = storage.new_location("acme", &["a".to_owned()], "t");
-        let file = storage.write_metadata("acme", &table, None, b"{}".to_vec()).await.unwrap();
+        let file = storage.write_metadata("acme", &table, None, None, b"{}".to_vec()).await.unwrap();
         let read = storage.read_metadata("other", &file).await;
         assert!(matches!(read, Err(CatalogError::Forbidden(_))));
-        let written = storage.write_metadata("other", &table, None, b"{}".to_vec()).await;
+        let written = storage.write_metadata("other", &table, None, None, b"{}".to_vec()).await;
         assert!(matches!(written, Err(CatalogError::Forbidden(_))));
         assert_eq!(storage.read_metadata("acme", &file).await.unwrap(), "{}");
     }
 
     #[tokio::test]
-    async fn compressed_metadata_is_read() {
-        use std::io::Write as _;
+    async fn compressed_metadata_is_named_so_and_read() {
         let folder = tempfile::tempdir().unwrap();
         let storage = storage(&folder);
-        let path = folder.path().join("acme/00000-x.gz.metadata.json");
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        zip.write_all(b"{\"a\":1}").unwrap();
-        std::fs::write(&path, zip.finish().unwrap()).unwrap();
-        let location = format!("file:{}", path.display());
-        assert_eq!(storage.read_metadata("acme", &location).await.unwrap(), "{\"a\":1}");
+        let table = storage.new_location("acme", &["a".to_owned()], "t");
+        let plain = format!("{{\"a\":\"{}\"}}", "x".repeat(100_000)).into_bytes();
+        let file = storage.write_metadata("acme", &table, None, None, plain.clone()).await.unwrap();
+        assert!(file.ends_with(".gz.metadata.json"), "{file}");
+        let stored = std::fs::read(file.strip_prefix("file://").unwrap()).unwrap();
+        assert!(stored.starts_with(&[0x1f, 0x8b]) && stored.len() < 1000, "{} bytes", stored.len());
+        storage.inner.metadata.invalidate_all();
+        assert_eq!(storage.read_metadata("acme", &file).await.unwrap(), plain);
+        let next = storage.write_metadata("acme", &table, Some(&file), Some("none"), plain.clone()).await;
+        let next = next.unwrap();
+        assert!(next.contains("/metadata/00001-") && !next.ends_with(".gz.metadata.json"), "{next}");
+        assert_eq!(std::fs::read(next.strip_prefix("file://").unwrap()).unwrap(), plain);
     }
 }

@@ -69,6 +69,8 @@ enum Scenario {
     Transaction,
     /// Nessie commits without files
     Nessie,
+    /// Merges of a branch that changed a thousand tables into one that changed a thousand others
+    Merge,
     /// Commits with files on S3, each client to its own table; not run unless it is named
     S3,
     /// Lists, loads, commits, branches and differences with a million tables, beside a thousand; not run unless it is named
@@ -114,6 +116,7 @@ async fn run(scenario: Scenario, args: &Args, server: &Server, limits: &Limits) 
             firn("firn", many, server.load()),
         ],
         Scenario::S3 => return on_s3(args).await,
+        Scenario::Merge => return merge(server).await,
         Scenario::Million => return million(Duration::from_secs(args.seconds), server).await,
         Scenario::Authorization => vec![firn("loads", many, server.load())],
         Scenario::NotModified => vec![
@@ -207,6 +210,23 @@ async fn million(duration: Duration, server: &Server) -> Result<()> {
         print(Scenario::Million, sides[0].name, of_few, &[]);
         print(Scenario::Million, sides[1].name, of_many, &[of_few.rate()]);
     }
+    Ok(())
+}
+
+/// Each round merges a branch of its own.
+async fn merge(server: &Server) -> Result<()> {
+    const CHANGED: usize = 1_000;
+    const ROUNDS: i64 = 10;
+    let many = Many::make(server, "merges", 4 * CHANGED).await?;
+    let mut times = Vec::new();
+    for round in 1..=ROUNDS {
+        times.push(many.merge(server, round, CHANGED).await?);
+    }
+    times.sort_unstable();
+    let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
+    println!(
+        "merge         {CHANGED} tables into {CHANGED} others: median {median:.0?}, longest {most:.0?} of {ROUNDS}"
+    );
     Ok(())
 }
 

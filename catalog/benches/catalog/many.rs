@@ -1,13 +1,18 @@
 //! What the number of tables in a repository costs: the same requests on a thousand and on a million.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,6 +32,8 @@ const PAGE: usize = 100;
 pub(crate) struct Many {
     tenant: &'static str,
     tables: usize,
+    /// The metadata file of all tables.
+    location: String,
     token: String,
 }
 
@@ -34,24 +41,27 @@ impl Many {
     /// Makes the tables, and a branch on which ten of them are others.
     pub(crate) async fn make(server: &Server, tenant: &'static str, tables: usize) -> Result<Self> {
         let token = server.tenant(tenant).await?;
-        let many = Self { tenant, tables, token };
+        let mut many = Self { tenant, tables, location: String::new(), token };
         let iceberg = format!("/iceberg/v1/{tenant}/namespaces");
         many.post(server, &iceberg, json!({"namespace": ["many"]})).await?;
         let schema =
             json!({"type": "struct", "fields": [{"id": 1, "name": "id", "type": "long", "required": false}]});
         let first = json!({"name": "first", "schema": schema});
         let first = many.post(server, &format!("{iceberg}/many/tables"), first).await?;
-        let location = first["metadata-location"].as_str().context("a table has a metadata file")?.to_owned();
+        first["metadata-location"]
+            .as_str()
+            .context("a table has a metadata file")?
+            .clone_into(&mut many.location);
         let batches = (0..tables).step_by(TABLES_PER_COMMIT).map(|start| {
             let end = (start + TABLES_PER_COMMIT).min(tables);
-            many.put(server, "main", start..end, &location, 0)
+            many.put(server, "main", start..end, 0)
         });
         let batches: Vec<_> = batches.collect();
         futures::stream::iter(batches).buffer_unordered(COMMITS).try_collect::<Vec<_>>().await?;
         many.post(server, &many.branch_path("changed"), many.main(server).await?).await?;
         let step = tables / CHANGES;
         for change in 0..CHANGES {
-            many.put(server, "changed", change * step..change * step + 1, &location, 1).await?;
+            many.put(server, "changed", change * step..change * step + 1, 1).await?;
         }
         Ok(many)
     }
@@ -62,7 +72,7 @@ impl Many {
         let mut tokens = vec![String::new()];
         for _ in 0..8 {
             let path = self.page_path(tokens.last().map_or("", String::as_str));
-            let page = server.json(Client::new().get(server.url(&path)).bearer_auth(&self.token)).await?;
+            let page = server.json(self.get(server, &path)).await?;
             tokens.push(page["next-page-token"].as_str().context("there are more pages")?.to_owned());
         }
         let paths: Vec<String> = tokens.iter().map(|token| self.page_path(token)).collect();
@@ -108,6 +118,27 @@ impl Many {
         Arc::new(move |_, _| request("GET", &path, &token, &[], None))
     }
 
+    /// Changes so many tables on a branch and as many others on `main`, and answers how long it takes to merge the branch.
+    pub(crate) async fn merge(&self, server: &Server, round: i64, changed: usize) -> Result<Duration> {
+        let branch = format!("merged-{round}");
+        self.post(server, &self.branch_path(&branch), self.main(server).await?).await?;
+        self.put(server, &branch, 0..changed, round).await?;
+        self.put(server, "main", changed..2 * changed, round).await?;
+        let from =
+            server.json(self.get(server, &format!("/nessie/{}/api/v2/trees/{branch}", self.tenant))).await?;
+        let main = self.main(server).await?;
+        let hash = main["hash"].as_str().context("a branch has a hash")?;
+        let path = format!("/nessie/{}/api/v2/trees/main@{hash}/history/merge", self.tenant);
+        let body = json!({"fromRefName": branch, "fromHash": from["reference"]["hash"]});
+        let began = Instant::now();
+        let merged = self.post(server, &path, body).await?;
+        let took = began.elapsed();
+        ensure!(merged["wasApplied"] == true, "the merge was not applied: {merged}");
+        let ids = self.ids(server, "main", 0..2 * changed).await?;
+        ensure!(ids.len() == 2 * changed, "{} of {} tables are there", ids.len(), 2 * changed);
+        Ok(took)
+    }
+
     fn page_path(&self, token: &str) -> String {
         format!("/iceberg/v1/{}/namespaces/many/tables?pageSize={PAGE}&pageToken={token}", self.tenant)
     }
@@ -118,33 +149,40 @@ impl Many {
 
     async fn main(&self, server: &Server) -> Result<Value> {
         let path = format!("/nessie/{}/api/v2/trees/main", self.tenant);
-        let answer = server.json(Client::new().get(server.url(&path)).bearer_auth(&self.token)).await?;
+        let answer = server.json(self.get(server, &path)).await?;
         Ok(answer["reference"].clone())
     }
 
-    async fn put(
-        &self,
-        server: &Server,
-        branch: &str,
-        tables: std::ops::Range<usize>,
-        location: &str,
-        snapshot: i64,
-    ) -> Result<()> {
-        let operations: Vec<Value> = if snapshot == 0 {
-            tables.map(|table| put(table, location, snapshot, None)).collect()
-        } else {
-            let mut operations = Vec::new();
-            for table in tables {
-                let path = format!("/nessie/{}/api/v2/trees/{branch}/contents/many.t{table}", self.tenant);
-                let found =
-                    server.json(Client::new().get(server.url(&path)).bearer_auth(&self.token)).await?;
-                operations.push(put(table, location, snapshot, found["content"]["id"].as_str()));
-            }
-            operations
-        };
+    fn get(&self, server: &Server, path: &str) -> RequestBuilder {
+        Client::new().get(server.url(path)).bearer_auth(&self.token)
+    }
+
+    async fn put(&self, server: &Server, branch: &str, tables: Range<usize>, snapshot: i64) -> Result<()> {
+        let ids =
+            if snapshot == 0 { HashMap::new() } else { self.ids(server, branch, tables.clone()).await? };
+        let operations: Vec<Value> =
+            tables.map(|table| put(table, &self.location, snapshot, ids.get(&name(table)))).collect();
         let body = json!({"commitMeta": {"message": "tables"}, "operations": operations});
         let path = format!("/nessie/{}/api/v2/trees/{branch}/history/commit", self.tenant);
         self.post(server, &path, body).await.map(drop)
+    }
+
+    /// The content ids of tables by their names.
+    async fn ids(
+        &self,
+        server: &Server,
+        branch: &str,
+        tables: Range<usize>,
+    ) -> Result<HashMap<String, Value>> {
+        let keys: Vec<Value> = tables.map(key).collect();
+        let path = format!("/nessie/{}/api/v2/trees/{branch}/contents", self.tenant);
+        let answer = self.post(server, &path, json!({"requestedKeys": keys})).await?;
+        let contents = answer["contents"].as_array().context("contents are a list")?;
+        let named = contents.iter().map(|found| {
+            let name = found["key"]["elements"][1].as_str().context("a table has a name")?;
+            Ok((name.to_owned(), found["content"]["id"].clone()))
+        });
+        named.collect()
     }
 
     async fn post(&self, server: &Server, path: &str, body: Value) -> Result<Value> {
@@ -152,15 +190,23 @@ impl Many {
     }
 }
 
-fn put(table: usize, location: &str, snapshot: i64, id: Option<&str>) -> Value {
+fn name(table: usize) -> String {
+    format!("t{table}")
+}
+
+fn key(table: usize) -> Value {
+    json!({"elements": ["many", name(table)]})
+}
+
+fn put(table: usize, location: &str, snapshot: i64, id: Option<&Value>) -> Value {
     let mut content = json!({
         "type": "ICEBERG_TABLE", "metadataLocation": location, "snapshotId": snapshot, "schemaId": 0, "specId": 0,
         "sortOrderId": 0,
     });
     if let Some(id) = id {
-        content["id"] = json!(id);
+        content["id"] = id.clone();
     }
-    json!({"type": "PUT", "key": {"elements": ["many", format!("t{table}")]}, "content": content})
+    json!({"type": "PUT", "key": key(table), "content": content})
 }
 
 /// Spread over all tables, and the same in each run.

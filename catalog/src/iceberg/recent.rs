@@ -77,7 +77,8 @@ impl Scope {
         let (storage, tenant) = (&self.state.storage, &self.tenant);
         let (generation, file) = (storage.generation(tenant), document.to_bytes());
         let (bytes, place) = (file.len(), document.location().unwrap_or_default());
-        let location = storage.write_metadata(tenant, place, former_location, file).await?;
+        let codec = document.metadata_codec();
+        let location = storage.write_metadata(tenant, place, former_location, codec, file).await?;
         let table = SizedTable { document: Arc::clone(document), bytes };
         self.state.recent_tables.put(tenant, generation, &location, table);
         Ok(location)

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{MetadataError, error::invalid, update::Change};
+use super::{Document, MetadataError, error::invalid, update::Change};
 
 /// Keys that describe the table rather than configure it; never stored as properties.
 pub(super) const RESERVED: [&str; 9] = [
@@ -17,6 +17,16 @@ pub(super) const RESERVED: [&str; 9] = [
     "default-sort-order",
 ];
 
+/// Names the compression of metadata files, which the catalog writes.
+const METADATA_CODEC: &str = "write.metadata.compression-codec";
+
+impl Document {
+    /// The property that names the compression of the document's files.
+    pub(crate) fn metadata_codec(&self) -> Option<&str> {
+        self.property(METADATA_CODEC)
+    }
+}
+
 impl Change {
     /// `set-properties`. `format-version` among them asks for an upgrade, as engines write it.
     pub(super) fn set_properties(&mut self, update: &Value) -> Result<(), MetadataError> {
@@ -27,6 +37,9 @@ impl Change {
             let Some(text) = value.as_str() else {
                 return invalid(format!("the property '{key}' is not a text"));
             };
+            if key == METADATA_CODEC && !["none", "gzip"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
+                return invalid(format!("the property '{key}' is 'none' or 'gzip', not '{text}'"));
+            }
             if key == "format-version" {
                 let Ok(version) = text.parse() else {
                     return invalid(format!("the property 'format-version' is not a number: '{text}'"));

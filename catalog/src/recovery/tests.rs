@@ -53,7 +53,7 @@ async fn table(state: &AppState, branch: &str, location: &str, previous: Option<
         "current-snapshot-id": -1, "snapshots": [], "refs": {}
     });
     let bytes = document.to_string().into_bytes();
-    let file = state.storage.write_metadata("acme", location, previous, bytes).await.unwrap();
+    let file = state.storage.write_metadata("acme", location, previous, None, bytes).await.unwrap();
     let repository = state.versions.repository("acme");
     let head = repository.resolve(branch).await.unwrap().hash;
     let key = Key(vec!["bronze".to_owned(), "t".to_owned()]);

@@ -52,6 +52,13 @@ pub(crate) enum FileError {
     },
 }
 
+impl FileError {
+    /// What failed at a file.
+    pub(super) fn failed(action: &'static str, location: &Location, reason: impl ToString) -> Self {
+        Self::Failed { action, location: location.clone(), reason: reason.to_string() }
+    }
+}
+
 impl From<FileError> for CatalogError {
     fn from(error: FileError) -> Self {
         Self::Unavailable(error.to_string())

@@ -77,12 +77,11 @@ async fn run<T: Send + 'static>(
     work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
 ) -> Result<T, FileError> {
     let path = PathBuf::from(format!("/{}", location.path()));
-    let failed = |reason: String| FileError::Failed { action, location: location.clone(), reason };
     match tokio::task::spawn_blocking(move || work(&path)).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Err(FileError::Missing(location.clone())),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(error) => Err(failed(error.to_string())),
+        Ok(Err(error)) => Err(FileError::failed(action, location, error)),
+        Err(error) => Err(FileError::failed(action, location, error)),
     }
 }
 

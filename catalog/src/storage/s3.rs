@@ -48,9 +48,9 @@ impl S3Files {
     fn store(&self, action: &'static str, location: &Location) -> Result<AmazonS3, FileError> {
         let bucket = location.bucket().unwrap_or_default();
         let open = || builder(bucket, &self.config).with_credentials(self.identity.clone()).build();
-        self.buckets.try_get_with_by_ref(bucket, open).map_err(|error: Arc<object_store::Error>| {
-            FileError::Failed { action, location: location.clone(), reason: error.to_string() }
-        })
+        self.buckets
+            .try_get_with_by_ref(bucket, open)
+            .map_err(|error: Arc<object_store::Error>| FileError::failed(action, location, error))
     }
 }
 
@@ -81,7 +81,7 @@ impl Files for S3Files {
         let answer = store.get(&path).await.map_err(|error| failed("reading", location, &error))?;
         if answer.meta.size > limit {
             let reason = format!("larger than {limit} bytes");
-            return Err(FileError::Failed { action: "reading", location: location.clone(), reason });
+            return Err(FileError::failed("reading", location, reason));
         }
         answer.bytes().await.map_err(|error| failed("reading", location, &error))
     }
@@ -170,17 +170,13 @@ pub(super) fn table_config(config: &S3Config) -> BTreeMap<String, String> {
 }
 
 fn path(action: &'static str, location: &Location) -> Result<Path, FileError> {
-    Path::parse(location.path()).map_err(|error| FileError::Failed {
-        action,
-        location: location.clone(),
-        reason: error.to_string(),
-    })
+    Path::parse(location.path()).map_err(|error| FileError::failed(action, location, error))
 }
 
 fn failed(action: &'static str, location: &Location, error: &object_store::Error) -> FileError {
     match error {
         object_store::Error::NotFound { .. } => FileError::Missing(location.clone()),
-        _ => FileError::Failed { action, location: location.clone(), reason: error.to_string() },
+        _ => FileError::failed(action, location, error),
     }
 }
 

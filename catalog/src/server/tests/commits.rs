@@ -6,7 +6,7 @@ use axum::{extract::Request, http::StatusCode, middleware::Next, response::IntoR
 use firn_auth::{Role, Scope};
 use firn_catalog_client::{
     ClientErrorKind,
-    iceberg::{CommitTransactionRequest, TableChange},
+    iceberg::{CommitTransactionRequest, LoadTableResult, TableChange},
 };
 use serde_json::json;
 
@@ -36,6 +36,31 @@ async fn a_created_table_is_committed_to_and_loaded() {
     let gone = client.load_table("main", &ident("t")).await.unwrap_err();
     assert_eq!(gone.kind, ClientErrorKind::NotFound);
     assert_eq!(gone.error_type.as_deref(), Some("NoSuchTableException"));
+}
+
+#[tokio::test]
+async fn the_property_of_a_table_decides_how_its_metadata_is_compressed() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    create(&client, "t").await;
+    let location = |table: &LoadTableResult| table.metadata_location.clone().unwrap();
+    let codec = |name: &str| set_properties(Vec::new(), json!({"write.metadata.compression-codec": name}));
+    let zipped = client.commit_table("main", &ident("t"), &codec("gzip"), &uuid()).await.unwrap();
+    assert!(location(&zipped).ends_with(".gz.metadata.json"), "{}", location(&zipped));
+    let plain = client.commit_table("main", &ident("t"), &codec("none"), &uuid()).await.unwrap();
+    assert!(!location(&plain).ends_with(".gz.metadata.json"), "{}", location(&plain));
+    assert_eq!(plain.metadata["metadata-log"][1]["metadata-file"], location(&zipped));
+
+    let refused = client.commit_table("main", &ident("t"), &codec("zstd"), &uuid()).await.unwrap_err();
+    assert_eq!(refused.kind, ClientErrorKind::Invalid);
+    let reason = "the property 'write.metadata.compression-codec' is 'none' or 'gzip', not 'zstd'";
+    assert!(refused.to_string().contains(reason), "{refused}");
+
+    // As a server that has just started reads it.
+    let storage = &server.catalog.state.storage;
+    storage.note_generation("acme", storage.generation("acme") + 1);
+    let stored = storage.read_metadata("acme", &location(&zipped)).await.unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&stored).unwrap(), zipped.metadata);
 }
 
 #[tokio::test]

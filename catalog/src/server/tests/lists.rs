@@ -15,7 +15,7 @@ async fn functions_are_listed_and_loaded() {
     let (storage, function) = (&server.catalog.state.storage, function());
     let place = storage.new_location("acme", &["ns".to_owned()], "f");
     let bytes = function.to_string().into_bytes();
-    let location = storage.write_metadata("acme", &place, None, bytes).await.unwrap();
+    let location = storage.write_metadata("acme", &place, None, None, bytes).await.unwrap();
     let head = client.reference("main").await.unwrap().hash().to_owned();
     let put = |name: &str, content: Value| json!({"type": "PUT", "key": {"elements": ["ns", name]}, "content": content});
     let body = json!({"commitMeta": {"message": "functions"}, "operations": [

@@ -261,7 +261,7 @@ async fn functions(server: &Server) {
     let state = &server.catalog.state;
     let place = state.storage.new_location("acme", &["ns".to_owned()], "plus");
     let bytes = function().to_string().into_bytes();
-    let location = state.storage.write_metadata("acme", &place, None, bytes).await.unwrap();
+    let location = state.storage.write_metadata("acme", &place, None, None, bytes).await.unwrap();
     let content = Content::new(json!({"type": "UDF", "metadataLocation": location}));
     let key = Key(vec!["ns".to_owned(), "plus".to_owned()]);
     let commit = CommitRequest {

@@ -351,6 +351,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn compressed_metadata_of_others_is_read() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let storage = storage(&folder);
+        let path = folder.path().join("acme/00000-x.gz.metadata.json");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        zip.write_all(b"{\"a\":1}").unwrap();
+        std::fs::write(&path, zip.finish().unwrap()).unwrap();
+        let location = format!("file:{}", path.display());
+        assert_eq!(storage.read_metadata("acme", &location).await.unwrap(), "{\"a\":1}");
+    }
+
+    #[tokio::test]
     async fn compressed_metadata_is_named_so_and_read() {
         let folder = tempfile::tempdir().unwrap();
         let storage = storage(&folder);

@@ -1,4 +1,4 @@
-//! What the number of tables in a repository costs: the same requests on a thousand and on a million.
+//! What the number of tables costs: the same requests on a thousand and on a million, and merges that change thousands.
 
 use std::{
     collections::HashMap,
@@ -134,8 +134,9 @@ impl Many {
         let merged = self.post(server, &path, body).await?;
         let took = began.elapsed();
         ensure!(merged["wasApplied"] == true, "the merge was not applied: {merged}");
-        let ids = self.ids(server, "main", 0..2 * changed).await?;
-        ensure!(ids.len() == 2 * changed, "{} of {} tables are there", ids.len(), 2 * changed);
+        let contents = self.contents(server, "main", 0..2 * changed).await?;
+        let moved = contents.values().filter(|content| content["snapshotId"] == round).count();
+        ensure!(moved == 2 * changed, "{moved} of {} tables have what both sides wrote", 2 * changed);
         Ok(took)
     }
 
@@ -158,17 +159,20 @@ impl Many {
     }
 
     async fn put(&self, server: &Server, branch: &str, tables: Range<usize>, snapshot: i64) -> Result<()> {
-        let ids =
-            if snapshot == 0 { HashMap::new() } else { self.ids(server, branch, tables.clone()).await? };
+        let former = if snapshot == 0 {
+            HashMap::new()
+        } else {
+            self.contents(server, branch, tables.clone()).await?
+        };
         let operations: Vec<Value> =
-            tables.map(|table| put(table, &self.location, snapshot, ids.get(&name(table)))).collect();
+            tables.map(|table| put(table, &self.location, snapshot, former.get(&name(table)))).collect();
         let body = json!({"commitMeta": {"message": "tables"}, "operations": operations});
         let path = format!("/nessie/{}/api/v2/trees/{branch}/history/commit", self.tenant);
         self.post(server, &path, body).await.map(drop)
     }
 
-    /// The content ids of tables by their names.
-    async fn ids(
+    /// The contents of tables by their names.
+    async fn contents(
         &self,
         server: &Server,
         branch: &str,
@@ -180,7 +184,7 @@ impl Many {
         let contents = answer["contents"].as_array().context("contents are a list")?;
         let named = contents.iter().map(|found| {
             let name = found["key"]["elements"][1].as_str().context("a table has a name")?;
-            Ok((name.to_owned(), found["content"]["id"].clone()))
+            Ok((name.to_owned(), found["content"].clone()))
         });
         named.collect()
     }
@@ -198,13 +202,13 @@ fn key(table: usize) -> Value {
     json!({"elements": ["many", name(table)]})
 }
 
-fn put(table: usize, location: &str, snapshot: i64, id: Option<&Value>) -> Value {
+fn put(table: usize, location: &str, snapshot: i64, former: Option<&Value>) -> Value {
     let mut content = json!({
         "type": "ICEBERG_TABLE", "metadataLocation": location, "snapshotId": snapshot, "schemaId": 0, "specId": 0,
         "sortOrderId": 0,
     });
-    if let Some(id) = id {
-        content["id"] = id.clone();
+    if let Some(former) = former {
+        content["id"] = former["id"].clone();
     }
     json!({"type": "PUT", "key": key(table), "content": content})
 }

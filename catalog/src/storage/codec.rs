@@ -10,7 +10,7 @@ const PLAIN_SUFFIX: &str = ".metadata.json";
 const GZIP_SUFFIX: &str = ".gz.metadata.json";
 
 /// From this size on a file is compressed unless the table's property says otherwise: most of it are snapshots then, which are alike
-/// and shrink to a tenth. Below, compressing holds a commit up more than writing what it spares.
+/// and shrink to about an eighth. Smaller files are what most commits wait for, and spare little room.
 const WORTHWHILE_BYTES: usize = 32 * 1024;
 
 /// A metadata file's compression, which its name tells to whoever reads it.
